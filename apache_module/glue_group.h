@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Process groups: WSGIDaemonProcess and its options. Written while httpd reads its configuration,
+ * frozen from the end of post_config on. */
+#ifndef GLUE_GROUP_H
+#define GLUE_GROUP_H
+
+#include "glue.h"
+#include "placement.h"
+
+/* A script known from the configuration: what a worker loads before it is ready. */
+typedef struct glue_script {
+    const char *path;
+    const char *process_group;     /* "" : embedded */
+    const char *application_group; /* "" : main interpreter */
+    const char *callable;          /* NULL: executed only (WSGIImportScript) */
+    server_rec *server;            /* where it was configured */
+} glue_script_t;
+
+struct glue_group {
+    const char *name;
+    server_rec *server;        /* where it is defined: who may use it, and its error log */
+    const char *where;         /* "file:line" of the definition, for messages */
+    uint8_t digest[PYGLUE_DIGEST_SIZE]; /* identity, docs/plan.md; set in post_config */
+    /* identity; NULL or -1: httpd's own */
+    const char *user;
+    uid_t uid;
+    gid_t gid;
+    apr_array_header_t *groups; /* of gid_t, resolved */
+    const char *user_home;      /* of the user, from passwd; NULL: unknown */
+    const char *home, *chroot;
+    const char *python_home, *python, *python_path;
+    const char *display_name, *lang, *locale;
+    int environ_mode;          /* GLUE_ENVIRON_* */
+    int processes;
+    int has_processes;         /* `processes=` was written */
+    int threads;
+    int umask;                 /* -1: inherited */
+    int listen_backlog;
+    int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
+    int pass_descriptors, no_new_privs, dumpable;
+    int maximum_requests;
+    apr_int64_t script_uid, script_gid; /* -1: not asked for */
+    apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
+        queue_timeout, response_timeout; /* µs; 0: off, or httpd's Timeout where the manual says so */
+    pyglue_bounds_t bounds;    /* on what its workers send */
+};
+
+enum glue_environ { GLUE_ENVIRON_DEFAULT, GLUE_ENVIRON_CLEAN, GLUE_ENVIRON_INHERIT };
+
+/* All groups of the server, in the order of the file; never NULL. s may be any server. */
+const apr_array_header_t *glue_groups(const server_rec *s); /* of glue_group_t * */
+/* Import scripts and preloading aliases, in order: of glue_script_t. */
+const apr_array_header_t *glue_scripts(const server_rec *s);
+/* NULL: no group of that name. */
+const glue_group_t *glue_group_find(const server_rec *s, const char *name);
+
+#endif
