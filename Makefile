@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only door. `make serve` and `make test` need git, make and root or sudo, and install the rest.
+#
+#   make serve [APP=app.wsgi] [HOST=127.0.0.1] [PORT=8000] [MODE=daemon|embedded] [USER_=www-data]
+#   make test [T=tests/http]    every test, or those of one folder or file
+#   make check                  c, unit, engine, house: under a minute
+#   make build lint format asan fuzz clients perf-counts debug docs clean
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+APP ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODE ?= daemon
+USER_ ?= www-data
+T ?=
+PYTHON ?= /usr/bin/python3
+
+# As root everything that root runs lies where only root writes and all may enter (docs/privileges.md).
+IS_ROOT := $(filter 0,$(shell id -u))
+STATE ?= $(if $(IS_ROOT),/opt/mod_pyglue,$(CURDIR)/.make)
+VENV ?= $(if $(IS_ROOT),$(STATE)/venv,$(CURDIR)/.venv)
+BIN := $(VENV)/bin
+PIP := PATH=$(BIN):$$PATH $(BIN)/python -m pip --disable-pip-version-check -q
+PYTEST := $(BIN)/pytest
+STAMP := $(VENV)/.mod_pyglue.installed
+EXTRAS ?=
+
+BUILD_SETUP ?= -Dwerror=true
+BUILD_INPUT = find pyglue apache_module httpd-conf meson.build meson.options pyproject.toml \
+	-type f ! -name '*.pyc' ! -name '*.md'
+
+.PHONY: help serve test check clients perf-counts build lint format asan fuzz docs debug clean \
+	setup-serve setup-test venv build-test
+
+help:
+	@sed -n '2,/^SHELL/{/^#/s/^# \{0,1\}//p}' Makefile
+
+setup-serve:
+	@.ci/setup serve
+
+setup-test:
+	@.ci/setup test
+
+venv:
+	@umask 022; test -x $(BIN)/meson || { \
+	    mkdir -p $(STATE) && $(PYTHON) -m venv $(VENV) \
+	    && $(PIP) install 'pip>=23.1' 'meson-python>=0.18' 'meson>=1.3' 'ninja>=1.10'; }
+
+# Installed again only when a source, the Python or an option differs from what is installed.
+build: venv
+	@umask 022; \
+	now=$$({ echo '$(BUILD_SETUP)'; $(BIN)/python -VV; $(BUILD_INPUT) | LC_ALL=C sort \
+	    | xargs sha256sum; } | sha256sum); \
+	test "$$now" = "$$(cat $(STAMP) 2>/dev/null)" && test -z '$(EXTRAS)' -o -e '$(STAMP)$(EXTRAS)' || { \
+	    echo 'building mod_pyglue into $(VENV)' >&2; \
+	    $(PIP) install --no-build-isolation -Cbuild-dir=$(STATE)/build \
+	        $(addprefix -Csetup-args=,$(BUILD_SETUP)) '.$(EXTRAS)' \
+	    && echo "$$now" >$(STAMP) && touch '$(STAMP)$(EXTRAS)'; }
+
+build-test: EXTRAS := [test]
+build-test: build
+
+serve: setup-serve build
+	@umask 022; rm -rf $(STATE)/example && mkdir -p $(STATE)/example \
+	    && cp docs/guide/example/hello.wsgi $(STATE)/example/
+	@exec $(BIN)/pyglue serve $(or $(APP),$(STATE)/example/hello.wsgi) \
+	    --host $(HOST) --port $(PORT) --mode $(MODE) $(if $(IS_ROOT),--user $(USER_))
+
+test: setup-test build-test
+	PYGLUE_PREFIX=$(VENV) $(PYTEST) $(T)
+
+check: setup-test build-test
+	PYGLUE_PREFIX=$(VENV) $(PYTEST) $(wildcard tests/c tests/unit tests/engine tests/house)
+
+clients: setup-test build-test
+	PYGLUE_PREFIX=$(VENV) $(PYTEST) -m clients tests
+
+perf-counts: setup-test build-test
+	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/counts.py
+
+clean:
+	rm -rf $(VENV) $(STATE)/build $(STATE)/example
