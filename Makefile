@@ -62,9 +62,9 @@ build-test: EXTRAS := [test]
 build-test: build
 
 serve: setup-serve build
-	@umask 022; rm -rf $(STATE)/example && mkdir -p $(STATE)/example \
-	    && cp docs/guide/example/hello.wsgi $(STATE)/example/
-	@exec $(BIN)/pyglue serve $(or $(APP),$(STATE)/example/hello.wsgi) \
+	@app='$(APP)'; test -n "$$app" \
+	    || app=$$($(BIN)/python -I -c 'import pyglue; print(pyglue.__path__[0])')/httpd-conf/hello.wsgi; \
+	exec $(BIN)/pyglue serve "$$app" \
 	    --host $(HOST) --port $(PORT) --mode $(MODE) $(if $(IS_ROOT),--user $(USER_))
 
 test: setup-test build-test

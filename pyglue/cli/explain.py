@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What httpd says when it does not start, with the remedy for what users meet."""
+
+import re
+from pathlib import Path
+
+REMEDIES = (
+    (
+        r"structure '?wsgi_module'? in file .* is garbled|not compatible with this version of Apache"
+        r"|mod_pyglue\.so: undefined symbol",
+        "mod_pyglue.so was built for another httpd. Install mod-pyglue again, without pip's cache, beside this one's "
+        "headers (apt-get install apache2-dev, dnf install httpd-devel): pip install --force-reinstall --no-cache-dir mod-pyglue.",
+    ),
+    (
+        r"Address already in use|could not bind to address|no listening sockets available",
+        "The address is in use by another program: choose another port.",
+    ),
+    (
+        r"mod_pyglue\.so.*: cannot open shared object file",
+        "mod_pyglue.so is not where the configuration says: run `pyglue module-config` and take its lines.",
+    ),
+    (r"bad (user|group) name", "The user or group of the configuration does not exist on this machine."),
+    (
+        r"[Ii]nvalid command 'WSGI",
+        "mod_pyglue is not loaded before this line: put what `pyglue module-config` prints above it.",
+    ),
+)
+
+
+def explained(said: str, configuration: Path) -> str:
+    """httpd's own words, where it read them, and how to mend it if we know."""
+    text = said.strip() or "httpd said nothing"
+    remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, said)), "")
+    return "\n".join(filter(None, [f"httpd does not accept {configuration}:", text, remedy]))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a user can reach a file, and what is in the way.
+
+The answer is the kernel's: a child takes the user's identity and tries each step of the path, so that access lists and
+capabilities count as they will for the server."""
+
+import grp
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyglue.errors import PyglueError
+
+
+@dataclass(frozen=True)
+class User:
+    """A user and group by name and number."""
+
+    name: str
+    uid: int
+    group: str
+    gid: int
+
+    @classmethod
+    def named(cls, user: str, group: str | None) -> "User":
+        try:
+            entry = pwd.getpwuid(int(user[1:])) if user.startswith("#") else pwd.getpwnam(user)
+        except (KeyError, ValueError):
+            raise PyglueError(f"--user {user}: there is no such user on this machine.") from None
+        try:
+            gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+        except KeyError:
+            raise PyglueError(f"--group {group}: there is no such group on this machine.") from None
+        return cls(entry.pw_name, entry.pw_uid, group or grp.getgrgid(gid).gr_name, gid)
+
+
+def obstacle(path: Path, user: User | None) -> str | None:
+    """What keeps `user` (None: whoever runs this) from reading the file: a sentence, or None."""
+    look = lambda: blocked_at(path)  # noqa: E731  the same look, here or in a child
+    blocked = look() if user is None or os.geteuid() != 0 else as_user(user, look)
+    who = user.name if user else "you"
+    if blocked is None:
+        return None
+    if not blocked:
+        return f"{path} is not a file that {who} can read"
+    if not os.path.lexists(blocked):
+        return f"{blocked} does not exist"
+    if Path(blocked) == path:
+        return f"{path} may not be read by {who}: give it read permission (chmod o+r, or a group that {who} is in)"
+    return (
+        f"the folder {blocked} may not be entered by {who}, so {path} is out of reach: "
+        f"chmod o+x {blocked}, or move the application to a folder that all may enter, such as one under /srv"
+    )
+
+
+def blocked_at(path: Path) -> str | None:
+    """The first part of the path that this process may not pass; "" when it is no file; None: free."""
+    for folder in reversed(path.parents):
+        if not os.access(folder, os.X_OK):
+            return str(folder)
+    if not os.access(path, os.R_OK):
+        return str(path)
+    return None if path.is_file() else ""
+
+
+def as_user(user: User, look: Callable[[], str | None]) -> str | None:
+    """Runs `look` in a child that has become `user`, and returns its answer."""
+    answer, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups(os.getgrouplist(user.name, user.gid))
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            found = look()
+            os.write(tell, b"-" if found is None else b"+" + os.fsencode(found))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(tell)
+    with os.fdopen(answer, "rb") as pipe:
+        told = pipe.read()
+    if os.waitpid(child, 0)[1] != 0 or not told:
+        raise PyglueError(f"cannot become the user {user.name} to look at the application: is this a restricted root?")
+    return None if told == b"-" else os.fsdecode(told[1:])
