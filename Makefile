@@ -77,7 +77,7 @@ clients: setup-test build-test
 	PYGLUE_PREFIX=$(VENV) $(PYTEST) -m clients tests
 
 perf-counts: setup-test build-test
-	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/counts.py
+	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/perf_counts.py
 
 clean:
 	rm -rf $(VENV) $(STATE)/build $(STATE)/example

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `pyglue`: arguments and dispatch. Each subcommand is a module of this folder that
-offers `add(subcommands)`; what it raises as PyglueError is the user's to mend and told in one message."""
+"""The command `pyglue`: arguments and dispatch.
+
+Each subcommand is a module of this folder that offers `add(subcommands)`. What it raises as
+PyglueError is the user's to mend, and is told in one message."""
 
 import argparse
 import platform

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pyglue config TARGET`: writes the configuration that `pyglue serve` would start, and prints its path."""
+"""`pyglue config TARGET`: writes what `pyglue serve` would start, and prints its path."""
 
 import argparse
 from typing import Any
@@ -9,7 +9,7 @@ from pyglue.cli.httpd import Httpd
 
 
 def add(subcommands: Any) -> None:
-    parser = subcommands.add_parser("config", help="write the configuration of `serve` without starting it")
+    parser = subcommands.add_parser("config", help="write the configuration, start nothing")
     site.add_arguments(parser)
     parser.set_defaults(run=run)
 

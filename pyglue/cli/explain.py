@@ -6,10 +6,11 @@ from pathlib import Path
 
 REMEDIES = (
     (
-        r"structure '?wsgi_module'? in file .* is garbled|not compatible with this version of Apache"
-        r"|mod_pyglue\.so: undefined symbol",
-        "mod_pyglue.so was built for another httpd. Install mod-pyglue again, without pip's cache, beside this one's "
-        "headers (apt-get install apache2-dev, dnf install httpd-devel): pip install --force-reinstall --no-cache-dir mod-pyglue.",
+        r"structure '?wsgi_module'? in file .* is garbled"
+        r"|not compatible with this version of Apache|mod_pyglue\.so: undefined symbol",
+        "mod_pyglue.so was built for another httpd. Install this one's headers (apt-get install "
+        "apache2-dev, dnf install httpd-devel), then mod-pyglue again without pip's cache: "
+        "pip install --force-reinstall --no-cache-dir mod-pyglue.",
     ),
     (
         r"Address already in use|could not bind to address|no listening sockets available",
@@ -17,12 +18,13 @@ REMEDIES = (
     ),
     (
         r"mod_pyglue\.so.*: cannot open shared object file",
-        "mod_pyglue.so is not where the configuration says: run `pyglue module-config` and take its lines.",
+        "mod_pyglue.so is not where the configuration says: take the lines of "
+        "`pyglue module-config`.",
     ),
-    (r"bad (user|group) name", "The user or group of the configuration does not exist on this machine."),
+    (r"bad (user|group) name", "That user or group does not exist on this machine."),
     (
         r"[Ii]nvalid command 'WSGI",
-        "mod_pyglue is not loaded before this line: put what `pyglue module-config` prints above it.",
+        "mod_pyglue is not loaded before this line: put what `pyglue module-config` prints above.",
     ),
 )
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The httpd of this machine: where it is, which modules it has, and how to run it.
 
-Everything is asked of httpd itself when it is needed: a path noted at build time would be stale, because wheels are
-cached and used elsewhere."""
+Everything is asked of httpd itself when it is needed: a path noted at build time would be stale,
+because wheels are cached and used elsewhere."""
 
 import os
 import re
@@ -24,15 +24,20 @@ MODULE_FOLDERS = (
 )
 MPMS = ("event", "worker", "prefork")
 MISSING = (
-    "no httpd found on PATH or in " + ", ".join(PROGRAM_FOLDERS) + ". Install it: apt-get install apache2-bin "
-    "(Debian, Ubuntu) or dnf install httpd (Fedora, RHEL), or name it in the environment variable PYGLUE_HTTPD."
+    f"no httpd found on PATH or in {', '.join(PROGRAM_FOLDERS)}. Install it (apt-get install "
+    "apache2-bin, dnf install httpd), or name it in the environment variable PYGLUE_HTTPD."
 )
 
 
 def output(command: Sequence[str | Path]) -> str:
     """What a program prints, both streams together, whatever its status."""
     ran = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
     )
     return ran.stdout
 
@@ -67,13 +72,15 @@ class Httpd:
     def load_line(self, name: str) -> str:
         file = self.modules / f"mod_{name}.so"
         if not file.exists():
-            raise PyglueError(f"httpd's module {file} does not exist. Install it, or an httpd that contains mod_{name}.")
+            raise PyglueError(f"httpd's module {file} does not exist: install it.")
         return f'LoadModule {name}_module "{file}"'
 
     def test(self, configuration: Path, *more: str) -> subprocess.CompletedProcess[str]:
         """httpd's own syntax test; what it says is in stdout (what it dumps) and stderr."""
-        command = [self.program, "-t", "-f", configuration, *more]
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        command = [str(self.program), "-t", "-f", str(configuration), *more]
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
 
 
 def find_program() -> Path:
@@ -91,11 +98,12 @@ def find_program() -> Path:
 
 
 def find_modules(program: Path) -> Path:
-    """The folder of httpd's modules: where distributions have it, or below the program's own root."""
+    """The folder of httpd's modules: below the program's own root, or a distribution's."""
     root = re.search(r'-D HTTPD_ROOT="(.*)"', output([program, "-V"]))
     folders = [Path(root.group(1)) / "modules"] if root else []
     folders += [Path(folder) for folder in MODULE_FOLDERS]
     for folder in folders:
         if any(folder.glob("mod_authz_core.so")):
             return folder
-    raise PyglueError(f"no folder with the modules of {program} found; looked in " + ", ".join(map(str, folders)) + ".")
+    looked = ", ".join(map(str, folders))
+    raise PyglueError(f"no folder with the modules of {program} found; looked in {looked}.")

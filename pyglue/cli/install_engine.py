@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pyglue install-engine --python PATH`: builds the engine for another CPython into the engine folder.
+"""`pyglue install-engine --python PATH`: builds the engine for another CPython.
 
-The C sources lie in the package, so that neither a checkout nor httpd's headers nor a network are needed: only a compiler
-and that Python's headers. An engine belongs to an ABI, and so serves every environment of that Python. As root only a Python
-that root alone can change is asked or built from: what is installed runs in the workers of all who use that ABI."""
+The C sources lie in the package, so that neither a checkout nor httpd's headers nor a network are
+needed, only a compiler and that Python's headers. An engine belongs to an ABI, and so serves every
+environment of that Python. As root only a Python that root alone can change is asked or built from:
+what is installed runs in the workers of all who use that ABI."""
 
 import argparse
 import json
@@ -22,7 +23,16 @@ from pyglue.errors import PyglueError
 
 OLDEST = (3, 10)
 SOURCES = ("bridge", "worker", "engine")
-FLAGS = ("-shared", "-fPIC", "-std=gnu11", "-O2", "-g", "-pthread", "-fvisibility=hidden", "-D_GNU_SOURCE")
+FLAGS = (
+    "-shared",
+    "-fPIC",
+    "-std=gnu11",
+    "-O2",
+    "-g",
+    "-pthread",
+    "-fvisibility=hidden",
+    "-D_GNU_SOURCE",
+)
 ASK = """\
 import json, sys, sysconfig
 value = sysconfig.get_config_var
@@ -55,7 +65,9 @@ class Target:
 
 def add(subcommands: Any) -> None:
     parser = subcommands.add_parser("install-engine", help="build the engine for another Python")
-    parser.add_argument("--python", required=True, metavar="PATH", help="the executable of that Python")
+    parser.add_argument(
+        "--python", required=True, metavar="PATH", help="the executable of that Python"
+    )
     parser.set_defaults(run=run)
 
 
@@ -69,19 +81,26 @@ def run(chosen: argparse.Namespace) -> int:
 def ask(python: Path) -> Target:
     require_trust(python)
     try:
-        told = subprocess.run([python, "-I", "-S", "-B", "-c", ASK], capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            [python, "-I", "-S", "-B", "-c", ASK], capture_output=True, text=True, check=True
+        )
         facts = json.loads(told.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         raise PyglueError(f"--python {python}: not a Python that runs here ({error}).") from None
     if facts["implementation"] != "cpython" or tuple(facts["version"][:2]) < OLDEST:
         raise PyglueError(f"--python {python}: CPython 3.10 or later is needed.")
     target = Target(
-        python, tuple(facts["version"]), facts["tag"], facts["suffix"], tuple(Path(p) for p in facts["include"])
+        python,
+        tuple(facts["version"]),
+        facts["tag"],
+        facts["suffix"],
+        tuple(Path(p) for p in facts["include"]),
     )
     if not any((folder / "Python.h").exists() for folder in target.include):
         raise PyglueError(
-            f"Python.h of {target.name} is not in {target.include[0]}. Install its headers: apt-get install "
-            f"python{target.version[0]}.{target.version[1]}-dev (Debian, Ubuntu) or dnf install python3-devel (Fedora, RHEL)."
+            f"Python.h of {target.name} is not in {target.include[0]}. Install its headers: "
+            f"apt-get install python{target.version[0]}.{target.version[1]}-dev (Debian, Ubuntu), "
+            "dnf install python3-devel (Fedora, RHEL)."
         )
     for folder in target.include:
         require_trust(folder)
@@ -94,13 +113,14 @@ def require_trust(path: Path) -> None:
     changeable = distrusted(path) if os.geteuid() == 0 else None
     if changeable:
         raise PyglueError(
-            f"{path}: others than root can change {changeable}, and root neither runs nor builds from such a file. "
-            "Its owner can install an engine into his own environment instead: ENVIRONMENT/bin/pip install mod-pyglue."
+            f"{path}: others than root can change {changeable}, and root neither runs nor builds "
+            "from such a file. Its owner can install an engine into his own environment instead: "
+            "ENVIRONMENT/bin/pip install mod-pyglue -Csetup-args=-Dmodule=false."
         )
 
 
 def build(target: Target) -> None:
-    """Compiles beside the goal and renames: a worker that starts meanwhile finds the old engine or the new one."""
+    """Compiles beside the goal and renames: a worker always finds a whole engine."""
     try:
         target.engine.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.engine.parent) as folder:
@@ -109,17 +129,22 @@ def build(target: Target) -> None:
             made.chmod(0o755)
             made.replace(target.engine)
     except OSError as error:
-        raise PyglueError(f"cannot write the engine to {target.engine}: {error.strerror or error}.") from None
+        raise PyglueError(
+            f"cannot write the engine to {target.engine}: {error.strerror or error}."
+        ) from None
 
 
 def compile_engine(target: Target, made: Path) -> None:
     compiler = shlex.split(os.environ.get("CC", "")) or [first_compiler()]
     sources = [str(file) for folder in SOURCES for file in sorted((PACKAGE / folder).glob("*.c"))]
     if not sources:
-        raise PyglueError(f"the engine's C sources are not in {PACKAGE}: install mod-pyglue with pip, not from a checkout.")
+        raise PyglueError(f"the engine's C sources are not in {PACKAGE}: install mod-pyglue again.")
     include = [f"-I{folder}" for folder in [*(PACKAGE / name for name in SOURCES), *target.include]]
     ran = subprocess.run(
-        [*compiler, *FLAGS, *include, *sources, "-o", str(made)], capture_output=True, text=True, check=False
+        [*compiler, *FLAGS, *include, *sources, "-o", str(made)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if ran.returncode != 0:
         raise PyglueError(f"the engine does not compile for {target.name}:\n{ran.stderr.strip()}")
@@ -130,4 +155,6 @@ def first_compiler() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise PyglueError("no C compiler found. Install one: apt-get install gcc libc6-dev (Debian, Ubuntu) or dnf install gcc.")
+    raise PyglueError(
+        "no C compiler found. Install one: apt-get install gcc libc6-dev, or dnf install gcc."
+    )

@@ -9,7 +9,9 @@ from pyglue.cli.site import built_module, quoted
 
 
 def add(subcommands: Any) -> None:
-    parser = subcommands.add_parser("module-config", help="print the lines that an existing httpd needs")
+    parser = subcommands.add_parser(
+        "module-config", help="print the lines that an existing httpd needs"
+    )
     parser.set_defaults(run=run)
 
 

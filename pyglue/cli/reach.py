@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a user can reach a file, and what is in the way.
 
-The answer is the kernel's: a child takes the user's identity and tries each step of the path, so that access lists and
-capabilities count as they will for the server."""
+The answer is the kernel's: a child takes the user's identity and tries each step of the path, so
+that access lists and capabilities count as they will for the server."""
 
 import grp
 import os
 import pwd
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +37,7 @@ class User:
 
 def obstacle(path: Path, user: User | None) -> str | None:
     """What keeps `user` (None: whoever runs this) from reading the file: a sentence, or None."""
-    look = lambda: blocked_at(path)  # noqa: E731  the same look, here or in a child
-    blocked = look() if user is None or os.geteuid() != 0 else as_user(user, look)
+    blocked = as_user(user, path) if user and os.geteuid() == 0 else blocked_at(path)
     who = user.name if user else "you"
     if blocked is None:
         return None
@@ -48,15 +46,15 @@ def obstacle(path: Path, user: User | None) -> str | None:
     if not os.path.lexists(blocked):
         return f"{blocked} does not exist"
     if Path(blocked) == path:
-        return f"{path} may not be read by {who}: give it read permission (chmod o+r, or a group that {who} is in)"
+        return f"{path} may not be read by {who}: give it read permission (chmod o+r {path})"
     return (
         f"the folder {blocked} may not be entered by {who}, so {path} is out of reach: "
-        f"chmod o+x {blocked}, or move the application to a folder that all may enter, such as one under /srv"
+        f"chmod o+x {blocked}, or move the application to where all may enter, such as /srv"
     )
 
 
 def blocked_at(path: Path) -> str | None:
-    """The first part of the path that this process may not pass; "" when it is no file; None: free."""
+    """The first part of the path that this process may not pass; "": it is no file; None: free."""
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK):
             return str(folder)
@@ -65,8 +63,8 @@ def blocked_at(path: Path) -> str | None:
     return None if path.is_file() else ""
 
 
-def as_user(user: User, look: Callable[[], str | None]) -> str | None:
-    """Runs `look` in a child that has become `user`, and returns its answer."""
+def as_user(user: User, path: Path) -> str | None:
+    """What `blocked_at` says in a child that has become `user`."""
     answer, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -75,7 +73,7 @@ def as_user(user: User, look: Callable[[], str | None]) -> str | None:
             os.setgroups(os.getgrouplist(user.name, user.gid))
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
-            found = look()
+            found = blocked_at(path)
             os.write(tell, b"-" if found is None else b"+" + os.fsencode(found))
             status = 0
         finally:
@@ -84,5 +82,5 @@ def as_user(user: User, look: Callable[[], str | None]) -> str | None:
     with os.fdopen(answer, "rb") as pipe:
         told = pipe.read()
     if os.waitpid(child, 0)[1] != 0 or not told:
-        raise PyglueError(f"cannot become the user {user.name} to look at the application: is this a restricted root?")
+        raise PyglueError(f"cannot become {user.name} to look at the application: a limited root?")
     return None if told == b"-" else os.fsdecode(told[1:])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pyglue serve TARGET`: a private httpd for one application, in the foreground, until Ctrl-C.
 
-httpd gets a session of its own: a terminal's Ctrl-C and, worse, its change of size (SIGWINCH, httpd's graceful stop)
-must not reach it. What it logs comes through a pipe, because /dev/stderr cannot be opened where it is a socket."""
+httpd gets a session of its own: a terminal's Ctrl-C and, worse, its change of size (SIGWINCH is
+httpd's graceful stop) must not reach it. What it logs comes through a pipe, because /dev/stderr
+cannot be opened where it is a socket."""
 
 import argparse
 import ctypes
@@ -33,8 +34,12 @@ LIBC = ctypes.CDLL(None)  # opened before any fork
 def add(subcommands: Any) -> None:
     parser = subcommands.add_parser("serve", help="serve one application in the foreground")
     site.add_arguments(parser)
-    parser.add_argument("--reload", action="store_true", help="load the application again when a source file changes")
-    parser.add_argument("-D", action="append", default=[], dest="defines", metavar="NAME", help="passed on to httpd")
+    parser.add_argument(
+        "--reload", action="store_true", help="load the code again when a file changes"
+    )
+    parser.add_argument(
+        "-D", action="append", default=[], dest="defines", metavar="NAME", help="passed on to httpd"
+    )
     parser.set_defaults(run=run)
 
 
@@ -60,19 +65,21 @@ def check_port(wanted: Site) -> None:
             probe.bind((wanted.host, wanted.port))
             probe.listen()
         except OSError as error:
-            raise PyglueError(f"cannot listen on {wanted.address}: {port_remedy(error, wanted)}") from None
+            raise PyglueError(
+                f"cannot listen on {wanted.address}: {port_remedy(error, wanted)}"
+            ) from None
 
 
 def port_remedy(error: OSError, wanted: Site) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {wanted.port} is in use by another program. Choose another with --port."
     if error.errno == errno.EACCES:
-        return f"you may not use port {wanted.port}. Choose one from 1024 up with --port, or run this as root."
+        return f"only root may use port {wanted.port}. Choose one from 1024 up with --port."
     return f"{error.strerror or error}. Choose an address of this machine with --host."
 
 
 class Server:
-    """httpd as a child of this command: started, announced, stopped with everything that it started."""
+    """httpd as a child of this command: started, announced, stopped with all that it started."""
 
     def __init__(self, wanted: Site, command: list[str]) -> None:
         self.site = wanted
@@ -84,7 +91,10 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.note_signal)
         process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
             preexec_fn=die_with_parent,
         )
         assert process.stderr is not None  # PIPE was asked for
@@ -124,15 +134,16 @@ class Server:
         print(f"pyglue: {where}; Ctrl-C stops it", flush=True)
 
     def stay(self, process: subprocess.Popen[bytes], watch: Watch | None) -> int:
-        """Until a signal asks to stop or httpd ends by itself. A wait of a second is one look at the files."""
+        """Until a signal asks to stop or httpd ends by itself. Between two waits, a look at files."""
         while not self.signals:
             try:
                 status = process.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
                 if watch and watch.changed():
-                    process.send_signal(signal.SIGUSR1)  # graceful: new code for new requests, none is lost
+                    process.send_signal(signal.SIGUSR1)  # graceful: no request is lost
                 continue
-            raise PyglueError(f"httpd ended with status {status}. {explained(''.join(self.said), self.site.configuration)}")
+            said = explained("".join(self.said), self.site.configuration)
+            raise PyglueError(f"httpd ended with status {status}. {said}")
         return 0
 
 
@@ -147,6 +158,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         try:
             process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"pyglue: httpd did not stop within {STOP_SECONDS:.0f} seconds and is killed", file=sys.stderr)
+            print(
+                f"pyglue: httpd did not stop within {STOP_SECONDS:.0f} seconds and is killed",
+                file=sys.stderr,
+            )
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

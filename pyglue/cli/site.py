@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One site as `pyglue serve` and `pyglue config` are asked for it: arguments, the server root, the configuration.
+"""One site as `pyglue serve` and `pyglue config` are asked for it.
 
-`add_arguments` and `from_arguments` turn a command line into a frozen Site; `write` makes the server root and
-fills the blanks of `httpd-conf/serve.conf.in`. Nothing is started here."""
+`add_arguments` and `from_arguments` turn a command line into a frozen Site; `write` makes the
+server root and fills the blanks of `httpd-conf/serve.conf.in`. Nothing is started here."""
 
 import argparse
 import os
@@ -20,8 +20,9 @@ from pyglue.errors import PyglueError
 
 PACKAGE = Path(pyglue.__file__).parent
 USERS = ("www-data", "apache", "daemon")  # of httpd's children, as distributions name it
-MIME_TYPES = ("/etc/mime.types", "/etc/apache2/mime.types", "/etc/httpd/conf/mime.types", "/dev/null")
-LOG_LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug", "trace1", "trace4", "trace8")
+MIME_TYPES = ("/etc/mime.types", "/etc/apache2/mime.types", "/dev/null")
+LOG_LEVELS = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"]
+LOG_LEVELS += [f"trace{number}" for number in range(1, 9)]
 MODULES = ("mpm_event", "authz_core", "alias", "mime", "unixd")
 SCRIPT = """\
 # Written by pyglue: the callable that was named on the command line.
@@ -53,8 +54,12 @@ class Site:
 
     @property
     def address(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        return f"http://{self.bracketed}:{self.port}/"
+
+    @property
+    def bracketed(self) -> str:
+        """The host as it stands before a port: IPv6 addresses in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def configuration(self) -> Path:
@@ -66,19 +71,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("target", metavar="TARGET", help="a script file (app.wsgi) or package.module:callable")
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     add("--port", type=int, default=8000, help="port to listen on (%(default)s)")
-    add("--mode", choices=("daemon", "embedded"), default="daemon", help="where the application runs (%(default)s)")
-    add("--processes", type=int, default=1, metavar="N", help="workers, or children when embedded (%(default)s)")
+    add(
+        "--mode",
+        choices=("daemon", "embedded"),
+        default="daemon",
+        help="where the application runs (%(default)s)",
+    )
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="workers, or children when embedded (%(default)s)",
+    )
     add("--threads", type=int, default=15, metavar="N", help="threads in each (%(default)s)")
-    add("--python", metavar="PATH", help="the application's Python (the one that runs this command)")
-    add("--user", metavar="NAME", help="as root: who httpd's children and the workers are (www-data)")
+    add(
+        "--python", metavar="PATH", help="the application's Python (the one that runs this command)"
+    )
+    add(
+        "--user",
+        metavar="NAME",
+        help="as root: who httpd's children and the workers are (www-data)",
+    )
     add("--group", metavar="NAME", help="as root: their group (the user's own)")
-    add("--static", action="append", default=[], metavar="/URL=DIR", help="files that httpd serves itself; repeatable")
-    add("--server-root", metavar="DIR", help="where the configuration is kept (a folder of your own, by address)")
-    add("--log-level", choices=LOG_LEVELS, default="info", metavar="LEVEL", help="httpd's LogLevel (%(default)s)")
+    add(
+        "--static",
+        action="append",
+        default=[],
+        metavar="/URL=DIR",
+        help="files that httpd serves itself; repeatable",
+    )
+    add(
+        "--server-root",
+        metavar="DIR",
+        help="where the configuration is kept (a folder of your own, by address)",
+    )
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default="info",
+        metavar="LEVEL",
+        help="httpd's LogLevel (%(default)s)",
+    )
 
 
 def from_arguments(chosen: argparse.Namespace) -> Site:
-    root = Path(chosen.server_root).absolute() if chosen.server_root else default_root(chosen.host, chosen.port)
+    root = (
+        Path(chosen.server_root).absolute()
+        if chosen.server_root
+        else default_root(chosen.host, chosen.port)
+    )
     if not 0 < chosen.port < 65536:
         raise PyglueError(f"--port {chosen.port}: a port is a number from 1 to 65535.")
     for name in ("processes", "threads"):
@@ -133,7 +175,9 @@ def serving_user(user: str | None, group: str | None) -> User | None:
         except PyglueError:
             if user or group:
                 raise
-    raise PyglueError("none of the users " + ", ".join(USERS) + " exists here: name one with --user.")
+    raise PyglueError(
+        "none of the users " + ", ".join(USERS) + " exists here: name one with --user."
+    )
 
 
 def default_root(host: str, port: int) -> Path:
@@ -156,17 +200,20 @@ def write(site: Site, httpd: Httpd) -> Path:
 
 
 def make_root(root: Path) -> None:
-    """The folders of the server root. One that another user could write is refused: httpd would trust it."""
+    """The server root. One that another user could write is refused: httpd would trust it."""
     for folder in (root.parent, root):
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             found = folder.lstat()
         except OSError as error:
-            raise PyglueError(f"server root {folder}: {error.strerror}. Name another with --server-root.") from None
+            raise PyglueError(
+                f"server root {folder}: {error.strerror}. Name another with --server-root."
+            ) from None
         own = found.st_uid == os.geteuid() and not found.st_mode & 0o022
         if folder == root and not (stat.S_ISDIR(found.st_mode) and own):
             raise PyglueError(
-                f"server root {folder}: not a folder that only you can write. Remove it, or name another with --server-root."
+                f"server root {folder}: not a folder that only you can write. Remove it, or name "
+                "another with --server-root."
             )
 
 
@@ -182,24 +229,25 @@ def put(file: Path, text: str) -> None:
 
 
 def quoted(value: object) -> str:
-    """A value between httpd's quotation marks. What httpd would read as more than text is refused."""
+    """A value between httpd's quotation marks. What httpd would not read as text is refused."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if "${" in text or any(ord(letter) < 32 for letter in text):
-        raise PyglueError(f"{text!r} cannot stand in an httpd.conf: it contains a control character or '${{'.")
+        raise PyglueError(
+            f"{text!r} cannot stand in an httpd.conf: it has a control character or '${{' in it."
+        )
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def render(site: Site, httpd: Httpd) -> str:
-    host = f"[{site.host}]" if ":" in site.host else site.host
     blanks = {
         "version": pyglue.__version__,
         "target": quoted(site.target),
         "host": quoted(site.host),
         "root": quoted(site.root),
-        "listen": f"{host}:{site.port}",
+        "listen": f"{site.bracketed}:{site.port}",
         "error_log": "/dev/stderr",
         "log_level": site.log_level,
-        "user": f'User "{site.user.name}"\nGroup "{site.user.group}"' if site.user else "# Not root: no change of user.",
+        "user": user_lines(site.user),
         "modules": "\n".join(httpd.load_lines(MODULES)),
         "module": quoted(built_module()),
         "mpm": mpm(site),
@@ -210,6 +258,12 @@ def render(site: Site, httpd: Httpd) -> str:
         "script_name": quoted(site.script.name),
     }
     return Template(template().read_text(encoding="utf-8")).substitute(blanks)
+
+
+def user_lines(user: User | None) -> str:
+    if user is None:
+        return "# Not started by root: no change of user."
+    return f'User "{user.name}"\nGroup "{user.group}"'
 
 
 def built_module() -> Path:
@@ -243,11 +297,12 @@ def mpm(site: Site) -> str:
 
 
 def alias(url: str, folder: Path) -> str:
-    return f'\nAlias "{quoted(url)}" "{quoted(folder)}"\n<Directory "{quoted(folder)}">\n    Require all granted\n</Directory>\n'
+    lines = [f'Alias "{quoted(url)}" "{quoted(folder)}"', f'<Directory "{quoted(folder)}">']
+    return "\n" + "\n".join([*lines, "    Require all granted", "</Directory>"]) + "\n"
 
 
 def application(site: Site) -> str:
-    """The directives of mod_pyglue. A callable is imported from the folder in which the command was given."""
+    """The directives of mod_pyglue. A callable is imported from the current folder."""
     script = f'"{quoted(site.script)}"'
     path = quoted(Path.cwd()) if site.callable else ""
     if site.mode == "embedded":
@@ -256,9 +311,11 @@ def application(site: Site) -> str:
         return "\n".join([*lines, f"WSGIScriptAlias / {script} application-group=%{{GLOBAL}}"])
     options = [f"processes={site.processes}"] if site.processes > 1 else []
     options += [f"threads={site.threads}"]
-    options += [f'"python={quoted(site.python)}"'] if site.python else [f'"python-home={quoted(sys.prefix)}"']
+    python = f"python={quoted(site.python)}" if site.python else f"python-home={quoted(sys.prefix)}"
+    options += [f'"{python}"']
     options += [f'"python-path={path}"'] if path else []
-    return f"WSGIDaemonProcess application {' '.join(options)}\nWSGIScriptAlias / {script} process-group=application"
+    group = f"WSGIDaemonProcess application {' '.join(options)}"
+    return f"{group}\nWSGIScriptAlias / {script} process-group=application"
 
 
 def home(site: Site) -> Path:

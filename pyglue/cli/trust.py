@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""May root run or build from a file? Only if nobody but root can change it or any folder on its way."""
+"""May root run or build from a file? Only if root alone can change it and each folder above."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def distrusted(path: Path) -> str | None:
-    """The first part of the path (links followed) that others than root can change; None: root's alone."""
+    """The first part of the path (links followed) that others than root can change, or None."""
     real = Path(os.path.realpath(path))
     for part in [*reversed(real.parents), real]:
         found = part.lstat()

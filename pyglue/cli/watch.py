@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--reload`: has a source file of the application changed since the last look?
 
-The times of all Python files below the application's folder are compared. Environments and hidden folders are left
-out: they are large and change when something is installed."""
+The times of all source files below the application's folder are compared. Environments and hidden
+folders are left out: they are large and change when something is installed."""
 
 import os
 from collections.abc import Iterator

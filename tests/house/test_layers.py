@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may know whom, checked three ways: #include lines, Python imports, symbols of what is built."""
+"""Who may know whom, checked three ways: #include lines, imports, symbols of what is built."""
 
 import ast
 import os
@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[2]
 # Header families: how an #include is recognised. What matches none is libc's or POSIX's.
 FAMILIES = {
     "python": r"Python\.h|pythread\.h|structmember\.h|internal/pycore.*|cpython/.*",
-    "httpd": r"httpd\.h|http_\w+\.h|ap_\w+\.h|mpm_common\.h|mod_\w+\.h|util_\w+\.h|scoreboard\.h|unixd\.h",
+    "httpd": r"(httpd|mpm_common|scoreboard|unixd)\.h|(http|ap|mod|util)_\w+\.h",
     "apr": r"apr\w*\.h",
-    "bridge": "|".join(file.name.replace(".", r"\.") for file in (ROOT / "pyglue/bridge").glob("*.h")),
+    "bridge": "|".join(
+        file.name.replace(".", r"\.") for file in (ROOT / "pyglue/bridge").glob("*.h")
+    ),
     "worker": r"worker\.h|wkr_\w+\.h",
     "engine": r"eng\w*\.h",
     "jail": r"jail\w*\.h",
@@ -48,7 +50,17 @@ IMPORTS = {
     "metrics": {"errors", "metrics"},
     "worker": {"errors", "_engine", "loader", "worker"},
     "compat": {"metrics", "_engine", "compat"},
-    "cli": {"errors", "cli", "supervisor", "loader", "metrics", "compat", "_jail", "_pages", "worker"},
+    "cli": {
+        "errors",
+        "cli",
+        "supervisor",
+        "loader",
+        "metrics",
+        "compat",
+        "_jail",
+        "_pages",
+        "worker",
+    },
     "errors": set(),
     "__init__": set(),
     "__main__": {"cli"},
@@ -124,13 +136,18 @@ def package() -> Path:
     prefix = os.environ.get("PYGLUE_PREFIX", sys.prefix)
     python = Path(prefix) / "bin" / "python"
     asked = subprocess.run(
-        [python, "-I", "-c", "import pyglue; print(pyglue.__path__[0])"], capture_output=True, text=True, check=True
+        [python, "-I", "-c", "import pyglue; print(pyglue.__path__[0])"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return Path(asked.stdout.strip())
 
 
 def symbols(library: Path, *options: str) -> set[str]:
-    listed = subprocess.run(["nm", "-D", *options, library], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["nm", "-D", *options, library], capture_output=True, text=True, check=True
+    ).stdout
     return {line.split()[-1].split("@")[0] for line in listed.splitlines()}
 
 
