@@ -47,6 +47,25 @@ struct glue_group {
 
 enum glue_environ { GLUE_ENVIRON_DEFAULT, GLUE_ENVIRON_CLEAN, GLUE_ENVIRON_INHERIT };
 
+/* Setters of WSGIDaemonProcess and WSGIImportScript. */
+const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line);
+const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char *line);
+
+/* Adds a script to load when processes start. NULL, or why its process group cannot be used from
+ * this server. Configuration time. */
+const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script);
+
+/* Hook check_config's part: users, groups and defaults become numbers. Nothing here looks below a
+ * tenant's folder. NULL, or what makes the whole configuration unusable. */
+const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf);
+
+/* Logs what an administrator should know of the groups: at `httpd -t`, and once at a start. */
+void glue_group_advise(server_rec *main_server);
+
+/* May a request to this server be served by the group? (Defined in the main server, in this one,
+ * or in one of the same ServerName.) */
+int glue_group_is_open_to(const glue_group_t *group, const server_rec *s);
+
 /* All groups of the server, in the order of the file; never NULL. s may be any server. */
 const apr_array_header_t *glue_groups(const server_rec *s); /* of glue_group_t * */
 /* Import scripts and preloading aliases, in order: of glue_script_t. */

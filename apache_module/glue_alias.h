@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* WSGIScriptAlias and WSGIScriptAliasMatch: from a URL to a script. */
+#ifndef GLUE_ALIAS_H
+#define GLUE_ALIAS_H
+
+#include "glue_config.h"
+
+/* Written while the configuration is read, but for `is_alone`: post_config. Then frozen. */
+struct glue_alias {
+    const char *url;            /* prefix, or the text of the expression */
+    ap_regex_t *expression;     /* NULL: url is a prefix */
+    const char *target;         /* file or folder; of an expression with $1 */
+    const char *process_group;  /* of the options, each NULL when not given; "" : embedded */
+    const char *application_group;
+    const char *callable;       /* taken as it is: no token */
+    int pass_authorization;     /* GLUE_UNSET: as the directive says */
+    int is_alone;               /* nothing else reaches its group: the main interpreter is its default */
+    server_rec *server;
+};
+
+/* Setters of the two directives. */
+const char *glue_alias_prefix_directive(cmd_parms *cmd, void *unused, const char *line);
+const char *glue_alias_match_directive(cmd_parms *cmd, void *unused, const char *line);
+
+/* Hook translate_name. */
+int glue_alias_translate(request_rec *r);
+
+/* The alias that mapped this request; NULL: another way did. */
+const glue_alias_t *glue_alias_of(const request_rec *r);
+
+/* Hook post_config's part: which aliases are alone in their process group (DESIGN 9). */
+void glue_alias_find_alone(server_rec *main_server);
+
+#endif

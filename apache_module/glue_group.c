@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Process groups: from WSGIDaemonProcess to frozen numbers, and who may use which group.
+ * Names of users become numbers here, in httpd's parent, because name services can block and must
+ * not be loaded into the supervisor. Nothing below a tenant's folder is looked at. */
+#include "glue_options.h"
+
+#include <apr_sha1.h>
+#include <apr_user.h>
+#include <grp.h>
+#include <unistd.h>
+#include <unixd.h>
+
+#include "glue_config.h"
+#include "glue_log.h"
+
+const apr_array_header_t *glue_groups(const server_rec *s) {
+    return glue_config_site(s)->groups;
+}
+
+const apr_array_header_t *glue_scripts(const server_rec *s) {
+    return glue_config_site(s)->scripts;
+}
+
+const glue_group_t *glue_group_find(const server_rec *s, const char *name) {
+    const apr_array_header_t *groups = glue_groups(s);
+
+    for (int i = 0; i < groups->nelts; i++) {
+        const glue_group_t *group = APR_ARRAY_IDX(groups, i, const glue_group_t *);
+
+        if (strcmp(group->name, name) == 0)
+            return group;
+    }
+    return NULL;
+}
+
+int glue_group_is_open_to(const glue_group_t *group, const server_rec *s) {
+    if (group->server == s || !group->server->is_virtual)
+        return 1;
+    return group->server->server_hostname != NULL && s->server_hostname != NULL &&
+           strcmp(group->server->server_hostname, s->server_hostname) == 0;
+}
+
+/* --- Users and groups: "name" or "#number" ------------------------------------------------------ */
+
+static int is_numeric(apr_int64_t *number, const char *word) {
+    char *end;
+
+    if (word[0] != '#' || word[1] < '0' || word[1] > '9')
+        return 0;
+    *number = apr_strtoi64(word + 1, &end, 10);
+    return *end == '\0' && *number >= 0 && *number < UINT32_MAX;
+}
+
+static const char *find_user(apr_int64_t *uid, const char *word, apr_pool_t *pool) {
+    apr_uid_t found;
+    apr_gid_t unused;
+
+    if (is_numeric(uid, word))
+        return NULL;
+    if (word[0] == '#' || apr_uid_get(&found, &unused, word, pool) != APR_SUCCESS)
+        return "is no user of this machine";
+    *uid = found;
+    return NULL;
+}
+
+static const char *find_group(apr_int64_t *gid, const char *word, apr_pool_t *pool) {
+    apr_gid_t found;
+
+    if (is_numeric(gid, word))
+        return NULL;
+    if (word[0] == '#' || apr_gid_get(&found, word, pool) != APR_SUCCESS)
+        return "is no group of this machine";
+    *gid = found;
+    return NULL;
+}
+
+/* The names that were written, checked while the line is known. */
+static const char *check_names(glue_definition_t *definition, const char *subject,
+                               apr_pool_t *pool) {
+    apr_int64_t uid = -1, gid = -1;
+    glue_group_t *group = &definition->group;
+    const struct {
+        const char *option, *word;
+        apr_int64_t *number;
+        const char *(*look_up)(apr_int64_t *, const char *, apr_pool_t *);
+    } names[] = {
+        {"user", definition->user, &uid, find_user},
+        {"group", definition->group_name, &gid, find_group},
+        {"script-user", definition->script_user, &group->script_uid, find_user},
+        {"script-group", definition->script_group, &group->script_gid, find_group},
+    };
+
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *problem =
+            names[i].word ? names[i].look_up(names[i].number, names[i].word, pool) : NULL;
+
+        if (problem == NULL && names[i].number == &uid && uid == 0)
+            problem = "is root, and applications do not run as root";
+        if (problem != NULL)
+            return glue_value_complaint(apr_pstrcat(pool, subject, " ", names[i].option, "=", NULL),
+                                        names[i].word, problem, pool);
+    }
+    if (definition->script_user != NULL && definition->script_group != NULL)
+        return glue_value_complaint(subject, "script-group", "excludes script-user", pool);
+    return NULL;
+}
+
+/* --- WSGIDaemonProcess -------------------------------------------------------------------------- */
+
+/* pool: configuration's, as of all that a group points to. */
+static glue_definition_t *definition_make(const char *name, const char *where, server_rec *s,
+                                          apr_pool_t *pool) {
+    glue_definition_t *definition = apr_pcalloc(pool, sizeof *definition);
+    glue_group_t *group = &definition->group;
+
+    glue_options_unset(definition);
+    group->name = name;
+    group->where = where;
+    group->server = s;
+    group->script_uid = group->script_gid = -1;
+    group->bounds = pyglue_bounds_default;
+    return definition;
+}
+
+static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
+    glue_group_t *group = &definition->group;
+
+    group->has_processes = group->processes != GLUE_UNSET;
+    glue_options_default(definition);
+    if (group->header_buffer_size > 0)
+        group->bounds.field = (uint32_t)group->header_buffer_size;
+    if (group->bounds.head < group->bounds.field)
+        group->bounds.head = group->bounds.field;
+    if (group->display_name != NULL && strcmp(group->display_name, "%{GROUP}") == 0)
+        group->display_name = apr_pstrcat(pool, "(wsgi:", group->name, ")", NULL);
+}
+
+const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line) {
+    const char *name = ap_getword_conf(cmd->pool, &line);
+    const char *where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
+                                     cmd->directive->line_num);
+    glue_definition_t *definition = definition_make(name, where, cmd->server, cmd->pool);
+    const glue_group_t *other = glue_group_find(cmd->server, name);
+    const char *complaint;
+
+    (void)unused;
+    if (*name == '\0')
+        return "WSGIDaemonProcess: the name of the process group is missing";
+    complaint = glue_options_parse(definition, cmd->cmd->name, line, cmd->pool);
+    if (complaint == NULL)
+        complaint = check_names(definition, cmd->cmd->name, cmd->pool);
+    if (complaint == NULL && other != NULL)
+        complaint = glue_value_complaint(
+            cmd->cmd->name, name, apr_pstrcat(cmd->pool, "is defined already at ", other->where, NULL),
+            cmd->pool);
+    if (complaint != NULL)
+        return complaint;
+    definition_finish(definition, cmd->pool);
+    APR_ARRAY_PUSH(glue_config_site(cmd->server)->groups, glue_group_t *) = &definition->group;
+    return NULL;
+}
+
+/* --- Scripts to load when processes start ------------------------------------------------------- */
+
+const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script) {
+    if (*script->process_group != '\0') {
+        const glue_group_t *group = glue_group_find(cmd->server, script->process_group);
+
+        if (group == NULL)
+            return glue_value_complaint(apr_pstrcat(cmd->pool, cmd->cmd->name, " process-group=", NULL),
+                                        script->process_group,
+                                        "is not defined by a WSGIDaemonProcess above", cmd->pool);
+        if (!glue_group_is_open_to(group, cmd->server))
+            return glue_value_complaint(
+                apr_pstrcat(cmd->pool, cmd->cmd->name, " process-group=", NULL),
+                script->process_group, "belongs to a virtual host of another ServerName", cmd->pool);
+    }
+    APR_ARRAY_PUSH(glue_config_site(cmd->server)->scripts, glue_script_t) = *script;
+    return NULL;
+}
+
+const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char *line) {
+    glue_script_t script = {.path = ap_getword_conf(cmd->pool, &line), .server = cmd->server};
+    const char *name, *value;
+    int more;
+
+    (void)unused;
+    if (*script.path == '\0')
+        return "WSGIImportScript: the path of the script is missing";
+    while ((more = glue_value_option(&name, &value, &line, cmd->pool)) > 0) {
+        const char **field = strcmp(name, "process-group") == 0       ? &script.process_group
+                             : strcmp(name, "application-group") == 0 ? &script.application_group
+                                                                      : NULL;
+
+        if (field == NULL || *value == '\0')
+            return glue_value_complaint(cmd->cmd->name, name,
+                                        field ? "is empty" : "is not an option", cmd->pool);
+        *field = strcmp(value, "%{GLOBAL}") == 0 ? "" : value;
+    }
+    if (more < 0)
+        return glue_value_complaint(cmd->cmd->name, name, "is not of the form name=value", cmd->pool);
+    if (script.process_group == NULL || script.application_group == NULL)
+        return "WSGIImportScript: process-group= and application-group= are both needed";
+    return glue_group_add_script(cmd, &script);
+}
+
+/* --- Once the whole configuration is known ------------------------------------------------------ */
+
+/* The groups of a user as initgroups would have them, the primary one first. */
+static apr_array_header_t *groups_of(const char *user, gid_t gid, apr_pool_t *pool) {
+    gid_t list[NGROUPS_MAX];
+    int count = NGROUPS_MAX;
+    apr_array_header_t *groups = apr_array_make(pool, 8, sizeof(gid_t));
+
+    if (user == NULL || getgrouplist(user, gid, list, &count) < 0) {
+        APR_ARRAY_PUSH(groups, gid_t) = gid;
+        return groups;
+    }
+    for (int i = 0; i < count; i++)
+        APR_ARRAY_PUSH(groups, gid_t) = list[i];
+    return groups;
+}
+
+static void resolve_identity(glue_definition_t *definition, apr_pool_t *pool) {
+    glue_group_t *group = &definition->group;
+    apr_int64_t uid = ap_unixd_config.user_id, gid = ap_unixd_config.group_id;
+    char *name = NULL, *home = NULL;
+
+    if (geteuid() != 0) {
+        uid = geteuid();
+        gid = getegid();
+    } else {
+        if (definition->user != NULL)
+            find_user(&uid, definition->user, pool); /* was found when the line was read */
+        if (definition->group_name != NULL)
+            find_group(&gid, definition->group_name, pool);
+    }
+    group->uid = (uid_t)uid;
+    group->gid = (gid_t)gid;
+    if (apr_uid_name_get(&name, group->uid, pool) != APR_SUCCESS)
+        name = NULL;
+    if (name != NULL && apr_uid_homepath_get(&home, name, pool) == APR_SUCCESS)
+        group->user_home = home;
+    group->user = name;
+    group->groups = groups_of(name, group->gid, pool);
+}
+
+static void digest_text(apr_sha1_ctx_t *context, const char *text) {
+    apr_sha1_update_binary(context, (const unsigned char *)text, (unsigned)strlen(text) + 1);
+}
+
+/* docs/plan.md section 3. */
+static void make_digest(glue_group_t *group, apr_pool_t *pool) {
+    apr_sha1_ctx_t context;
+    uid_t httpd = geteuid() == 0 ? ap_unixd_config.user_id : geteuid();
+
+    apr_sha1_init(&context);
+    digest_text(&context, group->name);
+    digest_text(&context, apr_psprintf(pool, "%u", (unsigned)group->uid));
+    digest_text(&context, apr_psprintf(pool, "%u", (unsigned)group->gid));
+    for (int i = 0; i < group->groups->nelts; i++)
+        digest_text(&context,
+                    apr_psprintf(pool, "%u", (unsigned)APR_ARRAY_IDX(group->groups, i, gid_t)));
+    digest_text(&context, group->chroot ? group->chroot : "");
+    digest_text(&context, apr_psprintf(pool, "%u", (unsigned)httpd));
+    apr_sha1_final(group->digest, &context);
+}
+
+static int has_two_users(const apr_array_header_t *groups) {
+    for (int i = 1; i < groups->nelts; i++)
+        if (APR_ARRAY_IDX(groups, i, glue_group_t *)->uid !=
+            APR_ARRAY_IDX(groups, 0, glue_group_t *)->uid)
+            return 1;
+    return 0;
+}
+
+const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
+    const apr_array_header_t *groups = glue_groups(main_server);
+    const char *complaint = NULL;
+    int is_clean;
+
+    for (int i = 0; i < groups->nelts; i++) {
+        glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+        resolve_identity((glue_definition_t *)group, pconf);
+        make_digest(group, pconf);
+        if (group->socket_timeout == 0)
+            group->socket_timeout = group->server->timeout;
+        if (group->uid == 0 && geteuid() == 0)
+            complaint = apr_psprintf(pconf,
+                                     "WSGIDaemonProcess: '%s' (%s) would run as root: give it user=, "
+                                     "or httpd another User",
+                                     group->name, group->where);
+    }
+    is_clean = has_two_users(groups);
+    for (int i = 0; i < groups->nelts; i++) {
+        glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+        if (is_clean && group->environ_mode == GLUE_ENVIRON_DEFAULT)
+            group->environ_mode = GLUE_ENVIRON_CLEAN;
+    }
+    return complaint;
+}
+
+/* A literal name that no WSGIDaemonProcess defines: 500 when it is asked for. */
+static void advise_unknown(server_rec *main_server, const char *name, const server_rec *s) {
+    if (*name == '\0' || *name == '%' || glue_group_find(main_server, name) != NULL)
+        return;
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                 GLUE_ID(0102) "WSGIProcessGroup: no WSGIDaemonProcess defines '%s'; requests for "
+                               "it will be answered with 500",
+                 name);
+}
+
+void glue_group_advise(server_rec *main_server) {
+    const apr_array_header_t *groups = glue_groups(main_server);
+    const apr_array_header_t *mentions = glue_config_site(main_server)->mentions;
+
+    for (int i = 0; i < mentions->nelts; i++) {
+        const glue_mention_t *mention = &APR_ARRAY_IDX(mentions, i, glue_mention_t);
+
+        advise_unknown(main_server, mention->process_group, mention->server);
+    }
+    if (has_two_users(groups))
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
+                     GLUE_ID(0103) "process groups run as several users, so they start with a clean "
+                                   "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
+                                   "gives a group httpd's");
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One row for each option of WSGIDaemonProcess; docs/reference/daemon-options.md has the prose.
+ * Knows the types of glue_value.c; what a group is made of its words is glue_group.c's. */
+#include "glue_options.h"
+
+#include <limits.h>
+
+#define SECONDS(n) ((apr_int64_t)(n) * APR_USEC_PER_SEC)
+#define DAYS(n) (SECONDS(86400) * (n))
+
+static const char *const environ_words[] = {"default", "clean", "inherit", NULL};
+
+#define OPTION(name_, field_, ...)                                                                 \
+    {                                                                                              \
+        (name_), {                                                                                 \
+            .home = GLUE_OPTION, .offset = APR_OFFSETOF(glue_definition_t, field_), .also = -1,    \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
+#define FLAG(name, field, on) OPTION(name, field, .type = GLUE_FLAG, .standard = (on))
+#define INTEGER(name, field, default_, from, to)                                                   \
+    OPTION(name, field, .type = GLUE_INTEGER, .standard = (default_), .least = (from), .most = (to))
+#define DURATION(name, field, default_)                                                            \
+    OPTION(name, field, .type = GLUE_DURATION, .standard = (default_), .most = DAYS(366))
+/* A size of 0 leaves it to the system, or to us. */
+#define BUFFER(name, field, from)                                                                  \
+    {                                                                                              \
+        (name), {                                                                                  \
+            .home = GLUE_OPTION, .offset = APR_OFFSETOF(glue_definition_t, field),                 \
+            .type = GLUE_SIZE, .least = (from), .most = INT_MAX                                    \
+        }                                                                                          \
+    }
+
+static const struct option {
+    const char *name;
+    glue_row_t row;
+} options[] = {
+    OPTION("user", user, .type = GLUE_NAME),
+    OPTION("group", group_name, .type = GLUE_NAME),
+    INTEGER("processes", group.processes, 1, 1, PYGLUE_WORKER_SLOTS / 2),
+    INTEGER("threads", group.threads, 15, 1, 65533),
+    OPTION("umask", group.umask, .type = GLUE_OCTAL, .standard = -1, .most = 0777),
+    OPTION("home", group.home, .type = GLUE_PATH),
+    OPTION("python-home", group.python_home, .type = GLUE_TEXT),
+    OPTION("python", group.python, .type = GLUE_PATH),
+    OPTION("python-path", group.python_path, .type = GLUE_TEXT),
+    OPTION("display-name", group.display_name, .type = GLUE_TEXT),
+    OPTION("lang", group.lang, .type = GLUE_TEXT),
+    OPTION("locale", group.locale, .type = GLUE_TEXT),
+    OPTION("environ", group.environ_mode, .type = GLUE_CHOICE, .standard = GLUE_ENVIRON_DEFAULT,
+           .allowed = environ_words),
+    BUFFER("send-buffer-size", group.send_buffer_size, 512),
+    BUFFER("receive-buffer-size", group.receive_buffer_size, 512),
+    BUFFER("header-buffer-size", group.header_buffer_size, 8192),
+    INTEGER("listen-backlog", group.listen_backlog, 100, 0, 65535),
+    OPTION("script-user", script_user, .type = GLUE_NAME),
+    OPTION("script-group", script_group, .type = GLUE_NAME),
+    FLAG("pass-descriptors", group.pass_descriptors, 0),
+    FLAG("no-new-privs", group.no_new_privs, 1),
+    FLAG("dumpable", group.dumpable, 1),
+    INTEGER("maximum-requests", group.maximum_requests, 0, 0, INT_MAX),
+    DURATION("startup-timeout", group.startup_timeout, 0),
+    DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),
+    DURATION("shutdown-timeout", group.shutdown_timeout, SECONDS(5)),
+    DURATION("socket-timeout", group.socket_timeout, 0),
+};
+
+#define OPTION_COUNT (sizeof options / sizeof options[0])
+
+static const struct option *find(const char *name) {
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        if (strcmp(name, options[i].name) == 0)
+            return &options[i];
+    return NULL;
+}
+
+void glue_options_unset(glue_definition_t *definition) {
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        glue_value_unset(definition, &options[i].row);
+}
+
+void glue_options_default(glue_definition_t *definition) {
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        glue_value_default(definition, &options[i].row);
+}
+
+const char *glue_options_parse(glue_definition_t *definition, const char *subject,
+                               const char *line, apr_pool_t *pool) {
+    const char *name, *value, *problem;
+    const struct option *option;
+    int more;
+
+    while ((more = glue_value_option(&name, &value, &line, pool)) > 0) {
+        option = find(name);
+        if (option == NULL)
+            return glue_value_complaint(subject, name, "is no option of a process group", pool);
+        problem = glue_value_parse(definition, &option->row, value, pool);
+        if (problem != NULL)
+            return glue_value_complaint(apr_pstrcat(pool, subject, " ", name, "=", NULL), value,
+                                        problem, pool);
+    }
+    return more == 0 ? NULL : glue_value_complaint(subject, name, "is not of the form name=value", pool);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The types of configuration values: one parser, one unset value, one sentence each.
+ * Knows no directive and no option; glue_config.c and glue_options.c hold those. */
+#include "glue_value.h"
+
+#include <apr_lib.h>
+
+static const char *const flag_words[] = {"Off", "On", NULL};
+
+/* The field as each C type that a row may stand for. */
+static int *as_int(void *base, const glue_row_t *row) {
+    return (int *)(void *)((char *)base + row->offset);
+}
+
+static apr_interval_time_t *as_time(void *base, const glue_row_t *row) {
+    return (apr_interval_time_t *)(void *)((char *)base + row->offset);
+}
+
+static const void **as_pointer(void *base, const glue_row_t *row) {
+    return (const void **)(void *)((char *)base + row->offset);
+}
+
+static const char *choose(int *value, const char *const *allowed, const char *word,
+                          apr_pool_t *pool) {
+    const char *list = "";
+
+    for (int i = 0; allowed[i] != NULL; i++)
+        if (strcasecmp(word, allowed[i]) == 0) {
+            *value = i;
+            return NULL;
+        }
+    for (int i = 0; allowed[i] != NULL; i++)
+        list = apr_pstrcat(pool, allowed[i], i > 0 ? ", " : "", list, NULL);
+    return apr_pstrcat(pool, "is not one of ", list, NULL);
+}
+
+/* A number without sign and blanks; *end: what follows it. */
+static int is_number(apr_int64_t *value, const char **end, const char *word, int base) {
+    char *after;
+
+    if (!apr_isdigit(*word))
+        return 0;
+    errno = 0;
+    *value = apr_strtoi64(word, &after, base);
+    *end = after;
+    return errno == 0;
+}
+
+static const char *integer(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
+    apr_int64_t number;
+    const char *end;
+
+    if (is_number(&number, &end, word, 10) && *end == '\0' && number >= row->least &&
+        number <= row->most) {
+        *value = (int)number;
+        return NULL;
+    }
+    return apr_psprintf(pool, "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
+                        row->least, row->most);
+}
+
+static const char *octal(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
+    apr_int64_t number;
+    const char *end;
+
+    if (is_number(&number, &end, word, 8) && *end == '\0' && number <= row->most) {
+        *value = (int)number;
+        return NULL;
+    }
+    return apr_psprintf(pool, "is not an octal number from 0 to %o", (unsigned)row->most);
+}
+
+typedef struct unit {
+    const char *name;
+    apr_int64_t factor;
+} unit_t;
+
+static const unit_t size_units[] = {
+    {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
+static const unit_t time_units[] = {{"", APR_USEC_PER_SEC}, {"ms", 1000},
+                                    {"s", APR_USEC_PER_SEC}, {"m", 60 * APR_USEC_PER_SEC},
+                                    {"h", 3600 * APR_USEC_PER_SEC}, {NULL, 0}};
+
+/* A number and its unit, of either case; overflow is no number. */
+static int is_measure(apr_int64_t *value, const char *word, const unit_t *units) {
+    const char *end;
+
+    if (!is_number(value, &end, word, 10))
+        return 0;
+    for (; units->name != NULL; units++)
+        if (strcasecmp(end, units->name) == 0) {
+            if (*value > APR_INT64_MAX / units->factor)
+                return 0;
+            *value *= units->factor;
+            return 1;
+        }
+    return 0;
+}
+
+static const char *size(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
+    apr_int64_t bytes;
+
+    if (is_measure(&bytes, word, size_units) &&
+        ((bytes >= row->least && bytes <= row->most) || bytes == row->also)) {
+        *value = (int)bytes;
+        return NULL;
+    }
+    return apr_psprintf(pool,
+                        "is not a size (bytes, or a number with K, M or G) from %" APR_INT64_T_FMT
+                        " to %" APR_INT64_T_FMT "%s",
+                        row->least, row->most, row->also == 0 ? ", or 0" : "");
+}
+
+static const char *duration(apr_interval_time_t *value, const glue_row_t *row, const char *word,
+                            apr_pool_t *pool) {
+    apr_int64_t time;
+
+    if (is_measure(&time, word, time_units) && time >= row->least && time <= row->most) {
+        *value = time;
+        return NULL;
+    }
+    return apr_psprintf(pool,
+                        "is not a duration (seconds, or a number with ms, s, m or h) of at most "
+                        "%" APR_INT64_T_FMT " seconds",
+                        row->most / APR_USEC_PER_SEC);
+}
+
+static const char *text(const void **value, const glue_row_t *row, const char *word,
+                        apr_pool_t *pool) {
+    if (row->type == GLUE_NAME && *word == '\0')
+        return "is empty";
+    if (row->type == GLUE_PATH && *word != '/')
+        return "is not an absolute path";
+    *value = apr_pstrdup(pool, word);
+    return NULL;
+}
+
+/* Words of one directive arrive one by one and in the order of the file; the caller begins a new
+ * list for each directive. */
+static const char *append(const void **value, const char *word, apr_pool_t *pool) {
+    apr_array_header_t *list = (apr_array_header_t *)*value;
+
+    if (list == NULL)
+        *value = list = apr_array_make(pool, 4, sizeof(const char *));
+    APR_ARRAY_PUSH(list, const char *) = apr_pstrdup(pool, word);
+    return NULL;
+}
+
+const char *glue_value_parse(void *base, const glue_row_t *row, const char *word,
+                             apr_pool_t *pool) {
+    switch ((enum glue_value_type)row->type) {
+    case GLUE_FLAG:
+        return choose(as_int(base, row), flag_words, word, pool);
+    case GLUE_CHOICE:
+        return choose(as_int(base, row), row->allowed, word, pool);
+    case GLUE_INTEGER:
+        return integer(as_int(base, row), row, word, pool);
+    case GLUE_OCTAL:
+        return octal(as_int(base, row), row, word, pool);
+    case GLUE_SIZE:
+        return size(as_int(base, row), row, word, pool);
+    case GLUE_DURATION:
+        return duration(as_time(base, row), row, word, pool);
+    case GLUE_TEXT:
+    case GLUE_NAME:
+    case GLUE_PATH:
+        return text(as_pointer(base, row), row, word, pool);
+    case GLUE_LIST:
+        return append(as_pointer(base, row), word, pool);
+    }
+    return "is of no known type";
+}
+
+enum shape { NUMBER, TIME, POINTER };
+
+static enum shape shape_of(const glue_row_t *row) {
+    if (row->type == GLUE_DURATION)
+        return TIME;
+    return row->type < GLUE_DURATION ? NUMBER : POINTER;
+}
+
+void glue_value_unset(void *base, const glue_row_t *row) {
+    switch (shape_of(row)) {
+    case NUMBER:
+        *as_int(base, row) = GLUE_UNSET;
+        break;
+    case TIME:
+        *as_time(base, row) = GLUE_UNSET;
+        break;
+    case POINTER:
+        *as_pointer(base, row) = NULL;
+    }
+}
+
+int glue_value_is_unset(const void *base, const glue_row_t *row) {
+    void *fields = (void *)base; /* only read here */
+
+    switch (shape_of(row)) {
+    case NUMBER:
+        return *as_int(fields, row) == GLUE_UNSET;
+    case TIME:
+        return *as_time(fields, row) == GLUE_UNSET;
+    case POINTER:
+        break;
+    }
+    return *as_pointer(fields, row) == NULL;
+}
+
+void glue_value_copy(void *into, const void *from, const glue_row_t *row) {
+    static const apr_size_t sizes[] = {sizeof(int), sizeof(apr_interval_time_t), sizeof(void *)};
+
+    memcpy((char *)into + row->offset, (const char *)from + row->offset, sizes[shape_of(row)]);
+}
+
+void glue_value_default(void *base, const glue_row_t *row) {
+    if (!glue_value_is_unset(base, row))
+        return;
+    switch (shape_of(row)) {
+    case NUMBER:
+        *as_int(base, row) = (int)row->standard;
+        break;
+    case TIME:
+        *as_time(base, row) = row->standard;
+        break;
+    case POINTER:
+        break; /* NULL is what the reader expects */
+    }
+}
+
+const char *glue_value_complaint(const char *subject, const char *word, const char *problem,
+                                 apr_pool_t *pool) {
+    return apr_pstrcat(pool, subject, ": '", word, "' ", problem, NULL);
+}
+
+int glue_value_option(const char **name, const char **value, const char **line, apr_pool_t *pool) {
+    const char *start, *at;
+
+    while (apr_isspace(**line))
+        ++*line;
+    if (**line == '\0')
+        return 0;
+    start = at = *line;
+    while (*at != '\0' && *at != '=' && !apr_isspace(*at))
+        at++;
+    if (*at != '=' || at == start) {
+        *name = ap_getword_conf(pool, line);
+        return -1;
+    }
+    *name = apr_pstrmemdup(pool, start, (apr_size_t)(at - start));
+    *line = at + 1;
+    *value = ap_getword_conf(pool, line);
+    return 1;
+}
