@@ -26,6 +26,7 @@ PYTEST := $(BIN)/pytest
 STAMP := $(VENV)/.mod_pyglue.installed
 EXTRAS ?=
 
+C_FILES = $(wildcard apache_module/*.[ch] pyglue/*/*.[ch])
 BUILD_SETUP ?= -Dwerror=true
 BUILD_INPUT = find pyglue apache_module httpd-conf meson.build meson.options pyproject.toml \
 	-type f ! -name '*.pyc' ! -name '*.md'
@@ -58,7 +59,7 @@ build: venv
 	        $(addprefix -Csetup-args=,$(BUILD_SETUP)) '.$(EXTRAS)' \
 	    && echo "$$now" >$(STAMP) && touch '$(STAMP)$(EXTRAS)'; }
 
-build-test: EXTRAS := [test]
+build-test: EXTRAS := [test,lint]
 build-test: build
 
 serve: setup-serve build
@@ -78,6 +79,34 @@ clients: setup-test build-test
 
 perf-counts: setup-test build-test
 	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/perf_counts.py
+
+lint: setup-test build-test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p pyglue
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+format: setup-test build-test
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/clang-format -i $(C_FILES)
+
+# A second environment: what is installed with sanitizers serves nobody else. The host programs are not built with them,
+# so their library comes first; CPython keeps memory on purpose, so leaks are not looked for.
+asan:
+	@$(MAKE) VENV=$(STATE)/asan STATE=$(STATE)/asan-build EXTRAS='[test,lint]' \
+	    BUILD_SETUP='-Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false' setup-test build
+	PYGLUE_PREFIX=$(STATE)/asan LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    $(STATE)/asan/bin/pytest $(or $(T),tests/c tests/engine)
+
+fuzz: setup-test venv
+	$(MAKE) -C tests/fuzz T=$(or $(T),frame) PYTHON=$(BIN)/python
+
+# The documentation is Markdown; what is built of it is the proof that links and references hold.
+docs: setup-test build-test
+	PYGLUE_PREFIX=$(VENV) $(PYTEST) tests/house
+
+debug: setup-test build
+	@conf=$$($(BIN)/pyglue config "$(or $(APP),httpd-conf/hello.wsgi)" --host $(HOST) --port $(PORT) --mode $(MODE)); \
+	httpd=$$(command -v apache2 || command -v httpd || echo /usr/sbin/apache2); \
+	exec gdb -x .gdbinit --args "$$httpd" -X -f "$$conf"
 
 clean:
 	rm -rf $(VENV) $(STATE)/build $(STATE)/example
