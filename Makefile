@@ -32,7 +32,7 @@ BUILD_INPUT = find pyglue apache_module httpd-conf meson.build meson.options pyp
 	-type f ! -name '*.pyc' ! -name '*.md'
 
 .PHONY: help serve test check clients perf-counts build lint format asan fuzz docs debug clean \
-	setup-serve setup-test venv build-test
+	setup-serve setup-test venv build-test build-lint
 
 help:
 	@sed -n '2,/^SHELL/{/^#/s/^# \{0,1\}//p}' Makefile
@@ -59,8 +59,11 @@ build: venv
 	        $(addprefix -Csetup-args=,$(BUILD_SETUP)) '.$(EXTRAS)' \
 	    && echo "$$now" >$(STAMP) && touch '$(STAMP)$(EXTRAS)'; }
 
-build-test: EXTRAS := [test,lint]
+build-test: EXTRAS := [test]
 build-test: build
+
+build-lint: EXTRAS := [lint]
+build-lint: build
 
 serve: setup-serve build
 	@app='$(APP)'; test -n "$$app" \
@@ -80,17 +83,17 @@ clients: setup-test build-test
 perf-counts: setup-test build-test
 	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/perf_counts.py
 
-lint: setup-test build-test
+lint: setup-test build-lint
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p pyglue
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 
-format: setup-test build-test
+format: setup-test build-lint
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/clang-format -i $(C_FILES)
 
 # A second environment: what is installed with sanitizers serves nobody else. The host programs are not built with them,
 # so their library comes first; CPython keeps memory on purpose, so leaks are not looked for.
 asan:
-	@$(MAKE) VENV=$(STATE)/asan STATE=$(STATE)/asan-build EXTRAS='[test,lint]' \
+	@$(MAKE) VENV=$(STATE)/asan STATE=$(STATE)/asan-build EXTRAS='[test]' \
 	    BUILD_SETUP='-Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false' setup-test build
 	PYGLUE_PREFIX=$(STATE)/asan LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's two commands on a machine that has git, make and root or sudo, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from machine import PORT, Machine, until
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+
+INSTALL_AND_BUILD_SECONDS = 600.0
+STOP_SECONDS = 40.0
+ANSWERS = {"daemon": "Hello from the process group", "embedded": "Hello from a child of httpd"}
+
+
+def page(machine: Machine) -> str | None:
+    try:
+        answer = requests.get(machine.address(), timeout=10)
+    except requests.RequestException:
+        return None
+    return answer.text if answer.ok else None
+
+
+def serve(machine: Machine, mode: str) -> None:
+    machine.start(f"make serve HOST=0.0.0.0 PORT={PORT} MODE={mode}")
+    try:
+        shown = until(lambda: page(machine), INSTALL_AND_BUILD_SECONDS, "the example's page")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{machine.log()[-6000:]}") from None
+    assert str(shown).startswith(ANSWERS[mode])
+    assert f"http://0.0.0.0:{PORT}/" in machine.log()
+
+
+def stop(machine: Machine) -> None:
+    machine.run("kill -INT -$(cat pid) || kill -INT $(cat pid)")
+    until(lambda: not processes(machine), STOP_SECONDS, "all processes of the server have gone")
+
+
+def processes(machine: Machine) -> list[str]:
+    """Command lines of what belongs to the server. A bare machine has no ps."""
+    command = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -oE 'apache2 -f|boot.py|pyglue serve' || true"
+    return machine.run(command).split("\n")[:-1]
+
+
+def test_make_serve_shows_the_example_in_both_modes_and_leaves_nothing(fresh: Machine) -> None:
+    for mode in ("daemon", "embedded"):
+        serve(fresh, mode)
+        stop(fresh)
+
+
+def test_make_test_is_green(fresh: Machine) -> None:
+    assert " passed" in fresh.run("make test T='-m \"not docker\"'")
