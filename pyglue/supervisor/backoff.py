@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a group may start its next worker: 0 or 1, 2, 4 … 60 seconds after failures in a row."""
+
+from __future__ import annotations
+
+LONGEST = 60.0
+STEADY = 10.0  # a worker that served so long ends a row of failures
+
+
+class Backoff:
+    """One group's row of failures. Time is handed in."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self.not_before = 0.0
+
+    def reset(self) -> None:
+        """Something changed (a file, a plan): the next try is at once."""
+        self._failures = 0
+        self.not_before = 0.0
+
+    def failed(self, now: float) -> float:
+        """A worker never became able to serve. Returns the delay."""
+        self._failures += 1
+        return self._wait(now)
+
+    def died(self, now: float, ready_for: float) -> float:
+        """A worker that had been ready died. The first of a row is replaced at once."""
+        if ready_for >= STEADY:
+            self._failures = 0
+        delay = self._wait(now) if self._failures else 0.0
+        self._failures += 1
+        return delay
+
+    def may_start(self, now: float) -> bool:
+        return now >= self.not_before
+
+    def _wait(self, now: float) -> float:
+        delay = float(min(2 ** min(self._failures - 1, 10), LONGEST))
+        self.not_before = max(self.not_before, now + delay)
+        return delay

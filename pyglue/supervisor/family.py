@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes beyond our workers: httpd's parent and children, and the descendants of workers.
+
+Whether httpd still needs us is told by pidfds alone: sockets and pipes are also held by others
+(mod_cgid's daemon), and rows only list the children (SUCCESSION.md section 2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .loop import READ, Callback, Loop
+
+if TYPE_CHECKING:
+    from pyglue._pages import Rows
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Httpd:
+    """Tells when nobody of httpd is left."""
+
+    def __init__(self, loop: Loop, rows: Rows, parent: int, nobody_left: Callback) -> None:
+        self._loop = loop
+        self._rows = rows
+        self._nobody_left = nobody_left
+        self._children: set[int] = set()  # pidfds
+        self._is_lost = False
+        self._parent = _pidfd(parent)
+        if self._parent is not None:
+            loop.watch(self._parent, READ, self.lose)
+
+    @property
+    def is_there(self) -> bool:
+        return self._parent is not None
+
+    def oldest_plan(self) -> int | None:
+        """The oldest plan that a listed child was born under; 0 if the list cannot be read."""
+        try:
+            return min((plan for _, plan in self._rows.children()), default=None)
+        except ValueError:
+            return 0
+
+    def lose(self) -> None:
+        """The parent is gone, or has left us: from now on only its last children count."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        if self._parent is not None:
+            self._loop.unwatch(self._parent)
+        for pid, _ in self._listed():
+            self._watch_child(pid)
+        self._check()
+
+    def _listed(self) -> list[tuple[int, int]]:
+        try:
+            return self._rows.children()
+        except ValueError:
+            return []
+
+    def _watch_child(self, pid: int) -> None:
+        fd = _pidfd(pid)
+        if fd is None:
+            return
+        self._children.add(fd)
+        self._loop.watch(fd, READ, lambda: self._child_gone(fd))
+
+    def _child_gone(self, fd: int) -> None:
+        self._loop.unwatch(fd)
+        self._children.discard(fd)
+        os.close(fd)
+        self._check()
+
+    def _check(self) -> None:
+        if not self._children:
+            self._nobody_left()
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def become_subreaper() -> None:
+    """Descendants that left their worker's session become our children, not init's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def own_children() -> list[int]:
+    """Children of this process, adopted ones too."""
+    found: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def sweep(seconds: float) -> list[int]:
+    """Kills and reaps all that is left below us, again and again: what they fork meanwhile comes
+    to us as its parent dies. Returns the pids that would not end in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = own_children()
+        if not left or time.monotonic() >= deadline:
+            return left
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.005)

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process group: what is wanted of it, what was last good, and its workers.
+
+Sans-IO: events with the time go in, actions come out. After each event `_settle` looks at the
+whole and takes what steps are due (publish, withdraw, start, tell), so that no order of events
+can leave a step out. The rules are those of SUCCESSION.md, sections 3 and 4:
+
+- a replacement is published when it is ready, and only then is its predecessor withdrawn;
+- while good workers serve, they are replaced one at a time, and a worker whose scripts failed to
+  load is not published: it stays, watches its files and holds the roll;
+- where nothing better serves it is published, and answers 500 at once;
+- a crash while the wanted definition does not load is replaced from the last good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import messages
+from .actions import (
+    Action,
+    Bury,
+    Death,
+    Drain,
+    Forget,
+    GroupState,
+    Kill,
+    Launch,
+    Publish,
+    Say,
+    Stop,
+    TellGroup,
+    Withdraw,
+)
+from .backoff import Backoff
+from .messages import Message as Text
+from .plan import GroupPlan
+from .worker import FAILURES, Message, State, Worker
+
+LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
+STOP_GRACE = 1.0  # beyond shutdown-timeout, for the worker's own exit
+FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
+
+NewNumber = Callable[[], "int | None"]
+
+
+class Group:
+    """One group of the roster, present or departed."""
+
+    def __init__(self, definition: GroupPlan, new_number: NewNumber) -> None:
+        self.wanted = definition
+        self.good: GroupPlan | None = None
+        self.workers: dict[int, Worker] = {}
+        self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
+        self._new_number = new_number  # None from it: the tables are full
+        self._backoff = Backoff()
+        self._cause = ""  # why nothing serves
+        self._ending = False
+        self._told: tuple[GroupState, str] | None = None
+        self._out: list[Action] = []
+
+    # --- Events ------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Action]:
+        """It is new in the roster."""
+        return self._settle(now)
+
+    def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
+        """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
+        self.wanted = definition
+        self._supersede_all(now)
+        self._say(messages.ROLLING, reason=reason)
+        return self._settle(now)
+
+    def launched(self, number: int, pid: int, now: float) -> list[Action]:
+        worker = self.workers[number]
+        worker.pid = pid
+        worker.deadline = now + worker.definition.launch_timeout
+        self._say(messages.WORKER_STARTED, number=number, pid=pid)
+        return self._settle(now)
+
+    def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
+        """It could not even be forked; there is no process."""
+        del self.workers[number]
+        self._out.append(Forget(number))
+        delay = self._backoff.failed(now)
+        self._cause = reason
+        self._say(messages.LAUNCH_FAILED, number=number, reason=reason, next=_next(delay))
+        return self._settle(now)
+
+    def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
+        """A worker said something: type, argument, value."""
+        worker = self.workers[number]
+        state = worker.state
+        message = worker.advance(*words)
+        if message is None:
+            self._breach(worker, f"type {words[0]}, argument {words[1]} while {state.value}")
+        elif state is not State.LEAVING:
+            self._heard(worker, message, words[1], now)
+        return self._settle(now)
+
+    def flooded(self, number: int, now: float) -> list[Action]:
+        """A worker spent its budget of messages."""
+        self._say(messages.FLOOD, number=number)
+        return self._settle(now)
+
+    def gone(self, number: int, death: Death, now: float) -> list[Action]:
+        """A worker was reaped."""
+        worker = self.workers.pop(number)
+        self._out += [Bury(number, death), Forget(number)]
+        self._account(worker, death, now)
+        worker.state = State.GONE
+        return self._settle(now)
+
+    def depart(self, plan: int, now: float) -> list[Action]:
+        """It is not in this plan; children of older plans still need it."""
+        if not self.departed:
+            self.departed = plan
+            self._say(messages.DEPARTED, plan=plan)
+        return self._settle(now)
+
+    def come_back(self) -> None:
+        """A later plan has it again, even if its workers are leaving already."""
+        self.departed = 0
+        self._ending = False
+
+    def leave(self, now: float) -> list[Action]:
+        """Nobody needs it any more: every worker finishes what it runs."""
+        self._ending = True
+        for worker in list(self.workers.values()):
+            if worker.is_live:
+                self._retire(worker, now)
+        return self._settle(now)
+
+    def stop(self, now: float) -> list[Action]:
+        """Every worker ends within its shutdown-timeout, leaving ones too."""
+        self._ending = True
+        for worker in self.workers.values():
+            self._end(worker, now)
+        return self._settle(now)
+
+    def tick(self, now: float) -> list[Action]:
+        for worker in self.workers.values():
+            if worker.deadline is not None and now >= worker.deadline:
+                self._overdue(worker)
+        return self._settle(now)
+
+    def next_time(self, now: float) -> float | None:
+        """When `tick` has something to do."""
+        times = [w.deadline for w in self.workers.values() if w.deadline is not None]
+        if not self._ending and self._backoff.not_before > now:
+            times.append(self._backoff.not_before)
+        return min(times, default=None)
+
+    @property
+    def is_over(self) -> bool:
+        return self._ending and not self.workers
+
+    # --- What an event means for one worker ------------------------------------------------
+
+    def _heard(self, worker: Worker, message: Message, argument: int, now: float) -> None:
+        if message is Message.HELLO:
+            worker.deadline = None  # how long the scripts take to load is their own affair
+        elif message is Message.READY:
+            self._is_ready(worker, argument == 1, now)
+        elif message is Message.FAILED:
+            self._cannot_serve(worker, argument, now)
+        elif message is Message.RECYCLE:
+            worker.superseded = True
+        elif not worker.superseded:  # CHANGED or RELOAD; else its replacement is on its way
+            self._supersede_all(now)
+            self._say(messages.ROLLING, reason=_REASONS[message])
+
+    def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
+        worker.loaded = loaded
+        worker.ready_at = now
+        if loaded:
+            self.good = worker.definition
+            self._say(messages.WORKER_READY, number=worker.number)
+            return
+        self._say(messages.WORKER_UNLOADED, number=worker.number,
+                  next="the workers that serve stay" if self._good_published() else
+                  "its requests are answered 500 until a file changes")
+
+    def _cannot_serve(self, worker: Worker, argument: int, now: float) -> None:
+        python = worker.definition.python or "PATH"
+        worker.failure = FAILURES[argument].format(python=python)
+        worker.blamed = True
+        worker.deadline = now + FAILED_GRACE
+
+    def _breach(self, worker: Worker, what: str) -> None:
+        self._say(messages.BREACH, number=worker.number, what=what)
+        worker.superseded = True
+        if not worker.published:
+            worker.blamed = True
+            worker.failure = "it sent what it may not"
+            self._kill(worker)
+
+    def _overdue(self, worker: Worker) -> None:
+        if worker.state is State.LAUNCHED:
+            seconds = worker.definition.launch_timeout
+            self._say(messages.LAUNCH_LATE, number=worker.number, seconds=seconds)
+            worker.blamed = True
+            worker.failure = f"it did not report within {seconds:g} s"
+        elif not worker.blamed:
+            self._say(messages.KILLED_LATE, number=worker.number,
+                      seconds=worker.definition.shutdown_timeout)
+        self._kill(worker)
+
+    def _account(self, worker: Worker, death: Death, now: float) -> None:
+        """What a death means: nothing, if it was asked for; else a failure of the group."""
+        if worker.state is State.LEAVING and not worker.blamed:
+            self._say(messages.WORKER_ENDED, number=worker.number, pid=worker.pid,
+                      served=death.served, cause=death.cause)
+            return
+        if worker.state is State.READY:
+            delay = self._backoff.died(now, now - worker.ready_at)
+            cause = death.cause if delay else ""
+        else:
+            delay = self._backoff.failed(now)
+            cause = worker.failure or f"its worker {death.cause} before it was ready"
+        self._cause = cause
+        if worker.failure:
+            self._say(messages.FAILED, number=worker.number, reason=worker.failure,
+                      next=_next(delay))
+        else:
+            self._say(messages.WORKER_DIED, number=worker.number, pid=worker.pid,
+                      cause=death.cause, served=death.served, running=len(death.running),
+                      next=_next(delay))
+
+    # --- Settling: the steps that are due, from the state alone ---------------------------
+
+    def _settle(self, now: float) -> list[Action]:
+        if not self._ending:
+            self._publish_ready()
+            self._retire_replaced(now)
+            self._start_missing(now)
+        self._tell()
+        out, self._out = self._out, []
+        return out
+
+    def _publish_ready(self) -> None:
+        for worker in self.workers.values():
+            if worker.is_good and not worker.published:
+                self._publish(worker)
+        if not self._good_published():
+            for worker in self.workers.values():
+                if worker.is_unloaded and not worker.published:
+                    self._publish(worker)
+
+    def _publish(self, worker: Worker) -> None:
+        worker.published = True
+        self._cause = ""
+        self._out.append(Publish(worker.number, worker.definition))
+
+    def _retire_replaced(self, now: float) -> None:
+        if self._good_published():
+            self._retire_unloaded(now)
+        published = [w for w in self.workers.values() if w.published and w.is_live]
+        excess = len(published) - self.wanted.processes
+        old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
+        for worker in old[:max(excess, 0)]:
+            self._retire(worker, now)
+
+    def _retire_unloaded(self, now: float) -> None:
+        """Something good serves, so nobody shall get a 500. A fresh one that failed holds the roll
+        as long as all good ones are old; beside a fresh good one it is a failure of its own."""
+        fresh_good = any(w.is_good and not w.superseded for w in self.workers.values())
+        for worker in list(self.workers.values()):
+            if not worker.is_unloaded:
+                continue
+            if worker.published or worker.superseded or fresh_good:
+                if not worker.superseded or worker.definition != self.wanted:
+                    self._backoff.failed(now)
+                self._retire(worker, now)
+
+    def _start_missing(self, now: float) -> None:
+        if not self._backoff.may_start(now):
+            return
+        for _ in range(self._missing_fallbacks()):
+            assert self.good is not None
+            self._launch(self.good, superseded=True)
+        for _ in range(self._missing_fresh()):
+            self._launch(self.wanted, superseded=False)
+
+    def _missing_fallbacks(self) -> int:
+        """Workers of the last good definition to start, because the wanted one does not load."""
+        live = [w for w in self.workers.values() if w.is_live]
+        fails = any(w.is_unloaded and not w.superseded for w in live)
+        if not fails or self.good is None or self.good == self.wanted:
+            return 0
+        serving = sum(1 for w in live if w.is_good or w.is_starting)
+        return max(self.wanted.processes - serving, 0)
+
+    def _missing_fresh(self) -> int:
+        live = [w for w in self.workers.values() if w.is_live]
+        fresh = [w for w in live if not w.superseded]
+        missing = self.wanted.processes - len(fresh)
+        old_good = sum(1 for w in live if w.superseded and w.is_good)
+        if missing <= 0 or not old_good:
+            return max(missing, 0)
+        # A roll: one at a time, but as many as it takes to be at strength again.
+        pending = sum(1 for w in fresh if not w.published)
+        short = self.wanted.processes - len([w for w in live if w.published or w.is_starting])
+        step = 1 if not pending and not self._is_at_leaving_cap() else 0
+        return min(max(step, short), missing)
+
+    def _is_at_leaving_cap(self) -> bool:
+        leaving = sum(1 for w in self.workers.values() if w.state is State.LEAVING)
+        return leaving >= LEAVING_CAP * self.wanted.processes
+
+    def _launch(self, definition: GroupPlan, *, superseded: bool) -> None:
+        number = self._new_number()
+        if number is None:
+            return  # said by the roster; the next tick tries again
+        self.workers[number] = Worker(number, definition, superseded=superseded)
+        self._out.append(Launch(number, definition))
+
+    def _tell(self) -> None:
+        told = self._state(), self._cause
+        if told != self._told:
+            self._told = told
+            self._out.append(TellGroup(self.wanted.digest, *told))
+
+    def _state(self) -> GroupState:
+        if self.is_over:
+            return GroupState.NONE
+        if any(w.published for w in self.workers.values() if w.is_live):
+            return GroupState.SERVING
+        return GroupState.DISABLED if self._cause else GroupState.STARTING
+
+    # --- Ends ----------------------------------------------------------------------------------
+
+    def _supersede_all(self, now: float) -> None:
+        """All that run are to be replaced; what was never published ends at once."""
+        self._backoff.reset()
+        self._cause = ""
+        for worker in list(self.workers.values()):
+            if not worker.is_live:
+                continue
+            worker.superseded = True
+            if not worker.published:
+                self._end(worker, now)
+
+    def _retire(self, worker: Worker, now: float) -> None:
+        """Lets it finish what it runs; one that never served just ends."""
+        if not worker.published:
+            self._end(worker, now)
+            return
+        self._withdraw(worker)
+        worker.state = State.LEAVING
+        worker.deadline = None
+        self._out.append(Drain(worker.number, None))
+
+    def _end(self, worker: Worker, now: float) -> None:
+        """Ends it within its shutdown-timeout; at once if it has not spoken yet."""
+        if worker.state is State.LAUNCHED:
+            worker.state = State.LEAVING
+            self._kill(worker)
+            return
+        self._withdraw(worker)
+        worker.state = State.LEAVING
+        allowed = worker.definition.shutdown_timeout
+        worker.deadline = now + allowed + STOP_GRACE
+        self._out.append(Stop(worker.number, allowed))
+
+    def _withdraw(self, worker: Worker) -> None:
+        if worker.published:
+            worker.published = False
+            self._out.append(Withdraw(worker.number))
+
+    def _kill(self, worker: Worker) -> None:
+        worker.deadline = None
+        self._out.append(Kill(worker.number))
+
+    # --- Words ---------------------------------------------------------------------------------
+
+    def _good_published(self) -> bool:
+        return any(w.is_good and w.published for w in self.workers.values())
+
+    def _say(self, text: Text, **values: object) -> None:
+        self._out.append(Say(text, values, self.wanted.digest))
+
+
+_REASONS = {Message.CHANGED: "a file changed", Message.RELOAD: "a worker was sent SIGUSR1"}
+
+
+def _next(delay: float) -> str:
+    return f"the next start is in {delay:g} s" if delay else "it is replaced at once"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one call of the privileged step, and its reports in words."""
+
+from __future__ import annotations
+
+import os
+
+from pyglue import _jail
+
+from .launch import Recipe
+from .plan import GroupPlan
+
+
+def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
+    """Pid, pidfd and report pipe, at once. OSError, ValueError: nothing runs."""
+    definition = recipe.definition
+    return _jail.spawn(
+        argv=[os.fsencode(argument) for argument in recipe.argv],
+        executable=os.fsencode(recipe.executable),
+        env=[os.fsencode(pair) for pair in recipe.environ],
+        fds=fds,
+        uid=definition.uid,
+        gid=definition.gid,
+        groups=definition.groups,
+        privileged=recipe.privileged,
+        umask=0o022 if definition.umask is None else definition.umask,
+        home=os.fsencode(recipe.directory),
+        chroot=os.fsencode(definition.chroot) if definition.chroot else None,
+        no_new_privs=definition.no_new_privs,
+    )
+
+
+def describe(report: bytes, definition: GroupPlan) -> str:
+    """Why the step failed, as a clause; "" if it did not."""
+    if len(report) != _jail.REPORT_SIZE:
+        return ""
+    step, error = _jail.describe(report)
+    reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
+    return f"failed before Python, at '{step}' as user {definition.user}: {reason}"

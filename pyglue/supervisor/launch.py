@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker is started with: executable, arguments, environment, settings.
+
+Pure: a definition goes in, a Recipe comes out; `process.py` hands it to the jail. The executable
+is never opened or looked at here: it may lie in a tenant's folder, and we may be root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .plan import GroupPlan, Plan
+
+PACKAGE = str(Path(__file__).resolve().parent.parent)
+BOOT = f"{PACKAGE}/worker/boot.py"
+VERSION = 1
+
+# What httpd's environment carries for httpd alone: what steers the loader and libc, a Python of
+# another prefix, the service manager's handles, and the session of whoever started it.
+LEFT_OUT = frozenset({
+    "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_CONF", "PYTHONHOME", "PYTHONEXECUTABLE",
+    "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID", "CREDENTIALS_DIRECTORY",
+    "SSH_AUTH_SOCK", "KRB5CCNAME",
+})
+LEFT_OUT_PREFIXES = ("LD_", "MALLOC_", "LISTEN_", "WATCHDOG_", "SUDO_", "DBUS_", "SSH_", "XDG_")
+CLEAN = ("PATH", "LANG")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that is needed to start one worker, but its descriptors."""
+
+    executable: str
+    argv: tuple[str, ...]
+    environ: tuple[str, ...]
+    directory: str  # to begin in
+    definition: GroupPlan
+    privileged: bool
+
+
+def recipe(definition: GroupPlan, plan: Plan) -> Recipe:
+    executable = python_of(definition, plan)
+    return Recipe(executable, (executable, BOOT), environment(definition, plan),
+                  directory_of(definition, plan), definition, plan.httpd.privileged)
+
+
+def directory_of(definition: GroupPlan, plan: Plan) -> str:
+    """As mod_wsgi: home=, or the home of a user that is not httpd's own."""
+    if definition.home:
+        return definition.home
+    is_other = definition.uid != plan.httpd.uid and definition.user_home.startswith("/")
+    return definition.user_home if is_other else "/"
+
+
+def python_of(definition: GroupPlan, plan: Plan) -> str:
+    if definition.python:
+        return definition.python
+    home = definition.python_home or plan.python_home
+    return f"{home}/bin/python" if home else sys.executable
+
+
+def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:
+    """httpd's own less what is httpd's alone, or a clean one, plus the user's three."""
+    inherited = _pairs(plan.environ)
+    is_clean = (definition.environ or ("clean" if plan.users > 1 else "inherit")) == "clean"
+    if is_clean:
+        values = {name: inherited[name] for name in CLEAN if name in inherited}
+    else:
+        values = {name: value for name, value in inherited.items() if not _is_left_out(name)}
+    values |= {"HOME": definition.user_home, "USER": definition.user, "LOGNAME": definition.user}
+    if definition.lang is not None:
+        values["LANG"] = definition.lang
+    if definition.locale is not None:
+        values["LC_ALL"] = definition.locale
+    return tuple(f"{name}={value}" for name, value in values.items())
+
+
+def _pairs(environ: Iterable[str]) -> dict[str, str]:
+    split = (item.partition("=") for item in environ)
+    return {name: value for name, equals, value in split if equals and name}
+
+
+def _is_left_out(name: str) -> bool:
+    return name in LEFT_OUT or name.startswith(LEFT_OUT_PREFIXES)
+
+
+def display_name(definition: GroupPlan) -> str | None:
+    if definition.display_name == "%{GROUP}":
+        return f"(wsgi:{definition.name})"
+    return definition.display_name
+
+
+def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> bytes:
+    """The settings as they go down the control pipe: length, then JSON."""
+    value = {
+        "version": VERSION, "number": number, "key": key.hex(), "package": PACKAGE,
+        "group": definition.name, "threads": definition.threads,
+        "processes": definition.processes, "multiprocess": definition.multiprocess,
+        "python_path": definition.python_path, "home": definition.home,
+        "display_name": display_name(definition), "locale": definition.locale,
+        "peer_uid": plan.httpd.uid, "request_max": plan.httpd.request_max,
+        "socket_timeout": definition.socket_timeout,
+        "send_buffer_size": definition.send_buffer_size,
+        "receive_buffer_size": definition.receive_buffer_size,
+        "script_uid": definition.script_uid, "script_gid": definition.script_gid,
+        "pass_descriptors": definition.pass_descriptors, "dumpable": definition.dumpable,
+        "maximum_requests": definition.maximum_requests,
+        "startup_timeout": definition.startup_timeout,
+        "shutdown_timeout": definition.shutdown_timeout,
+        "scripts": [{"script": s.script, "application_group": s.application_group,
+                     "callable": s.callable} for s in definition.scripts],
+    }
+    text = json.dumps(_as_latin1(value)).encode()
+    return len(text).to_bytes(4, sys.byteorder) + text
+
+
+def _as_latin1(value: object) -> object:
+    """Texts as the plan has them: each byte one character."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("latin-1")
+    if isinstance(value, (list, tuple)):
+        return [_as_latin1(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _as_latin1(item) for name, item in value.items()}
+    return value

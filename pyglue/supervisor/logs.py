@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error logs: our own lines, and what workers write to their descriptors 1 and 2.
+
+A worker's text is that of a stranger: split into lines of bounded length, control characters
+escaped, limited in rate by group. Writing never blocks: a pipe is re-opened for a description of
+our own that is non-blocking (httpd's stays blocking), and what it does not take is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+
+from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
+
+LINE_MAX = 4096
+RATE = 200  # lines a second and group
+BURST = 2000
+_ESCAPES = {c: f"\\x{c:02x}" for c in [*range(32), 127, *range(128, 160)] if c != 9}
+
+
+def escape(text: bytes) -> str:
+    """Text that no terminal acts on and that stays one line."""
+    return text.decode("utf-8", "backslashreplace").translate(_ESCAPES)
+
+
+class Lines:
+    """Splits a stream into lines of at most LINE_MAX bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        lines = [piece for line in whole for piece in _cut(line)]
+        *long, self._rest = _cut(self._rest)
+        return lines + long
+
+    def end(self) -> list[bytes]:
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+def _cut(line: bytes) -> list[bytes]:
+    return [line[i:i + LINE_MAX] for i in range(0, len(line), LINE_MAX)] or [b""]
+
+
+class Budget:
+    """A bucket of tokens."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst, self._left, self._at = rate, burst, burst, 0.0
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class ErrorLog:
+    """One error log of httpd's. Takes the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = _own_description(fd)
+
+    def write(self, level: Level, pid: int, text: str) -> bool:
+        """One line in httpd's form. False: it was not taken."""
+        now = time.time()
+        stamp = time.strftime("%a %b %d %H:%M:%S", time.localtime(now))
+        micro = int(now % 1 * 1e6)
+        year = time.localtime(now).tm_year
+        line = (f"[{stamp}.{micro:06d} {year}] [wsgi:{LEVEL_NAMES[level]}] [pid {pid}] {text}\n")
+        try:
+            return os.write(self._fd, line.encode("utf-8", "surrogateescape")) > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        if self._fd > 2:
+            os.close(self._fd)
+
+
+def _own_description(fd: int) -> int:
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    with contextlib.suppress(OSError):  # a socket pair, or a pipe of another user: kept as it is
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if fd > 2:
+            os.close(fd)
+        return own
+    return fd
+
+
+@dataclass(slots=True)
+class _Target:
+    """Where the lines of one group go."""
+
+    name: str
+    log: ErrorLog
+    threshold: int
+    budget: Budget = field(default_factory=lambda: Budget(RATE, BURST))
+    lost: int = 0
+
+
+class Logs:
+    """All error logs in use. A plan brings a new set; an old set is closed with its last group."""
+
+    def __init__(self, main_fd: int) -> None:
+        self._main = ErrorLog(main_fd)
+        self._targets: dict[bytes, _Target] = {}
+
+    def assign(self, digest: bytes, name: str, log: ErrorLog, threshold: int) -> None:
+        """This group's lines go there from now on."""
+        self._flush_lost(digest)
+        self._targets[digest] = _Target(name, log, threshold)
+
+    def forget(self, digest: bytes) -> None:
+        self._flush_lost(digest)
+        self._targets.pop(digest, None)
+
+    def in_use(self) -> set[ErrorLog]:
+        return {target.log for target in self._targets.values()}
+
+    def say(self, message: Message, values: dict[str, object], digest: bytes | None = None) -> None:
+        """A line of our own: of a group's server, or of the main log."""
+        text = f"{message.id}: {{}}{message.text.format_map(values)}"
+        target = self._targets.get(digest) if digest else None
+        if message.level > (target.threshold if target else Level.WARNING):
+            return
+        prefix = f"process group '{target.name}': " if target else ""
+        log = target.log if target else self._main
+        log.write(message.level, os.getpid(), _one_line(text.replace("{}", prefix, 1)))
+
+    def worker_said(self, digest: bytes, pid: int, lines: list[bytes], now: float) -> None:
+        """Lines that a worker wrote to descriptor 1 or 2."""
+        target = self._targets.get(digest)
+        if target is None:
+            return
+        for line in lines:
+            text = f"[group {_one_line(target.name)}] {escape(line)}"
+            if not target.budget.take(now) or not target.log.write(Level.ERR, pid, text):
+                target.lost += 1
+
+    def tick(self) -> None:
+        """Each second: tell what was lost."""
+        for digest in self._targets:
+            self._flush_lost(digest)
+
+    def _flush_lost(self, digest: bytes) -> None:
+        target = self._targets.get(digest)
+        if target is None or not target.lost:
+            return
+        lost, target.lost = target.lost, 0
+        self.say(LINES_LOST, {"lost": lost, "rate": RATE}, digest)
+
+
+def _one_line(text: str) -> str:
+    return text.translate(_ESCAPES)

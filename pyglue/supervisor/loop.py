@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event loop: descriptors, signals and time. Knows nothing of workers.
+
+A selector and not asyncio: what root imports is read by root, and asyncio brings libssl and its
+configuration with it.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+Callback = Callable[[], None]
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+def now() -> float:
+    """Seconds of CLOCK_MONOTONIC: clocks that jump move no deadline."""
+    return time.monotonic()
+
+
+class Loop:
+    """Calls back when a descriptor is ready or a signal came."""
+
+    def __init__(self, signals: Mapping[signal.Signals, Callback]) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._signals = signals
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, lambda *_: None)
+        self.watch(self._wake_read, READ, self._on_signal)
+
+    def watch(self, fd: int, events: int, callback: Callback) -> None:
+        self._selector.register(fd, events, callback)
+
+    def unwatch(self, fd: int) -> None:
+        """No matter whether it was watched."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def is_watched(self, fd: int) -> bool:
+        return fd in self._selector.get_map()
+
+    def turn(self, timeout: float) -> None:
+        """Waits, then calls back. A callback may end what others of this turn are about."""
+        for key, _ in self._selector.select(max(timeout, 0.0)):
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
+
+    def _on_signal(self) -> None:
+        numbers = set(os.read(self._wake_read, 512))
+        for number, callback in self._signals.items():
+            if number in numbers:
+                callback()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages memory as the supervisor writes it: which slot belongs to whom.
+
+The layout and the order of the writes are C's (`pages.c`); the slots are chosen here. Nothing is
+read back: the truth is in the roster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .actions import Death, GroupState
+
+if TYPE_CHECKING:
+    from pyglue._pages import Pages as Memory
+
+READY = 1  # PYGLUE_WORKER_READY
+LEAVING = 2
+CAUSE_MAX = 95  # PYGLUE_CAUSE_SIZE less the NUL
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What children must know of a worker."""
+
+    number: int
+    digest: bytes
+    threads: int
+    path: bytes
+    key: bytes
+
+
+class Slots:
+    """The lowest free slot for each new name; a slot is kept until it is given back."""
+
+    def __init__(self) -> None:
+        self._of: dict[object, int] = {}
+
+    def take(self, name: object) -> int:
+        if name not in self._of:
+            taken = set(self._of.values())
+            self._of[name] = next(i for i in range(len(taken) + 1) if i not in taken)
+        return self._of[name]
+
+    def give(self, name: object) -> int | None:
+        return self._of.pop(name, None)
+
+
+class Pages:
+    """Owns the slots of the memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._workers = Slots()
+        self._groups = Slots()
+        self._entries: dict[int, Entry] = {}
+
+    def publish(self, entry: Entry) -> None:
+        self._entries[entry.number] = entry
+        self._put(entry, READY)
+
+    def withdraw(self, number: int) -> None:
+        """Children may still ask for its socket's fate, so the entry stays until it is gone."""
+        self._put(self._entries[number], LEAVING)
+
+    def bury(self, number: int, death: Death) -> None:
+        self._memory.put_obituary(number, death.complete, death.running, _cut(death.cause))
+
+    def forget(self, number: int) -> None:
+        slot = self._workers.give(number)
+        if slot is not None:
+            self._memory.clear_worker(slot)
+            del self._entries[number]
+
+    def tell_group(self, digest: bytes, state: GroupState, cause: str) -> None:
+        if state is not GroupState.NONE:
+            self._memory.put_group(self._groups.take(digest), digest, int(state), _cut(cause))
+            return
+        slot = self._groups.give(digest)
+        if slot is not None:
+            self._memory.clear_group(slot)
+
+    def tell_plan(self, accepted: int, refused: int) -> None:
+        self._memory.put_plan(accepted, refused)
+
+    def heartbeat(self, now_ms: int) -> None:
+        self._memory.heartbeat(now_ms)
+
+    def _put(self, entry: Entry, state: int) -> None:
+        self._memory.put_worker(self._workers.take(entry.number), entry.number, entry.digest,
+                                state, entry.threads, entry.path, entry.key)
+
+
+def _cut(cause: str) -> str:
+    return cause.encode("utf-8", "replace")[:CAUSE_MAX].decode("utf-8", "ignore")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One worker as the kernel knows it: pid, pipes, record, listener. No decision is made here.
+
+All descriptors that the worker holds too are written and read without blocking, on descriptions
+of our own: a tenant can change the flags of a description that is shared with him.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .actions import Death
+from .channel import MESSAGES_PER_SECOND, WORDS
+from .listeners import Listener
+from .logs import Budget, Lines
+from .plan import GroupPlan
+
+F_ADD_SEALS = 1033
+RECORD_SEALS = 0x0001 | 0x0002 | 0x0004  # SEAL, SHRINK, GROW
+READ_SIZE = 65536
+
+Spawn = Callable[["list[int]"], "tuple[int, int, int]"]
+ReadRecord = Callable[[int], "tuple[int, int, int, list[int]]"]
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """Owns its descriptors until `close`."""
+
+    number: int
+    definition: GroupPlan
+    key: bytes
+    listener: Listener
+    pid: int
+    pidfd: int
+    report: int  # of the privileged step
+    control: int
+    messages: int
+    log: int
+    record: int
+    unsent: bytes = b""  # for the control pipe
+    reported: bytes = b""
+    unread: bytes = b""
+    lines: Lines = field(default_factory=Lines)
+    budget: Budget = field(
+        default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
+
+    def send(self, data: bytes) -> None:
+        """Queues and writes what the pipe takes; the rest goes with `flush`."""
+        self.unsent += data
+        self.flush()
+
+    def flush(self) -> None:
+        try:
+            self.unsent = self.unsent[os.write(self.control, self.unsent):]
+        except BlockingIOError:
+            return
+        except OSError:  # it is gone, or has closed its end: its death will tell
+            self.unsent = b""
+
+    def read_messages(self) -> list[tuple[int, int, int]] | None:
+        """The whole messages that have come; None at end-of-file."""
+        data = _read(self.messages, MESSAGES_PER_SECOND * WORDS.size)
+        if data == b"":
+            return None
+        self.unread += data or b""
+        whole = len(self.unread) // WORDS.size * WORDS.size
+        words = list(WORDS.iter_unpack(self.unread[:whole]))
+        self.unread = self.unread[whole:]
+        return words
+
+    def read_log(self) -> list[bytes] | None:
+        """The whole lines that have come; None at end-of-file."""
+        data = _read(self.log, READ_SIZE)
+        return None if data == b"" else self.lines.feed(data or b"")
+
+    def read_report(self) -> bool:
+        """What the privileged step says of itself. False: it has said all."""
+        data = _read(self.report, READ_SIZE)
+        self.reported += data or b""
+        return data != b""
+
+    def kill(self) -> None:
+        """The pid as well as the group: it may not have called setsid yet. Only before the reaping,
+        after which the numbers may be another's."""
+        for end in (os.kill, os.killpg):
+            with contextlib.suppress(ProcessLookupError):
+                end(self.pid, signal.SIGKILL)
+
+    def bury(self, read_record: ReadRecord) -> Death:
+        """Reaps it (it is a zombie now) and says how it ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        cause = cause_of(status)
+        try:
+            _, served, _, running = read_record(self.record)
+        except ValueError:  # it never began to write, or wrote nonsense
+            return Death(cause, status == 0, complete=False)
+        return Death(cause, status == 0, served, tuple(running))
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.report, self.control, self.messages, self.log, self.record):
+            if fd >= 0:
+                os.close(fd)
+
+
+def cause_of(status: int) -> str:
+    """One clause: "killed by SIGSEGV"."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}"
+
+
+def start(number: int, definition: GroupPlan, key: bytes, listener: Listener,
+          record_size: int, spawn: Spawn) -> Process:
+    """Makes pipes and record, and forks. Takes the listener; OSError with nothing left open."""
+    with contextlib.ExitStack() as opened:
+        def own(fd: int) -> int:
+            opened.callback(os.close, fd)
+            return fd
+
+        def pipe() -> tuple[int, int]:
+            read, write = os.pipe2(os.O_CLOEXEC)
+            return own(read), own(write)
+
+        control_read, control = pipe()
+        messages, messages_write = pipe()
+        log_read, log_write = pipe()
+        log = own(os.open(f"/proc/self/fd/{log_read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        record = own(_make_record(record_size))
+        null = own(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        for fd in (control, messages, messages_write):  # no end of these ever waits
+            os.set_blocking(fd, False)
+        assert listener.sock is not None
+        pid, pidfd, report = spawn([  # docs/plan.md section 4: they become 0 to 7
+            null, log_write, log_write, control_read, listener.sock.fileno(), record,
+            messages_write, log_read,
+        ])
+        opened.pop_all()
+        for fd in (null, control_read, messages_write, log_write, log_read):
+            os.close(fd)
+    os.set_blocking(report, False)
+    return Process(number, definition, key, listener, pid, pidfd, report, control, messages, log,
+                   record)
+
+
+def _make_record(size: int) -> int:
+    fd = os.memfd_create("pyglue-record", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, F_ADD_SEALS, RECORD_SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _read(fd: int, size: int) -> bytes | None:
+    """What is there; b"" at end-of-file, None when there is nothing."""
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None

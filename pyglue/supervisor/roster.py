@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roster: all groups that run or shall run, of this plan and of older ones.
+
+The top of the sans-IO core. A plan is compared with it, and every group of the plan is rolled as
+after a touch; groups that left the plan serve until no httpd child of an older plan is left.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from . import messages
+from .actions import Action, Death, Exit, Say, TellPlan
+from .group import Group
+from .plan import MAX_GROUPS, MAX_PROCESSES, GroupPlan, Plan
+
+STOP_BOUND = 10.0  # beyond the longest shutdown-timeout, then processes are left behind
+
+
+class Roster:
+    """Events in, actions out. Numbers are epoch << 32 | sequence, never used twice."""
+
+    def __init__(self, epoch: int) -> None:
+        self.groups: dict[bytes, Group] = {}
+        self._epoch = epoch
+        self._sequence = 0
+        self._accepted = 0
+        self._refused = 0
+        self._of: dict[int, bytes] = {}  # worker's number to the digest of its group
+        self._ending = ""  # the reason why all ends
+        self._give_up = 0.0
+        self._is_full = False  # said already
+        self._is_over = False
+
+    # --- Plans --------------------------------------------------------------------------------
+
+    def take(self, plan: Plan, now: float) -> list[Action]:
+        """Compares and rolls. A plan that is not newer than the last is no news."""
+        if self._ending or plan.number <= self._accepted:
+            return []
+        wanted = {group.digest: group for group in plan.groups}
+        if len(wanted.keys() | self.groups.keys()) > MAX_GROUPS:
+            return self.refuse(plan.number, "with the groups of older plans that still serve "
+                               f"there would be more than {MAX_GROUPS}")
+        self._accepted = plan.number
+        out: list[Action] = []
+        for digest, group in list(self.groups.items()):
+            if digest not in wanted:
+                out += group.depart(plan.number, now)
+        for definition in plan.groups:
+            out += self._want(definition, plan.number, now)
+        out.append(Say(messages.PLAN_TAKEN, {"plan": plan.number, "groups": len(wanted)}))
+        out.append(TellPlan(self._accepted, self._refused))
+        return self._after(out)
+
+    def refuse(self, number: int, reason: str) -> list[Action]:
+        """A plan that cannot be taken changes nothing but the word about it."""
+        self._refused = max(self._refused, number)
+        return [Say(messages.PLAN_REFUSED, {"plan": number, "reason": reason}),
+                TellPlan(self._accepted, self._refused)]
+
+    def _want(self, definition: GroupPlan, plan: int, now: float) -> list[Action]:
+        group = self.groups.get(definition.digest)
+        if group is not None:
+            group.come_back()
+            return group.roll(definition, f"plan {plan}", now)
+        number = partial(self._new_number, definition.digest)
+        group = self.groups[definition.digest] = Group(definition, number)
+        return group.start(now)
+
+    # --- Workers -----------------------------------------------------------------------------
+
+    def launched(self, number: int, pid: int, now: float) -> list[Action]:
+        """It was forked."""
+        return self._after(self._group(number).launched(number, pid, now))
+
+    def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
+        """It was not even forked."""
+        group = self.groups[self._of.pop(number)]
+        return self._after(group.launch_failed(number, reason, now))
+
+    def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
+        """A worker said something: type, argument, value."""
+        return self._after(self._group(number).message(number, words, now))
+
+    def flooded(self, number: int, now: float) -> list[Action]:
+        """A worker spent its budget of messages."""
+        return self._after(self._group(number).flooded(number, now))
+
+    def gone(self, number: int, death: Death, now: float) -> list[Action]:
+        """A worker was reaped."""
+        group = self.groups[self._of.pop(number)]
+        return self._after(group.gone(number, death, now))
+
+    # --- All of them -------------------------------------------------------------------------
+
+    def roll_all(self, reason: str, now: float) -> list[Action]:
+        """As after a touch of everything."""
+        out: list[Action] = []
+        for group in self.groups.values():
+            out += group.roll(group.wanted, reason, now)
+        return self._after(out)
+
+    def stop(self, reason: str, now: float) -> list[Action]:
+        """Ends everything; Exit comes when nothing is left, or after a bound."""
+        if self._ending:
+            return []
+        self._ending = reason
+        longest = max((g.wanted.shutdown_timeout for g in self.groups.values()), default=0.0)
+        self._give_up = now + longest + STOP_BOUND
+        out: list[Action] = []
+        for group in self.groups.values():
+            out += group.stop(now)
+        return self._after(out)
+
+    def tick(self, now: float, oldest_plan: int | None) -> list[Action]:
+        """Deadlines. oldest_plan: the oldest that a listed child of httpd was born under, None
+        when none is listed."""
+        out: list[Action] = []
+        for group in self.groups.values():
+            if group.departed and not self._is_needed(group, oldest_plan):
+                out += group.leave(now)
+            out += group.tick(now)
+        if self._ending and now >= self._give_up:
+            out.append(Exit(self._ending))
+        return self._after(out)
+
+    def next_time(self, now: float) -> float | None:
+        """When `tick` has something to do."""
+        times = [group.next_time(now) for group in self.groups.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    @staticmethod
+    def _is_needed(group: Group, oldest_plan: int | None) -> bool:
+        return oldest_plan is not None and oldest_plan < group.departed
+
+    # --- Within ------------------------------------------------------------------------------
+
+    def _group(self, number: int) -> Group:
+        return self.groups[self._of[number]]
+
+    def _new_number(self, digest: bytes) -> int | None:
+        if len(self._of) >= MAX_PROCESSES:
+            return None
+        self._sequence += 1
+        number = self._epoch << 32 | self._sequence
+        self._of[number] = digest
+        return number
+
+    def _after(self, out: list[Action]) -> list[Action]:
+        """What follows from any event: groups that are over go, and at last all is over."""
+        for digest in [d for d, group in self.groups.items() if group.is_over]:
+            del self.groups[digest]
+        if len(self._of) >= MAX_PROCESSES and not self._is_full:
+            out.append(Say(messages.NO_ROOM, {"workers": len(self._of)}))
+        self._is_full = len(self._of) >= MAX_PROCESSES
+        if self._ending and not self.groups and not self._is_over:
+            self._is_over = True
+            out.append(Exit(self._ending))
+        return out

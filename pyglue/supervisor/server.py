@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor itself: carries out what the roster asks for, and tells it what happened.
+
+The only module with side effects on everything: it joins the loop, the channel, processes, pages
+and logs to the sans-IO core. It decides nothing about groups.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from . import channel, family, launch, messages, process
+from .actions import (
+    Action,
+    Bury,
+    Death,
+    Drain,
+    Exit,
+    Forget,
+    Kill,
+    Launch,
+    Publish,
+    Say,
+    Stop,
+    TellGroup,
+    TellPlan,
+    Withdraw,
+)
+from .channel import Assembly, ChannelError, Kind, Packet
+from .listeners import Directory, ListenError
+from .logs import ErrorLog, Logs
+from .loop import READ, WRITE, Loop, now
+from .pages import Entry, Pages
+from .plan import GroupPlan, Plan, PlanError, parse
+from .process import Process
+from .roster import Roster
+from .worker import Command, Message
+
+if TYPE_CHECKING:
+    from pyglue import _pages
+
+HEARTBEAT = 1.0
+SWEEP_SECONDS = 2.0
+FDS_A_WORKER = 7
+FDS_BESIDE = 64
+
+Spawn = Callable[[launch.Recipe, "list[int]"], "tuple[int, int, int]"]
+Describe = Callable[[bytes, GroupPlan], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the supervisor was started with, docs/plan.md section 1, and who starts workers."""
+
+    parent: int
+    epoch: int
+    channel: socket.socket
+    pages: _pages.Pages
+    rows: _pages.Rows
+    memory: ModuleType  # pyglue._pages
+    spawn: Spawn
+    describe: Describe  # what the privileged step said, in words; "" for nothing
+    main_log: int = 2
+
+
+class Supervisor:
+    """One for the life of an httpd."""
+
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self._loop = Loop({
+            signal.SIGCHLD: self._reap,
+            signal.SIGTERM: lambda: self._stop("SIGTERM"),
+            signal.SIGUSR1: lambda: self._do(self._roster.roll_all("SIGUSR1", now())),
+        })
+        self._roster = Roster(given.epoch)
+        self._pages = Pages(given.pages)
+        self._logs = Logs(given.main_log)
+        self._httpd = family.Httpd(self._loop, given.rows, given.parent,
+                                   lambda: self._stop("httpd is gone"))
+        self._assembly = Assembly()
+        self._plan: Plan | None = None
+        self._open_logs: set[ErrorLog] = set()
+        self._directories: dict[str, Directory] = {}
+        self._processes: dict[int, Process] = {}
+        self._by_pid: dict[int, Process] = {}
+        self._paused: set[int] = set()  # workers that spent their budget of messages
+        self._beat_at = 0.0
+        self._is_done = False
+        self._perform: dict[type[Any], Callable[[Any], None]] = {
+            Launch: self._launch,
+            Publish: self._publish,
+            Withdraw: lambda action: self._pages.withdraw(action.number),
+            Bury: lambda action: self._pages.bury(action.number, action.death),
+            Forget: self._forget,
+            Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
+            Stop: lambda action: self._command(action.number, Command.STOP, action.allowed),
+            Kill: lambda action: self._processes[action.number].kill(),
+            TellGroup: self._tell_group,
+            TellPlan: lambda action: self._pages.tell_plan(action.accepted, action.refused),
+            Say: lambda action: self._logs.say(action.message, action.values, action.digest),
+            Exit: self._exit,
+        }
+
+    def run(self) -> int:
+        """Until all has ended."""
+        family.become_subreaper()
+        _raise_open_files()
+        channel.prepare(self._given.channel)
+        self._loop.watch(self._given.channel.fileno(), READ, self._on_channel)
+        self._logs.say(messages.STARTED, {"epoch": self._given.epoch,
+                                          "python": sys.version.split()[0]})
+        if not self._httpd.is_there:
+            self._httpd.lose()
+        while not self._is_done:
+            self._tick()
+            self._loop.turn(self._until_next())
+        self._clean_up()
+        return 0
+
+    # --- Time -------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        at = now()
+        if at >= self._beat_at:
+            self._beat_at = at + HEARTBEAT
+            self._pages.heartbeat(int(at * 1000))
+            self._logs.tick()
+            self._resume_paused()
+        self._do(self._roster.tick(at, self._httpd.oldest_plan()))
+
+    def _until_next(self) -> float:
+        at = now()
+        return min(self._beat_at, self._roster.next_time(at) or self._beat_at) - at
+
+    # --- From httpd -------------------------------------------------------------------------
+
+    def _on_channel(self) -> None:
+        given = self._given
+        try:
+            packet = channel.receive(given.channel, given.parent, os.geteuid())
+            if packet is not None:
+                self._take_packet(packet)
+                return
+        except BlockingIOError:
+            return
+        except ChannelError as error:
+            self._logs.say(messages.STRANGE_MESSAGE, {"reason": error})
+            return
+        except OSError:
+            pass  # as end-of-file
+        self._loop.unwatch(given.channel.fileno())
+        self._httpd.lose()
+
+    def _take_packet(self, packet: Packet) -> None:
+        if packet.kind is Kind.STOP:
+            channel.close_all(packet.fds)
+            self._stop("hard restart" if packet.a == 1 else "httpd stops")
+            return
+        complete = self._assembly.add(packet)
+        if complete is not None:
+            self._take_plan(*complete)
+
+    def _take_plan(self, number: int, text: bytes, log_fds: list[int]) -> None:
+        try:
+            plan = parse(text)
+            if plan.number != number or plan.logs != len(log_fds):
+                raise PlanError("its number or its logs are not those of its message")
+        except PlanError as error:
+            channel.close_all(log_fds)
+            self._do(self._roster.refuse(number, str(error)))
+            return
+        self._plan = plan
+        self._take_logs(plan, log_fds)
+        self._warn_of_limits(plan)
+        self._do(self._roster.take(plan, now()))
+        self._close_logs()
+
+    def _take_logs(self, plan: Plan, log_fds: list[int]) -> None:
+        logs = [ErrorLog(fd) for fd in log_fds]
+        self._open_logs.update(logs)
+        for group in plan.groups:
+            self._logs.assign(group.digest, group.name, logs[group.log], group.log_level)
+
+    def _close_logs(self) -> None:
+        """Those of older plans that no group writes to any more: else old piped loggers live on."""
+        unused = self._open_logs - self._logs.in_use()
+        self._open_logs -= unused
+        for log in unused:
+            log.close()
+
+    def _warn_of_limits(self, plan: Plan) -> None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        room = (limit - FDS_BESIDE) // FDS_A_WORKER
+        if sum(2 * group.processes for group in plan.groups) > room:
+            self._logs.say(messages.DESCRIPTORS, {"limit": limit, "workers": room})
+
+    def _stop(self, reason: str) -> None:
+        self._do(self._roster.stop(reason, now()))
+
+    # --- Actions ----------------------------------------------------------------------------
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._perform[type(action)](action)
+
+    def _launch(self, action: Launch) -> None:
+        try:
+            started = self._start(action)
+        except (OSError, ValueError, ListenError) as error:
+            self._do(self._roster.launch_failed(action.number, str(error), now()))
+            return
+        self._processes[started.number] = self._by_pid[started.pid] = started
+        self._watch(started)
+        self._do(self._roster.launched(started.number, started.pid, now()))
+
+    def _start(self, action: Launch) -> Process:
+        assert self._plan is not None
+        definition, plan = action.definition, self._plan
+        recipe = launch.recipe(definition, plan)
+        directory = self._directory(plan.httpd.socket_prefix)
+        listener = directory.listen(action.number, plan.httpd.uid, definition.listen_backlog)
+        key = os.urandom(self._given.memory.KEY_SIZE)
+        try:
+            started = process.start(
+                action.number, definition, key, listener, self._given.memory.size_record(),
+                lambda fds: self._given.spawn(recipe, fds))
+        except BaseException:
+            directory.remove_socket(listener)
+            raise
+        started.send(launch.settings(definition, plan, action.number, key))
+        return started
+
+    def _directory(self, prefix: str) -> Directory:
+        if prefix not in self._directories:
+            self._directories[prefix] = Directory(prefix, self._given.parent, self._given.epoch)
+        return self._directories[prefix]
+
+    def _publish(self, action: Publish) -> None:
+        worker = self._processes[action.number]
+        self._pages.publish(Entry(action.number, action.definition.digest,
+                                  action.definition.threads, os.fsencode(worker.listener.path),
+                                  worker.key))
+
+    def _command(self, number: int, command: Command, allowed: float | None) -> None:
+        worker = self._processes[number]
+        worker.send(channel.WORDS.pack(command, 0, int((allowed or 0.0) * 1000)))
+        self._watch_unsent(worker)
+
+    def _tell_group(self, action: TellGroup) -> None:
+        self._pages.tell_group(action.digest, action.state, action.cause)
+        if action.state == 0:
+            self._logs.forget(action.digest)
+            self._close_logs()
+
+    def _forget(self, action: Forget) -> None:
+        self._pages.forget(action.number)
+        worker = self._processes.pop(action.number, None)
+        if worker is None:
+            return
+        self._by_pid.pop(worker.pid, None)
+        self._paused.discard(action.number)
+        for fd in (worker.report, worker.control, worker.messages, worker.log):
+            self._loop.unwatch(fd)
+        for directory in self._directories.values():
+            directory.remove_socket(worker.listener)
+        worker.close()
+
+    def _exit(self, action: Exit) -> None:
+        self._logs.say(messages.STOPPED, {"reason": action.reason})
+        self._is_done = True
+
+    # --- Workers ----------------------------------------------------------------------------
+
+    def _watch(self, worker: Process) -> None:
+        self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
+        self._watch_messages(worker)
+        self._loop.watch(worker.log, READ, lambda: self._on_log(worker))
+        self._watch_unsent(worker)
+
+    def _watch_messages(self, worker: Process) -> None:
+        self._loop.watch(worker.messages, READ, lambda: self._on_messages(worker))
+
+    def _watch_unsent(self, worker: Process) -> None:
+        if worker.unsent and not self._loop.is_watched(worker.control):
+            self._loop.watch(worker.control, WRITE, lambda: self._on_writable(worker))
+
+    def _on_writable(self, worker: Process) -> None:
+        worker.flush()
+        if not worker.unsent:
+            self._loop.unwatch(worker.control)
+
+    def _on_report(self, worker: Process) -> None:
+        if not worker.read_report():
+            self._loop.unwatch(worker.report)
+
+    def _on_log(self, worker: Process) -> None:
+        lines = worker.read_log()
+        if lines is None:
+            self._loop.unwatch(worker.log)
+            lines = worker.lines.end()
+        self._logs.worker_said(worker.definition.digest, worker.pid, lines, now())
+
+    def _on_messages(self, worker: Process) -> None:
+        words = worker.read_messages()
+        if words is None:
+            self._loop.unwatch(worker.messages)
+            return
+        for word in words:
+            if word[0] == Message.HELLO:
+                worker.listener.release()
+            self._do(self._roster.message(worker.number, word, now()))
+            if worker.number not in self._processes:
+                return
+            if not worker.budget.take(now()):
+                self._pause(worker)
+
+    def _pause(self, worker: Process) -> None:
+        """It is not read until the next second."""
+        if worker.number not in self._paused:
+            self._paused.add(worker.number)
+            self._loop.unwatch(worker.messages)
+            self._do(self._roster.flooded(worker.number, now()))
+
+    def _resume_paused(self) -> None:
+        for number in self._paused:
+            worker = self._processes[number]
+            self._watch_messages(worker)
+        self._paused.clear()
+
+    # --- Deaths -----------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """All zombies, unknown ones too: else a tenant fills the table of processes."""
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if info is None:
+                return
+            worker = self._by_pid.get(info.si_pid)
+            if worker is None:
+                os.waitpid(info.si_pid, 0)
+            else:
+                self._bury(worker)
+
+    def _bury(self, worker: Process) -> None:
+        """Its last words first, then what it leaves behind."""
+        self._on_report(worker)
+        for word in worker.read_messages() or []:
+            self._do(self._roster.message(worker.number, word, now()))
+        self._on_log(worker)
+        self._logs.worker_said(worker.definition.digest, worker.pid, worker.lines.end(), now())
+        death = worker.bury(self._given.memory.read_record)
+        words = self._given.describe(worker.reported, worker.definition)
+        if words:
+            death = Death(words)
+        self._do(self._roster.gone(worker.number, death, now()))
+
+    # --- The end ----------------------------------------------------------------------------
+
+    def _clean_up(self) -> None:
+        survivors = family.sweep(SWEEP_SECONDS)
+        if survivors:
+            self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})
+        for number in list(self._processes):
+            self._pages.forget(number)
+        for directory in self._directories.values():
+            directory.remove()
+
+
+def _raise_open_files() -> None:
+    """Some seven descriptors a worker."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
