@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pyglue._engine.Worker: the engine and the pool of pyglue/worker, as one Python object.
+ *
+ * It only binds: arguments to C, results to exceptions, the GIL let go wherever C may wait. The
+ * engine is reached through its public table (pyglue_engine), like by any other host. */
+#include <Python.h>
+#include <errno.h>
+
+#include "engine.h"
+#include "serve.h"
+#include "worker.h"
+
+typedef struct serve {
+    PyObject_HEAD
+    const pyglue_engine_ops_t *ops;
+    pyglue_engine_t *engine; /* NULL until open */
+    wkr_pool_t *pool;        /* NULL until serve, and after stop */
+} serve_t;
+
+static serve_t *serve_of(PyObject *self) {
+    return (serve_t *)(void *)self;
+}
+
+/* OSError where a system call failed, MemoryError, else RuntimeError with the bridge's text. */
+static PyObject *raise_error(int error) {
+    if (error == PYGLUE_E_IO)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (error == PYGLUE_E_NOMEM)
+        return PyErr_NoMemory();
+    PyErr_SetString(PyExc_RuntimeError, pyglue_error_text(error));
+    return NULL;
+}
+
+static PyObject *none_or_error(int error) {
+    if (error != 0)
+        return raise_error(error);
+    Py_RETURN_NONE;
+}
+
+/* What is written while no request runs goes to descriptor 2, and so to the group's error log. */
+static void log_line(void *baton, int level, pyglue_str_t text) {
+    (void)baton;
+    (void)level;
+    wkr_say_text(text);
+    if (text.len > 0 && text.ptr[text.len - 1] != '\n')
+        wkr_say_text(pyglue_str("\n"));
+}
+
+static PyObject *serve_open(PyObject *self, PyObject *args) {
+    serve_t *serve = serve_of(self);
+    pyglue_engine_settings_t settings = {.size = sizeof settings, .log = log_line};
+    int rv;
+
+    if (!PyArg_ParseTuple(args, "ys:open", &settings.package, &settings.settings))
+        return NULL;
+    if (serve->engine != NULL)
+        return raise_error(PYGLUE_E_STATE);
+    serve->ops = pyglue_engine();
+    Py_BEGIN_ALLOW_THREADS
+    rv = serve->ops->open(&serve->engine, &settings);
+    Py_END_ALLOW_THREADS
+    return none_or_error(rv);
+}
+
+static PyObject *serve_load(PyObject *self, PyObject *args) {
+    serve_t *serve = serve_of(self);
+    pyglue_load_t load;
+    int rv;
+
+    if (!PyArg_ParseTuple(args, "yyz:load", &load.script, &load.application_group, &load.callable))
+        return NULL;
+    if (serve->engine == NULL)
+        return raise_error(PYGLUE_E_STATE);
+    Py_BEGIN_ALLOW_THREADS
+    rv = serve->ops->load(serve->engine, &load);
+    Py_END_ALLOW_THREADS
+    if (rv != 0 && rv != PYGLUE_E_PYTHON)
+        return raise_error(rv);
+    return PyBool_FromLong(rv == 0);
+}
+
+/* The descriptors that no forked child may keep, as ints. -1 with an exception set. */
+static int get_descriptors(int *fds, unsigned *count, unsigned room, PyObject *sequence) {
+    PyObject *tuple = PySequence_Tuple(sequence);
+
+    if (tuple == NULL)
+        return -1;
+    *count = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple) && *count < room; i++)
+        fds[(*count)++] = (int)PyLong_AsLong(PyTuple_GET_ITEM(tuple, i));
+    Py_DECREF(tuple);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds, unsigned count) {
+    int rv;
+
+    Py_BEGIN_ALLOW_THREADS
+    rv = wkr_pool_start(&serve->pool, settings, serve->ops, serve->engine);
+    Py_END_ALLOW_THREADS
+    return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
+}
+
+static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"listener", "record", "events", "key", "number", "threads", "peer_uid",
+                            "request_max", "socket_timeout_ms", "pass_descriptors",
+                            "maximum_requests", "private", NULL};
+    enum { ROOM = 16 };
+    serve_t *serve = serve_of(self);
+    wkr_settings_t settings = {0};
+    unsigned long long number, maximum;
+    unsigned peer_uid;
+    PyObject *private;
+    Py_buffer key;
+    int fds[ROOM], is_key;
+    unsigned count;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$iiiy*KIIIIpKO:serve", names,
+                                     &settings.listener, &settings.record, &settings.events, &key,
+                                     &number, &settings.threads, &peer_uid, &settings.request_max,
+                                     &settings.socket_timeout, &settings.pass_descriptors, &maximum,
+                                     &private))
+        return NULL;
+    is_key = key.len == PYGLUE_KEY_SIZE;
+    if (is_key)
+        memcpy(settings.key, key.buf, PYGLUE_KEY_SIZE);
+    PyBuffer_Release(&key);
+    if (!is_key)
+        return PyErr_Format(PyExc_ValueError, "key: %d bytes are wanted", PYGLUE_KEY_SIZE);
+    settings.number = number;
+    settings.maximum_requests = maximum;
+    settings.peer_uid = (uid_t)peer_uid;
+    if (get_descriptors(fds, &count, ROOM, private))
+        return NULL;
+    if (serve->engine == NULL || serve->pool != NULL)
+        return raise_error(PYGLUE_E_STATE);
+    return none_or_error(start(serve, &settings, fds, count));
+}
+
+static PyObject *serve_drain(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+
+    (void)unused;
+    if (serve->pool == NULL)
+        return raise_error(PYGLUE_E_STATE);
+    Py_BEGIN_ALLOW_THREADS
+    wkr_pool_drain(serve->pool);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *serve_connections(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+
+    (void)unused;
+    return PyLong_FromUnsignedLong(serve->pool != NULL ? wkr_pool_connections(serve->pool) : 0);
+}
+
+static PyObject *serve_stop(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+    wkr_pool_t *pool = serve->pool;
+
+    (void)unused;
+    serve->pool = NULL;
+    if (pool != NULL) {
+        wkr_process_forks_end();
+        Py_BEGIN_ALLOW_THREADS
+        wkr_pool_stop(pool);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *serve_close(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+    pyglue_engine_t *engine = serve->engine;
+
+    (void)unused;
+    if (serve->pool != NULL)
+        return raise_error(PYGLUE_E_STATE);
+    serve->engine = NULL;
+    if (engine != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        serve->ops->close(engine);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *serve_commands(PyObject *unused, PyObject *args) {
+    int control, log, events;
+
+    (void)unused;
+    if (!PyArg_ParseTuple(args, "iii:commands", &control, &log, &events))
+        return NULL;
+    return none_or_error(wkr_process_commands(control, log, events));
+}
+
+static PyObject *serve_ready(PyObject *unused, PyObject *none) {
+    (void)unused;
+    (void)none;
+    wkr_process_ready();
+    Py_RETURN_NONE;
+}
+
+static PyObject *serve_signals(PyObject *unused, PyObject *args) {
+    int events;
+
+    (void)unused;
+    if (!PyArg_ParseTuple(args, "i:signals", &events))
+        return NULL;
+    return none_or_error(wkr_process_signals(events));
+}
+
+static PyObject *serve_watchdog(PyObject *unused, PyObject *args) {
+    unsigned milliseconds;
+
+    (void)unused;
+    if (!PyArg_ParseTuple(args, "I:watchdog", &milliseconds))
+        return NULL;
+    return none_or_error(wkr_process_watchdog(milliseconds));
+}
+
+static PyObject *serve_name(PyObject *unused, PyObject *args) {
+    const char *name;
+
+    (void)unused;
+    if (!PyArg_ParseTuple(args, "y:name", &name))
+        return NULL;
+    return none_or_error(wkr_process_name(name));
+}
+
+static PyObject *serve_undumpable(PyObject *unused, PyObject *none) {
+    (void)unused;
+    (void)none;
+    return none_or_error(wkr_process_undumpable());
+}
+
+static void serve_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+
+    /* A pool or an engine that was not ended lives on: its threads run without this object. */
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef serve_methods[] = {
+    {"open", serve_open, METH_VARARGS,
+     "open(package, settings): open the engine in this Python; settings: docs/bridge.md 8, JSON."},
+    {"load", serve_load, METH_VARARGS,
+     "load(script: bytes, application_group: bytes, callable: str | None) -> bool: load a script "
+     "now; False: it failed, the log tells why."},
+    {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
+     "serve(*, listener, record, events, key, number, threads, peer_uid, request_max, "
+     "socket_timeout_ms, pass_descriptors, maximum_requests, private): start the threads."},
+    {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
+    {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
+    {"stop", serve_stop, METH_NOARGS, "After EVENT_LEFT: end the threads and wait for them."},
+    {"close", serve_close, METH_NOARGS, "After stop: end sub-interpreters."},
+    {"commands", serve_commands, METH_VARARGS | METH_STATIC,
+     "commands(control, log, events): the supervisor's commands become bytes on the events pipe; "
+     "end-of-file or a command before ready() ends the process."},
+    {"ready", serve_ready, METH_NOARGS | METH_STATIC, "From now on leaving takes its time."},
+    {"signals", serve_signals, METH_VARARGS | METH_STATIC,
+     "signals(events): SIGTERM, SIGINT and SIGUSR1 become bytes on this pipe."},
+    {"watchdog", serve_watchdog, METH_VARARGS | METH_STATIC,
+     "watchdog(milliseconds): the process exits then, whatever Python does."},
+    {"name", serve_name, METH_VARARGS | METH_STATIC, "name(bytes): what ps shows."},
+    {"undumpable", serve_undumpable, METH_NOARGS | METH_STATIC, "prctl(PR_SET_DUMPABLE, 0)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot serve_slots[] = {
+    {Py_tp_doc, "A worker: the engine of this process and the threads that serve its socket."},
+    {Py_tp_methods, serve_methods},
+    {Py_tp_dealloc, serve_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec serve_spec = {
+    .name = "pyglue._engine.Worker",
+    .basicsize = sizeof(serve_t),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = serve_slots,
+};
+
+static const struct {
+    const char *name;
+    long value;
+} constants[] = {
+    {"ENGINE_VERSION", PYGLUE_ENGINE_VERSION}, {"EVENT_MAXIMUM", WKR_EVENT_MAXIMUM},
+    {"EVENT_LEFT", WKR_EVENT_LEFT},            {"EVENT_LEAVE", WKR_EVENT_LEAVE},
+    {"EVENT_ORPHAN", WKR_EVENT_ORPHAN},
+};
+
+int eng_serve_exec(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &serve_spec, NULL);
+    int rv;
+
+    if (type == NULL)
+        return -1;
+    rv = PyModule_AddType(module, (PyTypeObject *)(void *)type);
+    Py_DECREF(type);
+    for (size_t i = 0; rv == 0 && i < sizeof constants / sizeof constants[0]; i++)
+        rv = PyModule_AddIntConstant(module, constants[i].name, constants[i].value);
+    return rv;
+}

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's main: the tenant's own Python runs this file with the descriptors of docs/plan.md 4.
+
+It finds the engine, opens it, loads the scripts, starts the threads that serve the socket (in C,
+pyglue/worker), and then only waits for events: signals, commands, changed files. Nothing here is
+on a request's path. Privileges were dropped before this Python was exec'd."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import importlib.machinery
+import importlib.util
+import json
+import locale
+import os
+import re
+import select
+import signal
+import struct
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NoReturn
+
+CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
+VERSION = 1  # of settings, commands and messages
+ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
+HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
+NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
+TURN = 1.0  # seconds between two looks at the watched files
+ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
+
+Settings = dict[str, Any]
+
+
+class Failure(Exception):
+    """This worker cannot serve: the argument of FAILED, and the reason in words."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def say(text: str) -> None:
+    """To descriptor 2, which the supervisor brings into the error log."""
+    os.write(2, f"pyglue: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+def tell(kind: int, argument: int = 0, value: int = 0) -> None:
+    """One message to the supervisor. Its pipe never blocks; without a reader it is moot."""
+    try:
+        os.write(MESSAGES, struct.pack("=IIQ", kind, argument, value))
+    except OSError as error:
+        say(f"message {kind} could not be sent to the supervisor: {error.strerror}")
+
+
+# --- Settings ----------------------------------------------------------------------------------
+
+
+def read_exactly(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        block = os.read(fd, size - len(data))
+        if not block:
+            os._exit(0)  # the supervisor is gone before this worker was anything
+        data += block
+    return data
+
+
+def as_bytes(text: str) -> bytes:
+    """Texts of the plan are bytes, read as latin-1."""
+    return text.encode("latin-1")
+
+
+def as_path(text: str | None) -> str | None:
+    return None if text is None else os.fsdecode(as_bytes(text))
+
+
+def read_settings() -> Settings:
+    (size,) = struct.unpack("=I", read_exactly(CONTROL, 4))
+    try:
+        settings = json.loads(read_exactly(CONTROL, size))
+        version = settings["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(BAD_SETTINGS, f"settings could not be read: {error!r}") from None
+    if version != VERSION:
+        raise Failure(BAD_SETTINGS, f"settings are of version {version}, not {VERSION}")
+    return dict(settings)
+
+
+def interpreter_settings(settings: Settings) -> str:
+    """What pyglue.loader.interpreter.prepare gets: docs/bridge.md 8. Paths are fs-decoded."""
+    return json.dumps(
+        {
+            "group": as_path(settings["group"]),
+            "processes": settings["processes"],
+            "threads": settings["threads"],
+            "python_path": [as_path(path) for path in settings["python_path"]],
+            "home": as_path(settings["home"]),
+            "script_uid": settings["script_uid"],
+            "script_gid": settings["script_gid"],
+        }
+    )
+
+
+# --- The package and its engine ----------------------------------------------------------------
+
+
+def import_package(package: str) -> None:
+    """Makes `pyglue` importable from its folder, and from nowhere else, without sys.path."""
+    here = os.path.join(package, "worker")
+    sys.path[:] = [path for path in sys.path if path != here]
+    spec = importlib.util.spec_from_file_location(
+        "pyglue", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
+    )
+    if spec is None or spec.loader is None:
+        raise Failure(NO_PYTHON, f"{package} is no Python package")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pyglue"] = module
+    spec.loader.exec_module(module)
+
+
+def version_of(package: str) -> str | None:
+    """The version that a package's __init__.py states, without running it."""
+    try:
+        with open(os.path.join(package, "__init__.py"), encoding="utf-8") as file:
+            match = re.search(r'^__version__ = "([^"]+)"', file.read(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return match and match.group(1)
+
+
+def engine_files(package: str) -> Iterator[str]:
+    """Where an engine may lie: this environment, the engine folder, the package itself."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    name = f"_engine{suffix}"
+    wanted = version_of(package)
+    for entry in sys.path:
+        own = os.path.join(entry or os.curdir, "pyglue")
+        if version_of(own) == wanted:
+            yield os.path.join(own, name)
+    yield os.path.join(package, "engines", str(sysconfig.get_config_var("SOABI")), name)
+    yield os.path.join(package, name)
+
+
+def import_engine(package: str) -> ModuleType:
+    path = next((path for path in engine_files(package) if os.path.isfile(path)), None)
+    if path is None:
+        raise Failure(
+            NO_ENGINE,
+            f"no engine for {sys.executable} (Python {sys.version.split()[0]}) is installed. "
+            f"Install it: pyglue install-engine --python {sys.executable}",
+        )
+    loader = importlib.machinery.ExtensionFileLoader("pyglue._engine", path)
+    spec = importlib.util.spec_from_file_location("pyglue._engine", path, loader=loader)
+    remedy = f"Install it anew: pyglue install-engine --python {sys.executable}"
+    assert spec is not None
+    try:
+        engine = importlib.util.module_from_spec(spec)
+        sys.modules["pyglue._engine"] = engine
+        loader.exec_module(engine)
+    except ImportError as error:
+        raise Failure(OTHER_ENGINE, f"{path} cannot be loaded: {error}. {remedy}") from None
+    if engine.ENGINE_VERSION != ENGINE_VERSION:
+        raise Failure(OTHER_ENGINE, f"{path} is of another version. {remedy}")
+    sys.modules["pyglue"]._engine = engine  # type: ignore[attr-defined]
+    return engine
+
+
+# --- The worker --------------------------------------------------------------------------------
+
+
+class Watch:
+    """The files that scripts were loaded from. Each change is told once."""
+
+    def __init__(self) -> None:
+        from pyglue.loader import reload
+
+        self._watched = reload.watched
+        self._told: dict[str, float | None] = {}
+
+    def has_changed(self) -> bool:
+        changed = {path: now for path, now in self._look() if self._told.get(path, -1.0) != now}
+        self._told.update(changed)
+        return bool(changed)
+
+    def _look(self) -> Iterator[tuple[str, float | None]]:
+        """Those whose time is not what it was when they were loaded, with what it is now."""
+        for path, loaded in list(self._watched().items()):
+            try:
+                now: float | None = os.stat(path).st_mtime
+            except OSError:
+                now = None
+            if now != loaded:
+                yield path, now
+
+
+class Worker:
+    """One worker from engine to exit. The main thread runs it."""
+
+    def __init__(self, settings: Settings, engine: ModuleType) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.worker = engine.Worker()
+        self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.is_leaving = False
+        self.is_orphan = False
+        self.last_connection = 0.0
+        self.actions = {
+            signal.SIGTERM: self.leave_in_time,
+            signal.SIGINT: self.leave_in_time,
+            signal.SIGUSR1: lambda: tell(RELOAD),
+            engine.EVENT_LEAVE: self.leave,
+            engine.EVENT_ORPHAN: self.become_orphan,
+            engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, 0, self.settings["maximum_requests"]),
+            engine.EVENT_LEFT: self.exit,
+        }
+
+    def prepare_process(self) -> None:
+        self.worker.commands(CONTROL, LOG, self.events_in)
+        name = self.settings["display_name"]
+        if name is not None:
+            self.worker.name(as_bytes(name))
+        if not self.settings["dumpable"]:
+            self.worker.undumpable()
+        faulthandler.enable()
+        if self.settings["locale"] is not None:
+            self.set_locale(self.settings["locale"])
+
+    @staticmethod
+    def set_locale(name: str) -> None:
+        try:
+            locale.setlocale(locale.LC_ALL, name)
+        except locale.Error as error:
+            say(f"locale={name}: {error}. The worker goes on with the C locale")
+
+    def open(self) -> None:
+        try:
+            self.worker.open(os.fsencode(self.package), interpreter_settings(self.settings))
+        except (RuntimeError, OSError, MemoryError) as error:
+            raise Failure(NO_PYTHON, f"the engine could not be opened: {error}") from None
+
+    @property
+    def package(self) -> str:
+        return os.fsdecode(as_bytes(self.settings["package"]))
+
+    def load_scripts(self) -> bool:
+        """All of them, also after one has failed: each tells its own reason."""
+        loaded = [self.load(script) for script in self.settings["scripts"]]
+        return all(loaded)
+
+    def load(self, script: dict[str, str | None]) -> bool:
+        name = script["callable"]
+        return bool(
+            self.worker.load(
+                as_bytes(script["script"] or ""),
+                as_bytes(script["application_group"] or ""),
+                None if name is None else as_bytes(name).decode("utf-8", "replace"),
+            )
+        )
+
+    def serve(self) -> None:
+        settings = self.settings
+        self.worker.serve(
+            listener=LISTENER,
+            record=RECORD,
+            events=self.events_in,
+            key=bytes.fromhex(settings["key"]),
+            number=settings["number"],
+            threads=settings["threads"],
+            peer_uid=settings["peer_uid"],
+            request_max=settings["request_max"],
+            socket_timeout_ms=round(settings["socket_timeout"] * 1000),
+            pass_descriptors=settings["pass_descriptors"],
+            maximum_requests=settings["maximum_requests"],
+            private=(CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
+        )
+        self.worker.signals(self.events_in)
+        self.worker.ready()
+
+    def run(self) -> NoReturn:
+        watch = Watch()
+        while True:
+            ready, _, _ = select.select([self.events], [], [], TURN)
+            for event in os.read(self.events, 64) if ready else b"":
+                self.actions[event]()
+            if ready or self.is_leaving:
+                continue
+            if self.is_orphan:
+                self.leave_if_idle()
+            elif watch.has_changed():
+                tell(CHANGED)
+
+    def leave(self) -> None:
+        """Finish what runs. EVENT_LEFT follows."""
+        if not self.is_leaving:
+            self.is_leaving = True
+            self.worker.drain()
+
+    def leave_in_time(self) -> None:
+        """Told by a signal, which allows what shutdown-timeout says."""
+        self.worker.watchdog(self.shutdown_ms)
+        self.leave()
+
+    @property
+    def shutdown_ms(self) -> int:
+        return round(self.settings["shutdown_timeout"] * 1000)
+
+    def become_orphan(self) -> None:
+        """The supervisor is gone: serve on until nobody comes any more (SUCCESSION 5)."""
+        self.is_orphan = True
+        self.last_connection = time.monotonic()
+
+    def leave_if_idle(self) -> None:
+        now = time.monotonic()
+        if self.worker.connections() > 0:
+            self.last_connection = now
+        elif now - self.last_connection > ORPHAN_IDLE:
+            self.leave()
+
+    def exit(self) -> NoReturn:
+        """Exit callbacks run, for as long as shutdown-timeout allows. Python's finalisation does
+        not: with threads of the application alive it is where interpreters crash (C 20)."""
+        self.worker.watchdog(self.shutdown_ms)
+        tell(LEFT)
+        self.worker.stop()
+        self.worker.close()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass  # the application closed or replaced it; nothing of ours is lost
+        os._exit(0)
+
+
+def start() -> Worker:
+    settings = read_settings()
+    tell(HELLO, VERSION, settings["number"])
+    package = os.fsdecode(as_bytes(settings["package"]))
+    import_package(package)
+    worker = Worker(settings, import_engine(package))
+    worker.prepare_process()
+    worker.open()
+    return worker
+
+
+def main() -> NoReturn:
+    for fd in (CONTROL, LISTENER, RECORD, MESSAGES, LOG):
+        os.set_inheritable(fd, False)
+    try:
+        worker = start()
+    except Failure as failure:
+        say(str(failure))
+        tell(FAILED, failure.code)
+        os._exit(1)
+    is_loaded = worker.load_scripts()
+    worker.serve()
+    tell(READY, int(is_loaded))
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host operations of one request, each encoded as a frame of docs/wire.md.
+ *
+ * Small frames are gathered, whole, in the thread's buffer and leave with one sendmsg at flush, at
+ * the end, when a log line or a read needs it, or when they no longer fit; big bodies go straight
+ * from the caller's memory. Above: the engine, through bridge/host.h. Below: conn.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+enum { SLICES = 64 }; /* of one body frame: what one sendmsg gathers */
+
+static wkr_host_t *host_of(pyglue_host_t *h) {
+    return (wkr_host_t *)(void *)h;
+}
+
+/* --- Out --------------------------------------------------------------------------------------- */
+
+/* The connection is of no more use; told once, unless the peer just left. */
+static int broken(wkr_host_t *host, int error) {
+    if (!host->is_broken && error != PYGLUE_E_GONE)
+        wkr_say("request %llu: connection to httpd's child ended: %s",
+                (unsigned long long)host->number, pyglue_error_text(error));
+    host->is_broken = host->is_gone = 1;
+    return PYGLUE_E_GONE;
+}
+
+/* What is pending, then v. v[0] is kept free by the caller for the pending bytes. */
+static int send_with(wkr_host_t *host, struct iovec *v, size_t count) {
+    int rv;
+
+    v[0] = (struct iovec){host->out, host->used};
+    host->used = 0;
+    rv = wkr_send(host->in->fd, v, count);
+    return rv != 0 ? broken(host, rv) : 0;
+}
+
+static int send_pending(wkr_host_t *host) {
+    struct iovec v[1];
+
+    return host->used > 0 ? send_with(host, v, 1) : 0;
+}
+
+/* Has the child said GONE, or gone away itself? Nothing else may come unasked. */
+static int is_gone(wkr_host_t *host) {
+    pyglue_frame_t frame;
+    int rv;
+
+    if (host->is_gone)
+        return 1;
+    rv = wkr_input_frame(host->in, &frame, WKR_LOOK);
+    if (rv == 0)
+        return 0;
+    if (rv == 1 && frame.type == PYGLUE_FRAME_GONE && frame.number == host->number)
+        host->is_gone = 1;
+    else
+        broken(host, rv < 0 ? rv : PYGLUE_E_PROTOCOL);
+    return 1;
+}
+
+/* Room for a whole frame of this payload in the buffer, or NULL. */
+static char *room_for(wkr_host_t *host, size_t payload) {
+    size_t size = sizeof(pyglue_frame_t) + payload;
+
+    return size <= WKR_BUFFER - host->used ? host->out + host->used : NULL;
+}
+
+static void put_frame(wkr_host_t *host, char *at, enum pyglue_frame_type type, unsigned flags,
+                      const void *payload, size_t length) {
+    pyglue_frame_t frame = pyglue_frame(type, flags, host->number, length);
+
+    memcpy(at, &frame, sizeof frame);
+    if (payload != NULL && length > 0)
+        memcpy(at + sizeof frame, payload, length);
+    host->used += sizeof frame + length;
+}
+
+/* A frame of a few bytes: always finds room. */
+static int put_small(wkr_host_t *host, enum pyglue_frame_type type, unsigned flags,
+                     const void *payload, size_t length) {
+    char *at = room_for(host, length);
+
+    if (at == NULL && send_pending(host))
+        return PYGLUE_E_GONE;
+    put_frame(host, host->out + host->used, type, flags, payload, length);
+    return 0;
+}
+
+/* --- The response ------------------------------------------------------------------------------ */
+
+static int start_large(wkr_host_t *host, const pyglue_head_t *head, size_t size) {
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HEAD, 0, host->number, size);
+    void *payload = malloc(size);
+    struct iovec v[3] = {{0}, {&frame, sizeof frame}, {payload, size}};
+    int rv;
+
+    if (payload == NULL)
+        return PYGLUE_E_NOMEM;
+    pyglue_head_put(payload, head);
+    rv = send_with(host, v, 3);
+    free(payload);
+    return rv;
+}
+
+static int op_start(pyglue_host_t *h, const pyglue_head_t *head) {
+    wkr_host_t *host = host_of(h);
+    size_t size = pyglue_head_size(head);
+    char *at;
+    int rv = 0;
+
+    if (host->is_gone)
+        return PYGLUE_E_GONE;
+    if (host->is_headed)
+        return PYGLUE_E_STATE;
+    if (size == 0)
+        return PYGLUE_E_HEAD;
+    at = room_for(host, size);
+    if (at != NULL) {
+        put_frame(host, at, PYGLUE_FRAME_HEAD, 0, NULL, size);
+        pyglue_head_put(at + sizeof(pyglue_frame_t), head);
+    } else {
+        rv = start_large(host, head, size);
+    }
+    host->is_headed = rv == 0;
+    return rv;
+}
+
+static size_t total_of(const struct iovec *v, int n) {
+    size_t total = 0;
+
+    for (int i = 0; i < n; i++)
+        total += v[i].iov_len;
+    return total;
+}
+
+/* Where a walk over the caller's slices stands. */
+struct walk {
+    const struct iovec *v;
+    int left;
+    size_t offset; /* in v[0] */
+};
+
+/* The next slices, as many as one body frame may carry. Returns their bytes. */
+static size_t next_slices(struct walk *walk, struct iovec *to, size_t *count) {
+    size_t length = 0;
+
+    for (*count = 0; walk->left > 0 && *count < SLICES && length < PYGLUE_FRAME_BODY_MAX;) {
+        size_t here = walk->v->iov_len - walk->offset;
+        size_t fits = PYGLUE_FRAME_BODY_MAX - length;
+        size_t part = here < fits ? here : fits;
+
+        if (part > 0)
+            to[(*count)++] = (struct iovec){(char *)walk->v->iov_base + walk->offset, part};
+        length += part;
+        walk->offset += part;
+        if (walk->offset == walk->v->iov_len) {
+            walk->v++;
+            walk->left--;
+            walk->offset = 0;
+        }
+    }
+    return length;
+}
+
+static int write_through(wkr_host_t *host, const struct iovec *slices, int n) {
+    struct walk walk = {slices, n, 0};
+    struct iovec v[SLICES + 2];
+    size_t count, length;
+
+    while ((length = next_slices(&walk, v + 2, &count)) > 0) {
+        pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_BODY, 0, host->number, length);
+
+        if (is_gone(host))
+            return PYGLUE_E_GONE;
+        v[1] = (struct iovec){&frame, sizeof frame};
+        if (send_with(host, v, count + 2))
+            return PYGLUE_E_GONE;
+    }
+    return 0;
+}
+
+static int op_write(pyglue_host_t *h, const struct iovec *v, int n, unsigned flags) {
+    wkr_host_t *host = host_of(h);
+    size_t total = total_of(v, n);
+    char *at = room_for(host, total);
+
+    (void)flags; /* bytes are kept back in any case until flush or the end */
+    if (host->is_gone)
+        return PYGLUE_E_GONE;
+    if (!host->is_headed)
+        return PYGLUE_E_STATE;
+    if (total == 0)
+        return 0; /* a body frame is never empty */
+    if (at == NULL)
+        return write_through(host, v, n);
+    put_frame(host, at, PYGLUE_FRAME_BODY, 0, NULL, total);
+    at += sizeof(pyglue_frame_t);
+    for (int i = 0; i < n; at += v[i++].iov_len)
+        if (v[i].iov_len > 0)
+            memcpy(at, v[i].iov_base, v[i].iov_len);
+    return 0;
+}
+
+static int op_flush(pyglue_host_t *h) {
+    wkr_host_t *host = host_of(h);
+
+    if (is_gone(host))
+        return PYGLUE_E_GONE;
+    if (!host->is_headed)
+        return PYGLUE_E_STATE;
+    if (put_small(host, PYGLUE_FRAME_FLUSH, 0, NULL, 0))
+        return PYGLUE_E_GONE;
+    return send_pending(host);
+}
+
+static int op_gone(pyglue_host_t *h) {
+    return is_gone(host_of(h));
+}
+
+/* --- The request body -------------------------------------------------------------------------- */
+
+/* The next frame that the child owes us: of this type, or GONE. 0 or PYGLUE_E_GONE. */
+static int expect(wkr_host_t *host, pyglue_frame_t *frame, enum pyglue_frame_type type) {
+    int rv = wkr_input_frame(host->in, frame, WKR_WAIT);
+
+    if (rv < 0)
+        return broken(host, rv);
+    if (frame->number != host->number ||
+        (frame->type != type && frame->type != PYGLUE_FRAME_GONE))
+        return broken(host, PYGLUE_E_PROTOCOL);
+    if (frame->type == type)
+        return 0;
+    host->is_gone = 1;
+    return PYGLUE_E_GONE;
+}
+
+/* READ, then the BODY that answers it, straight into the caller's memory. */
+static ssize_t pull_body(wkr_host_t *host, void *buf, size_t len) {
+    uint32_t credit = len < PYGLUE_FRAME_BODY_MAX ? (uint32_t)len : PYGLUE_FRAME_BODY_MAX;
+    pyglue_frame_t frame;
+    int rv;
+
+    if (put_small(host, PYGLUE_FRAME_READ, 0, &credit, sizeof credit) || send_pending(host) ||
+        expect(host, &frame, PYGLUE_FRAME_BODY))
+        return PYGLUE_E_GONE;
+    if (frame.length > credit || (frame.length == 0 && frame.flags == 0))
+        return broken(host, PYGLUE_E_PROTOCOL);
+    rv = wkr_input_take(host->in, buf, frame.length);
+    if (rv != 0)
+        return broken(host, rv);
+    host->body_ended = (frame.flags & PYGLUE_BODY_END) != 0;
+    host->body_failed = (frame.flags & PYGLUE_BODY_ERROR) != 0;
+    return host->body_failed ? PYGLUE_E_BODY : (ssize_t)frame.length;
+}
+
+static ssize_t op_read(pyglue_host_t *h, void *buf, size_t len) {
+    wkr_host_t *host = host_of(h);
+    size_t at_hand = host->body.len < len ? host->body.len : len;
+
+    if (host->is_gone)
+        return PYGLUE_E_GONE;
+    if (host->body_failed)
+        return PYGLUE_E_BODY;
+    if (at_hand > 0) {
+        memcpy(buf, host->body.ptr, at_hand);
+        host->body.ptr += at_hand;
+        host->body.len -= at_hand;
+        return (ssize_t)at_hand;
+    }
+    return host->body_ended || len == 0 ? 0 : pull_body(host, buf, len);
+}
+
+/* --- Files ------------------------------------------------------------------------------------- */
+
+/* The byte that carries the descriptor. A re-opened one, so that its position is httpd's alone. */
+static int send_descriptor(wkr_host_t *host, int fd) {
+    char byte = 0;
+    struct iovec v = {&byte, 1};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &v,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    ssize_t sent;
+
+    *c = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    do
+        sent = sendmsg(host->in->fd, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0)
+        return broken(host, errno == EAGAIN ? PYGLUE_E_TIMEOUT : PYGLUE_E_GONE);
+    return 0;
+}
+
+static int reopen(int fd) {
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int file_by_descriptor(wkr_host_t *host, int fd, const pyglue_file_t *file) {
+    if (put_small(host, PYGLUE_FRAME_FILE, PYGLUE_FILE_DESCRIPTOR, file, sizeof *file) ||
+        send_pending(host))
+        return PYGLUE_E_GONE;
+    return send_descriptor(host, fd);
+}
+
+/* A file system without sendfile: the same bytes through the buffer. */
+static ssize_t copy_some(wkr_host_t *host, int fd, off_t *at, size_t len) {
+    ssize_t got = pread(fd, host->out, len < WKR_BUFFER ? len : WKR_BUFFER, *at);
+    struct iovec v = {host->out, got > 0 ? (size_t)got : 0};
+
+    if (got <= 0)
+        return got;
+    if (wkr_send(host->in->fd, &v, 1))
+        return -1;
+    *at += got;
+    return got;
+}
+
+/* len promised bytes of the file. One that shrinks now leaves half a frame: no way but to close. */
+static int send_range(wkr_host_t *host, int fd, off_t at, size_t len) {
+    int can_sendfile = 1;
+
+    while (len > 0) {
+        ssize_t sent = can_sendfile ? sendfile(host->in->fd, fd, &at, len)
+                                    : copy_some(host, fd, &at, len);
+
+        if (sent > 0)
+            len -= (size_t)sent;
+        else if (sent < 0 && can_sendfile && (errno == EINVAL || errno == ENOSYS))
+            can_sendfile = 0;
+        else if (sent == 0 || errno != EINTR)
+            return broken(host, sent == 0 ? PYGLUE_E_IO
+                                          : errno == EAGAIN ? PYGLUE_E_TIMEOUT : PYGLUE_E_GONE);
+    }
+    return 0;
+}
+
+static int has_range(int fd, uint64_t end) {
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size >= end;
+}
+
+/* One PULL, answered by exactly one BODY. */
+static int answer_pull(wkr_host_t *host, int fd, const pyglue_file_t *file,
+                       const pyglue_pull_t *pull) {
+    struct iovec v[2];
+    pyglue_frame_t frame;
+
+    if (pull->length > PYGLUE_FRAME_BODY_MAX || pull->offset > file->length ||
+        pull->length > file->length - pull->offset)
+        return broken(host, PYGLUE_E_PROTOCOL);
+    if (!has_range(fd, file->offset + pull->offset + pull->length)) {
+        host->is_cut = 1;
+        if (put_small(host, PYGLUE_FRAME_BODY, PYGLUE_BODY_ERROR, NULL, 0))
+            return PYGLUE_E_GONE;
+        return send_pending(host);
+    }
+    frame = pyglue_frame(PYGLUE_FRAME_BODY, 0, host->number, pull->length);
+    v[1] = (struct iovec){&frame, sizeof frame};
+    if (send_with(host, v, 2))
+        return PYGLUE_E_GONE;
+    return send_range(host, fd, (off_t)(file->offset + pull->offset), pull->length);
+}
+
+static int file_by_pull(wkr_host_t *host, int fd, const pyglue_file_t *file) {
+    pyglue_frame_t frame;
+    pyglue_pull_t pull;
+
+    if (put_small(host, PYGLUE_FRAME_FILE, 0, file, sizeof *file) || send_pending(host))
+        return PYGLUE_E_GONE;
+    for (;;) {
+        int rv;
+
+        if (expect(host, &frame, PYGLUE_FRAME_PULL))
+            return PYGLUE_E_GONE;
+        rv = wkr_input_take(host->in, &pull, sizeof pull);
+        if (rv != 0)
+            return broken(host, rv);
+        if (pull.length == 0)
+            return host->is_cut ? PYGLUE_E_IO : 0;
+        if (answer_pull(host, fd, file, &pull))
+            return PYGLUE_E_GONE;
+    }
+}
+
+static int op_file(pyglue_host_t *h, int fd, int64_t offset, int64_t len) {
+    wkr_host_t *host = host_of(h);
+    pyglue_file_t file = {(uint64_t)offset, (uint64_t)len};
+    int own, rv;
+
+    if (is_gone(host))
+        return PYGLUE_E_GONE;
+    if (!host->is_headed || offset < 0 || len < 0 || len > INT64_MAX - offset)
+        return PYGLUE_E_STATE;
+    if (len == 0)
+        return 0;
+    own = host->can_pass ? reopen(fd) : -1;
+    if (own < 0)
+        return file_by_pull(host, fd, &file);
+    rv = file_by_descriptor(host, own, &file);
+    close(own);
+    return rv;
+}
+
+/* --- Logs -------------------------------------------------------------------------------------- */
+
+/* Sent at once: what a worker says just before it dies is what somebody will want to read. */
+static int send_log(wkr_host_t *host, int level, pyglue_str_t text) {
+    uint32_t wire_level = (uint32_t)level;
+    pyglue_frame_t frame =
+        pyglue_frame(PYGLUE_FRAME_LOG, 0, host->number, sizeof wire_level + text.len);
+    struct iovec v[4] = {{0},
+                         {&frame, sizeof frame},
+                         {&wire_level, sizeof wire_level},
+                         {(void *)(uintptr_t)text.ptr, text.len}};
+
+    return send_with(host, v, 4);
+}
+
+static void op_log(pyglue_host_t *h, int level, pyglue_str_t text) {
+    wkr_host_t *host = host_of(h);
+    const size_t most = PYGLUE_FRAME_BODY_MAX - sizeof(uint32_t);
+
+    while (text.len > 0 && !host->is_gone) {
+        pyglue_str_t part = {text.ptr, text.len < most ? text.len : most};
+
+        if (send_log(host, level, part))
+            break;
+        text.ptr += part.len;
+        text.len -= part.len;
+    }
+    if (text.len == 0)
+        return;
+    wkr_say_text(text); /* the child no longer listens to this request */
+    if (text.ptr[text.len - 1] != '\n')
+        wkr_say_text(pyglue_str("\n"));
+}
+
+/* --- Begin and end ----------------------------------------------------------------------------- */
+
+static const pyglue_host_ops_t operations = {
+    .size = sizeof(pyglue_host_ops_t),
+    .read = op_read,
+    .start = op_start,
+    .write = op_write,
+    .file = op_file,
+    .flush = op_flush,
+    .gone = op_gone,
+    .log = op_log,
+};
+
+void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out) {
+    *host = (wkr_host_t){.host = {&operations}, .in = in, .out = out};
+}
+
+void wkr_host_begin(wkr_host_t *host, uint64_t number, pyglue_str_t body, int body_ended,
+                    int can_pass) {
+    wkr_host_init(host, host->in, host->out);
+    host->number = number;
+    host->body = body;
+    host->body_ended = body_ended != 0;
+    host->can_pass = can_pass != 0;
+}
+
+/* An engine's outcome in the terms of what was really sent. */
+static pyglue_outcome_t settled(const wkr_host_t *host, pyglue_outcome_t outcome) {
+    if (!host->is_headed)
+        return (pyglue_outcome_t){PYGLUE_FAILED,
+                                  outcome.kind == PYGLUE_FAILED ? outcome.status : 500};
+    if (outcome.kind != PYGLUE_COMPLETE || host->is_cut)
+        return (pyglue_outcome_t){PYGLUE_CUT, 0};
+    return outcome;
+}
+
+int wkr_host_end(wkr_host_t *host, pyglue_outcome_t outcome) {
+    outcome = settled(host, outcome);
+    if (host->is_broken)
+        return PYGLUE_E_GONE;
+    if (host->is_gone)
+        host->used = 0; /* nobody wants it; END alone is owed */
+    if (put_small(host, PYGLUE_FRAME_END, 0, &outcome, sizeof outcome))
+        return PYGLUE_E_GONE;
+    return send_pending(host);
+}

@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connections of httpd's children and the threads that serve them: accept, hello, requests,
+ * refusals, drain.
+ *
+ * One epoll set for all, EPOLLONESHOT, so that a connection belongs either to the set (ARMED) or
+ * to one thread (OWNED); whoever changes ARMED to OWNED owns it. Connections are never freed
+ * before the pool, so a late event of a reused one finds nothing to read and does no harm. There
+ * are `threads` places and one thread more, which is always there to say no. A warm small request
+ * costs epoll_wait, recv, sendmsg and epoll_ctl. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+#define SEND_BUFFER (256 * 1024) /* so that a block of PYGLUE_FRAME_BODY_MAX rarely waits */
+#define NO_DESCRIPTOR_PAUSE 100  /* ms before accepting again when descriptors ran out */
+
+enum owner { FREE, ARMED, OWNED };
+
+typedef struct conn conn_t;
+struct conn {
+    atomic_int fd;    /* -1: none */
+    atomic_int owner; /* enum owner */
+    int is_greeted;   /* the owner's */
+    conn_t *next;     /* in pool->all; never changes */
+    conn_t *next_free;
+};
+
+typedef struct thread {
+    wkr_pool_t *pool;
+    pthread_t id;
+    unsigned slot;       /* of the record */
+    wkr_input_t first;   /* what an idle connection sends */
+    wkr_input_t control; /* what comes within a request */
+    wkr_host_t host;
+} thread_t;
+
+struct wkr_pool {
+    wkr_settings_t settings;
+    const pyglue_engine_ops_t *ops;
+    pyglue_engine_t *engine;
+    pyglue_record_t *record;
+    int epoll;
+    int stop; /* eventfd, readable: threads end */
+    atomic_int is_leaving;
+    atomic_int is_swept;   /* drain has said goodbye to what it found */
+    atomic_int is_forked;  /* this is a child of the application: own nothing */
+    atomic_uint running;   /* requests in the engine, at most settings.threads */
+    atomic_ullong served;
+    pthread_mutex_t lock;  /* of the next four */
+    conn_t *all;
+    conn_t *free;
+    unsigned open;
+    int has_left;
+    unsigned thread_count;
+    thread_t *threads;
+};
+
+static void tell(const wkr_pool_t *pool, enum wkr_event event) {
+    unsigned char byte = (unsigned char)event;
+    ssize_t done;
+
+    do
+        done = write(pool->settings.events, &byte, 1);
+    while (done < 0 && errno == EINTR);
+}
+
+/* --- Connections ------------------------------------------------------------------------------- */
+
+/* Called with the lock held: is this the moment at which the worker has left? Once. */
+static int leaves_now_locked(wkr_pool_t *pool) {
+    if (pool->open > 0 || !atomic_load(&pool->is_swept) || pool->has_left)
+        return 0;
+    pool->has_left = 1;
+    return 1;
+}
+
+/* A connection for fd, OWNED by the caller; NULL: no memory. Takes fd. */
+static conn_t *conn_new(wkr_pool_t *pool, int fd) {
+    conn_t *conn;
+
+    pthread_mutex_lock(&pool->lock);
+    conn = pool->free;
+    if (conn != NULL) {
+        pool->free = conn->next_free;
+    } else if ((conn = calloc(1, sizeof *conn)) != NULL) {
+        conn->next = pool->all;
+        pool->all = conn;
+    }
+    if (conn != NULL) {
+        conn->is_greeted = 0;
+        atomic_store(&conn->fd, fd);
+        atomic_store(&conn->owner, OWNED);
+        pool->open++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return conn;
+}
+
+/* The owner's. fd is forgotten before it is closed, so that a fork in between closes no other. */
+static void conn_close(wkr_pool_t *pool, conn_t *conn) {
+    int fd = atomic_exchange(&conn->fd, -1);
+    int leaves;
+
+    if (fd >= 0)
+        close(fd);
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&conn->owner, FREE);
+    conn->next_free = pool->free;
+    pool->free = conn;
+    pool->open--;
+    leaves = leaves_now_locked(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (leaves)
+        tell(pool, WKR_EVENT_LEFT);
+}
+
+static int conn_claim(conn_t *conn) {
+    int armed = ARMED;
+
+    return atomic_compare_exchange_strong(&conn->owner, &armed, OWNED);
+}
+
+static int refuse(wkr_pool_t *pool, int fd, uint64_t number, uint32_t why) {
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_REFUSE, 0, number, sizeof why);
+
+    __atomic_fetch_add(&pool->record->refused, 1, __ATOMIC_RELAXED);
+    return wkr_send_small(fd, &frame, &why);
+}
+
+/* docs/wire.md 10: goodbye, take no more, refuse what came meanwhile, close. A request of which a
+ * part alone came is refused as well: its sender then knows that it did not start. */
+static void conn_farewell(wkr_pool_t *pool, conn_t *conn) {
+    char memory[WKR_CONTROL] __attribute__((aligned(8)));
+    wkr_input_t in = {.size = sizeof memory,
+                      .bytes = memory,
+                      .timeout = pool->settings.socket_timeout,
+                      .request_max = pool->settings.request_max};
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_GOODBYE, 0, 0, 0);
+    int fd = atomic_load(&conn->fd);
+
+    wkr_send_small(fd, &frame, NULL);
+    shutdown(fd, SHUT_RD);
+    wkr_input_reset(&in, fd);
+    while (wkr_input_frame(&in, &frame, WKR_LOOK) == 1) {
+        if (frame.type == PYGLUE_FRAME_REQUEST)
+            refuse(pool, fd, frame.number, PYGLUE_REFUSED_LEAVING);
+        if (wkr_input_take(&in, NULL, frame.length))
+            break;
+    }
+    conn_close(pool, conn);
+}
+
+/* Back into the set, or goodbye. Both this and drain look after they have written, so one sees
+ * the other; the claim decides which of the two says goodbye. */
+static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = conn};
+
+    atomic_store(&conn->owner, ARMED);
+    if (epoll_ctl(pool->epoll, operation, atomic_load(&conn->fd), &event)) {
+        if (conn_claim(conn))
+            conn_close(pool, conn);
+    } else if (atomic_load(&pool->is_leaving) && conn_claim(conn)) {
+        conn_farewell(pool, conn);
+    }
+}
+
+/* --- Accepting --------------------------------------------------------------------------------- */
+
+static int is_httpd(const wkr_pool_t *pool, int fd) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           peer.uid == pool->settings.peer_uid;
+}
+
+static void prepare(const wkr_pool_t *pool, int fd) {
+    const uint32_t ms = pool->settings.socket_timeout;
+    const struct timeval patience = {ms / 1000, (ms % 1000) * 1000};
+    const int size = SEND_BUFFER;
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+static void take_connection(wkr_pool_t *pool, int fd) {
+    conn_t *conn;
+
+    if (!is_httpd(pool, fd)) {
+        wkr_say("a connection to this worker's socket was not of httpd's user and was closed");
+        close(fd);
+        return;
+    }
+    prepare(pool, fd);
+    conn = conn_new(pool, fd);
+    if (conn == NULL)
+        close(fd);
+    else
+        conn_arm(pool, conn, EPOLL_CTL_ADD);
+}
+
+/* Accepts what is pending. 0, or the errno that says that this process is short of something. */
+static int accept_pending(wkr_pool_t *pool) {
+    for (;;) {
+        int fd = accept4(pool->settings.listener, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd >= 0)
+            take_connection(pool, fd);
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+            return errno;
+        else if (errno != EINTR && errno != ECONNABORTED)
+            return 0; /* EAGAIN; or EINVAL: shut down by drain */
+    }
+}
+
+static int arm_listener(wkr_pool_t *pool, int operation) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = pool};
+
+    return epoll_ctl(pool->epoll, operation, pool->settings.listener, &event);
+}
+
+/* Out of descriptors: the listener would be ready at once again, so wait a moment (no spinning). */
+static void serve_listener(wkr_pool_t *pool) {
+    int why = accept_pending(pool);
+
+    if (why != 0) {
+        wkr_say("no connection can be accepted: %s", strerror(why));
+        poll(NULL, 0, NO_DESCRIPTOR_PAUSE);
+    }
+    if (!atomic_load(&pool->is_leaving))
+        arm_listener(pool, EPOLL_CTL_MOD);
+}
+
+/* --- Hello ------------------------------------------------------------------------------------- */
+
+static int is_same_key(const uint8_t *a, const uint8_t *b) {
+    volatile uint8_t difference = 0;
+
+    for (int i = 0; i < PYGLUE_KEY_SIZE; i++)
+        difference |= (uint8_t)(a[i] ^ b[i]);
+    return difference == 0;
+}
+
+static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
+    const wkr_settings_t *own = &thread->pool->settings;
+    pyglue_frame_t answer = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
+    pyglue_hello_t hello;
+
+    if (frame->type != PYGLUE_FRAME_HELLO || frame->number != 0)
+        return PYGLUE_E_PROTOCOL;
+    if (wkr_input_take(&thread->first, &hello, sizeof hello))
+        return PYGLUE_E_GONE;
+    if (hello.version != PYGLUE_WIRE_VERSION)
+        return PYGLUE_E_VERSION;
+    if (!is_same_key(hello.key, own->key) || hello.worker != own->number)
+        return PYGLUE_E_PROTOCOL;
+    conn->is_greeted = 1;
+    hello = (pyglue_hello_t){PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
+    return wkr_send_small(thread->first.fd, &answer, &hello);
+}
+
+/* --- Requests ---------------------------------------------------------------------------------- */
+
+static int place_take(wkr_pool_t *pool) {
+    unsigned running = atomic_fetch_add(&pool->running, 1);
+
+    if (running < pool->settings.threads)
+        return 1;
+    atomic_fetch_sub(&pool->running, 1);
+    return 0;
+}
+
+static void place_give(wkr_pool_t *pool) {
+    atomic_fetch_sub(&pool->running, 1);
+}
+
+static void count_served(wkr_pool_t *pool) {
+    if (atomic_fetch_add(&pool->served, 1) + 1 == pool->settings.maximum_requests)
+        tell(pool, WKR_EVENT_MAXIMUM);
+}
+
+/* Frames that the child sent before it saw END: it may still have said GONE, or that it wants no
+ * more of a file. They ask for nothing. */
+static int is_belated(const pyglue_frame_t *frame, const pyglue_pull_t *pull) {
+    return frame->type == PYGLUE_FRAME_GONE ||
+           (frame->type == PYGLUE_FRAME_PULL && pull->length == 0);
+}
+
+static int take_belated(wkr_input_t *in, const pyglue_frame_t *frame) {
+    pyglue_pull_t pull = {0};
+
+    if (frame->type == PYGLUE_FRAME_PULL && wkr_input_take(in, &pull, sizeof pull))
+        return PYGLUE_E_GONE;
+    return is_belated(frame, &pull) ? 0 : PYGLUE_E_PROTOCOL;
+}
+
+static int settle(wkr_input_t *in) {
+    pyglue_frame_t frame;
+    int rv = 0;
+
+    while (rv == 0 && wkr_input_rest(in) > 0) {
+        rv = wkr_input_frame(in, &frame, WKR_LOOK);
+        rv = rv < 0 ? rv : take_belated(in, &frame);
+    }
+    return rv;
+}
+
+/* A child of the application that came back from the application, instead of exiting, must not go
+ * on as a second worker. */
+static void end_if_forked(const wkr_pool_t *pool) {
+    if (atomic_load(&pool->is_forked))
+        _exit(0);
+}
+
+/* The place is given back before END is sent: the child may send the next request as soon as it
+ * sees END, on any connection, and would be refused for a place that nobody uses. */
+static int call_engine(thread_t *thread, const pyglue_snapshot_t *snapshot) {
+    wkr_pool_t *pool = thread->pool;
+    pyglue_outcome_t outcome = {PYGLUE_FAILED, 500};
+    int rv;
+
+    pyglue_record_enter(pool->record, thread->slot, snapshot->number, wkr_now_ms());
+    pool->ops->call(pool->engine, snapshot, &thread->host.host, &outcome);
+    end_if_forked(pool);
+    place_give(pool);
+    rv = wkr_host_end(&thread->host, outcome);
+    pyglue_record_leave(pool->record, thread->slot);
+    count_served(pool);
+    return rv;
+}
+
+/* With a place taken; it is given back in any case. */
+static int run_request(thread_t *thread, const pyglue_frame_t *frame) {
+    const pyglue_snapshot_t *snapshot;
+    const char *payload;
+    pyglue_str_t body;
+    int rv = wkr_input_whole(&thread->first, frame, &payload);
+
+    if (rv == 0)
+        rv = pyglue_request_get(&snapshot, &body, payload, frame->length);
+    if (rv == 0 && (snapshot->number != frame->number || frame->number == 0))
+        rv = PYGLUE_E_PROTOCOL;
+    if (rv == 0)
+        rv = wkr_input_adopt(&thread->control, &thread->first);
+    if (rv != 0) {
+        place_give(thread->pool);
+        return rv;
+    }
+    wkr_host_begin(&thread->host, frame->number, body, frame->flags & PYGLUE_BODY_END,
+                   thread->pool->settings.pass_descriptors &&
+                       (snapshot->flags & PYGLUE_REQ_SENDFILE));
+    rv = call_engine(thread, snapshot);
+    return rv != 0 ? rv : settle(&thread->control);
+}
+
+/* REFUSE goes out before the body is read. */
+static int turn_away(thread_t *thread, const pyglue_frame_t *frame, uint32_t why) {
+    int rv = refuse(thread->pool, thread->first.fd, frame->number, why);
+
+    return rv != 0 ? rv : wkr_input_take(&thread->first, NULL, frame->length);
+}
+
+static int serve_request(thread_t *thread, const pyglue_frame_t *frame) {
+    wkr_pool_t *pool = thread->pool;
+
+    if (!place_take(pool))
+        return turn_away(thread, frame, PYGLUE_REFUSED_BUSY);
+    if (atomic_load(&pool->is_leaving)) {
+        place_give(pool);
+        return turn_away(thread, frame, PYGLUE_REFUSED_LEAVING);
+    }
+    return run_request(thread, frame);
+}
+
+/* One frame of a connection between requests. 1; 0: nothing there; or an error. */
+static int serve_frame(thread_t *thread, conn_t *conn) {
+    pyglue_frame_t frame;
+    int rv = wkr_input_frame(&thread->first, &frame, WKR_LOOK);
+
+    if (rv <= 0)
+        return rv;
+    if (!conn->is_greeted)
+        rv = greet(thread, conn, &frame);
+    else if (frame.type == PYGLUE_FRAME_REQUEST)
+        rv = serve_request(thread, &frame);
+    else
+        rv = take_belated(&thread->first, &frame);
+    return rv != 0 ? rv : 1;
+}
+
+static void serve_connection(thread_t *thread, conn_t *conn) {
+    int rv;
+
+    if (!conn_claim(conn))
+        return;
+    wkr_input_reset(&thread->first, atomic_load(&conn->fd));
+    do
+        rv = serve_frame(thread, conn);
+    while (rv == 1 && wkr_input_rest(&thread->first) > 0);
+    if (rv >= 0) {
+        conn_arm(thread->pool, conn, EPOLL_CTL_MOD);
+        return;
+    }
+    if (rv != PYGLUE_E_GONE)
+        wkr_say("a connection of httpd's child was closed: %s", pyglue_error_text(rv));
+    conn_close(thread->pool, conn);
+}
+
+/* --- Threads ----------------------------------------------------------------------------------- */
+
+static void *thread_main(void *argument) {
+    thread_t *thread = argument;
+    wkr_pool_t *pool = thread->pool;
+    struct epoll_event event;
+
+    for (;;) {
+        int count = epoll_wait(pool->epoll, &event, 1, -1);
+
+        if (count < 0 && errno != EINTR)
+            break;
+        if (count <= 0)
+            continue;
+        if (event.data.ptr == NULL)
+            break;
+        if (event.data.ptr == pool)
+            serve_listener(pool);
+        else
+            serve_connection(thread, event.data.ptr);
+    }
+    pool->ops->thread_end(pool->engine);
+    return NULL;
+}
+
+static int input_init(wkr_input_t *in, const wkr_settings_t *settings, size_t size) {
+    *in = (wkr_input_t){.fd = -1,
+                        .timeout = settings->socket_timeout,
+                        .request_max = settings->request_max,
+                        .size = size,
+                        .bytes = malloc(size)};
+    return in->bytes == NULL ? PYGLUE_E_NOMEM : 0;
+}
+
+static int thread_start(wkr_pool_t *pool, unsigned slot) {
+    thread_t *thread = &pool->threads[slot];
+    char *out = malloc(WKR_BUFFER);
+
+    thread->pool = pool;
+    thread->slot = slot;
+    wkr_host_init(&thread->host, &thread->control, out);
+    if (out == NULL || input_init(&thread->first, &pool->settings, WKR_BUFFER) ||
+        input_init(&thread->control, &pool->settings, WKR_CONTROL))
+        return PYGLUE_E_NOMEM;
+    if (pthread_create(&thread->id, NULL, thread_main, thread))
+        return PYGLUE_E_IO;
+    pool->thread_count++;
+    return 0;
+}
+
+static void thread_free(thread_t *thread) {
+    wkr_input_reset(&thread->first, -1);
+    wkr_input_reset(&thread->control, -1);
+    free(thread->first.bytes);
+    free(thread->control.bytes);
+    free(thread->host.out);
+}
+
+/* --- The pool ---------------------------------------------------------------------------------- */
+
+static int map_record(wkr_pool_t *pool) {
+    struct stat st;
+    void *memory;
+
+    if (fstat(pool->settings.record, &st))
+        return PYGLUE_E_IO;
+    if ((size_t)st.st_size < sizeof(pyglue_record_t))
+        return PYGLUE_E_VERSION;
+    memory = mmap(NULL, sizeof(pyglue_record_t), PROT_READ | PROT_WRITE, MAP_SHARED,
+                  pool->settings.record, 0);
+    if (memory == MAP_FAILED)
+        return PYGLUE_E_IO;
+    pool->record = memory;
+    pyglue_record_init(pool->record, pool->settings.threads + 1);
+    return 0;
+}
+
+static int open_set(wkr_pool_t *pool) {
+    struct epoll_event stop = {.events = EPOLLIN, .data.ptr = NULL};
+
+    int flags = fcntl(pool->settings.listener, F_GETFL);
+
+    /* Two threads may race for one connection: the loser must not wait. */
+    if (flags < 0 || fcntl(pool->settings.listener, F_SETFL, flags | O_NONBLOCK))
+        return PYGLUE_E_IO;
+    pool->epoll = epoll_create1(EPOLL_CLOEXEC);
+    pool->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pool->epoll < 0 || pool->stop < 0 ||
+        epoll_ctl(pool->epoll, EPOLL_CTL_ADD, pool->stop, &stop))
+        return PYGLUE_E_IO;
+    return arm_listener(pool, EPOLL_CTL_ADD) ? PYGLUE_E_IO : 0;
+}
+
+static int start_threads(wkr_pool_t *pool) {
+    unsigned wanted = pool->settings.threads + 1;
+    int rv = 0;
+
+    pool->threads = calloc(wanted, sizeof *pool->threads);
+    if (pool->threads == NULL)
+        return PYGLUE_E_NOMEM;
+    for (unsigned i = 0; i < wanted && rv == 0; i++)
+        rv = thread_start(pool, i);
+    return rv;
+}
+
+int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
+                   const pyglue_engine_ops_t *ops, pyglue_engine_t *engine) {
+    wkr_pool_t *pool;
+    int rv;
+
+    if (settings->threads == 0 || settings->threads >= PYGLUE_RECORD_SLOTS)
+        return PYGLUE_E_TOO_BIG;
+    pool = calloc(1, sizeof *pool);
+    if (pool == NULL)
+        return PYGLUE_E_NOMEM;
+    pool->settings = *settings;
+    pool->ops = ops;
+    pool->engine = engine;
+    pool->epoll = pool->stop = -1;
+    pthread_mutex_init(&pool->lock, NULL);
+    rv = map_record(pool);
+    rv = rv != 0 ? rv : open_set(pool);
+    rv = rv != 0 ? rv : start_threads(pool);
+    if (rv != 0) {
+        int saved = errno;
+
+        wkr_pool_stop(pool);
+        errno = saved;
+        return rv;
+    }
+    *result = pool;
+    return 0;
+}
+
+void wkr_pool_drain(wkr_pool_t *pool) {
+    conn_t *all;
+    int leaves;
+
+    if (atomic_exchange(&pool->is_leaving, 1))
+        return;
+    shutdown(pool->settings.listener, SHUT_RD); /* later ones are refused by the kernel */
+    accept_pending(pool);                       /* and those that wait get their goodbye */
+    pthread_mutex_lock(&pool->lock);
+    all = pool->all;
+    pthread_mutex_unlock(&pool->lock);
+    for (; all != NULL; all = all->next)
+        if (conn_claim(all))
+            conn_farewell(pool, all);
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->is_swept, 1);
+    leaves = leaves_now_locked(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (leaves)
+        tell(pool, WKR_EVENT_LEFT);
+}
+
+unsigned wkr_pool_connections(wkr_pool_t *pool) {
+    unsigned open;
+
+    pthread_mutex_lock(&pool->lock);
+    open = pool->open;
+    pthread_mutex_unlock(&pool->lock);
+    return open;
+}
+
+static void free_connections(wkr_pool_t *pool) {
+    while (pool->all != NULL) {
+        conn_t *conn = pool->all;
+
+        pool->all = conn->next;
+        if (atomic_load(&conn->fd) >= 0)
+            close(atomic_load(&conn->fd));
+        free(conn);
+    }
+}
+
+static void close_if_open(int fd) {
+    if (fd >= 0)
+        close(fd);
+}
+
+void wkr_pool_stop(wkr_pool_t *pool) {
+    if (pool->stop >= 0)
+        eventfd_write(pool->stop, 1);
+    for (unsigned i = 0; i < pool->thread_count; i++)
+        pthread_join(pool->threads[i].id, NULL);
+    for (unsigned i = 0; pool->threads != NULL && i <= pool->settings.threads; i++)
+        thread_free(&pool->threads[i]);
+    free_connections(pool);
+    close_if_open(pool->epoll);
+    close_if_open(pool->stop);
+    if (pool->record != NULL)
+        munmap(pool->record, sizeof *pool->record);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->threads);
+    free(pool);
+}
+
+/* No lock: the thread that held it does not exist here. */
+void wkr_pool_forked(wkr_pool_t *pool) {
+    atomic_store(&pool->is_forked, 1);
+    close_if_open(pool->epoll);
+    close_if_open(pool->stop);
+    for (conn_t *conn = pool->all; conn != NULL; conn = conn->next)
+        close_if_open(atomic_exchange(&conn->fd, -1));
+    for (unsigned i = 0; i < pool->thread_count; i++)
+        pool->threads[i].first.fd = pool->threads[i].control.fd = -1;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's side of the wire: threads that take requests from its listening socket, run them
+ * through an engine, and answer. docs/wire.md is the normative text, docs/plan.md 4 tells what a
+ * worker is given.
+ *
+ * No Python.h and no httpd here: the engine is a table of functions that the caller hands in, so
+ * that tests bring their own. pyglue/engine/serve.c binds this to Python, boot.py drives it.
+ *
+ *   conn.c     bytes of one connection to frames, within bounds and deadlines
+ *   host.c     the host operations of one request, each encoded as a frame
+ *   pool.c     connections, threads, places, drain
+ *   process.c  what the worker does to its own process: signals, forks, watchdog, name */
+#ifndef PYGLUE_WORKER_H
+#define PYGLUE_WORKER_H
+
+#include <sys/types.h>
+
+#include "frame.h"
+#include "record.h"
+
+/* --- The pool: what boot.py uses through serve.c ---------------------------------------------- */
+
+/* One byte each on the events pipe; signals are written there as their own numbers. */
+enum wkr_event {
+    WKR_EVENT_MAXIMUM = 128, /* maximum_requests is reached; once */
+    WKR_EVENT_LEFT,          /* leaving, and no connection is open any more; once */
+    WKR_EVENT_LEAVE,         /* the supervisor said DRAIN or STOP */
+    WKR_EVENT_ORPHAN         /* the supervisor is gone; once */
+};
+
+/* Descriptors stay the caller's and live as long as the pool. */
+typedef struct wkr_settings {
+    int listener;              /* made to listen by the supervisor */
+    int record;                /* memfd of a pyglue_record_t, read-write */
+    int events;                /* write end of a non-blocking pipe */
+    uint32_t threads;          /* requests run at once, 1 ... PYGLUE_RECORD_SLOTS - 1 */
+    uint64_t number;           /* of this incarnation */
+    uint8_t key[PYGLUE_KEY_SIZE];
+    uid_t peer_uid;            /* httpd's: nobody else is answered */
+    uint32_t request_max;      /* payload of a REQUEST frame */
+    uint32_t socket_timeout;   /* ms: for a whole frame, and for the peer to take more bytes */
+    int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
+    uint64_t maximum_requests; /* 0: no event */
+} wkr_settings_t;
+
+typedef struct wkr_pool wkr_pool_t;
+
+/* Starts `threads` + 1 threads: one is always there to refuse. ops and engine live as long as the
+ * pool. 0, PYGLUE_E_NOMEM, PYGLUE_E_IO (errno tells), PYGLUE_E_VERSION: the record is too small. */
+int wkr_pool_start(wkr_pool_t **pool, const wkr_settings_t *settings,
+                   const pyglue_engine_ops_t *ops, pyglue_engine_t *engine);
+
+/* Leaves: nothing new is accepted, idle connections get their goodbye, running requests go on.
+ * WKR_EVENT_LEFT tells the end. Any thread; again is harmless. */
+void wkr_pool_drain(wkr_pool_t *pool);
+
+/* Connections of httpd's children that are open now. Any thread. */
+unsigned wkr_pool_connections(wkr_pool_t *pool);
+
+/* After WKR_EVENT_LEFT: ends the threads (each calls thread_end), waits for them, frees. */
+void wkr_pool_stop(wkr_pool_t *pool);
+
+/* --- The process: once each, called by the main thread ---------------------------------------- */
+
+/* SIGTERM, SIGINT and SIGUSR1 become bytes on the events pipe from now on. 0 or PYGLUE_E_IO. */
+int wkr_process_signals(int events);
+
+/* In every fork of this process these descriptors, those of the pool and the signal handlers go,
+ * so that a child of the application holds no wire and no listener (RELIABILITY C 7).
+ * 0; PYGLUE_E_TOO_BIG: more than a dozen; PYGLUE_E_NOMEM. */
+int wkr_process_forks(wkr_pool_t *pool, const int *fds, unsigned count);
+
+/* The pool is about to be stopped: forks need not care for it any more. */
+void wkr_process_forks_end(void);
+
+/* A thread that reads the supervisor's commands (docs/plan.md 4) from `control`. The time that a
+ * command allows is kept by it, not by Python. After end-of-file it reads `log`, the other end of
+ * descriptors 1 and 2, into nothing. Before wkr_process_ready either ends the process.
+ * 0 or PYGLUE_E_NOMEM. */
+int wkr_process_commands(int control, int log, int events);
+void wkr_process_ready(void);
+
+/* Exits after so many ms, whatever Python does then. 0 or PYGLUE_E_NOMEM. */
+int wkr_process_watchdog(uint32_t milliseconds);
+
+/* What ps shows instead of the command line; cut to the room that this leaves. 0 or PYGLUE_E_IO. */
+int wkr_process_name(const char *name);
+
+/* dumpable=off: no core, no ptrace by others of this user. 0 or PYGLUE_E_IO. */
+int wkr_process_undumpable(void);
+
+/* --- Between the files of this folder --------------------------------------------------------- */
+
+#define WKR_BUFFER 65536u /* first read of a request; gathered output */
+#define WKR_CONTROL 4096u /* frames of the child within a request */
+
+/* Reads frames of one connection. The memory is the owner's, aligned for a uint64_t. */
+typedef struct wkr_input {
+    int fd;
+    uint32_t timeout;      /* ms for a whole frame */
+    uint64_t deadline;     /* of the frame being read, ms of CLOCK_MONOTONIC; 0: not needed yet */
+    uint32_t request_max;
+    size_t size;           /* of bytes */
+    size_t begin, end;     /* what is at hand */
+    char *bytes;
+    char *large;           /* payload that did not fit, until the next reset; malloc */
+} wkr_input_t;
+
+enum wkr_patience {
+    WKR_LOOK, /* take what is there; finish a frame that has begun */
+    WKR_WAIT  /* wait without limit for the first byte */
+};
+
+/* Ready for another connection; frees what a frame left. */
+void wkr_input_reset(wkr_input_t *in, int fd);
+/* Bytes that were read after the last frame. */
+static inline size_t wkr_input_rest(const wkr_input_t *in) {
+    return in->end - in->begin;
+}
+/* The header of the next frame; its payload is to be taken, skipped or had whole before the next
+ * call. 1; 0: nothing is there (WKR_LOOK); PYGLUE_E_GONE: end of file, PYGLUE_E_TIMEOUT,
+ * PYGLUE_E_PROTOCOL, PYGLUE_E_TOO_BIG, PYGLUE_E_IO: the connection is of no more use. */
+int wkr_input_frame(wkr_input_t *in, pyglue_frame_t *frame, enum wkr_patience patience);
+/* The payload in one piece, 8-aligned, valid until the next reset or frame of this input.
+ * 0 or an error as above, PYGLUE_E_NOMEM. */
+int wkr_input_whole(wkr_input_t *in, const pyglue_frame_t *frame, const char **payload);
+/* len bytes of the payload to where the caller wants them; buf NULL: nowhere. 0 or as above. */
+int wkr_input_take(wkr_input_t *in, void *buf, size_t len);
+/* What `from` has read beyond its frame becomes `in`'s. 0 or PYGLUE_E_PROTOCOL: too much. */
+int wkr_input_adopt(wkr_input_t *in, wkr_input_t *from);
+
+/* Sends all of it, changing v. 0; PYGLUE_E_GONE: the peer has left; PYGLUE_E_TIMEOUT: it took no
+ * byte for socket-timeout (SO_SNDTIMEO of the socket). */
+int wkr_send(int fd, struct iovec *v, size_t count);
+/* A frame of a few bytes, without waiting. Same results. */
+int wkr_send_small(int fd, const pyglue_frame_t *frame, const void *payload);
+
+uint64_t wkr_now_ms(void);
+
+/* The host of one request. Belongs to the thread that runs it. */
+typedef struct wkr_host {
+    pyglue_host_t host;   /* first: the engine sees this */
+    wkr_input_t *in;      /* frames of the child within this request */
+    uint64_t number;
+    pyglue_str_t body;    /* what came with the request and is not read yet */
+    char *out;            /* WKR_BUFFER bytes of whole frames that are not sent yet */
+    size_t used;
+    uint8_t body_ended;
+    uint8_t body_failed;  /* sticky */
+    uint8_t is_headed;
+    uint8_t is_cut;       /* a file was shorter than announced */
+    uint8_t is_gone;      /* the client has left; END is still owed */
+    uint8_t is_broken;    /* the connection is of no more use */
+    uint8_t can_pass;     /* file() may hand over a descriptor */
+} wkr_host_t;
+
+void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out);
+/* The next request. body: what came with it. */
+void wkr_host_begin(wkr_host_t *host, uint64_t number, pyglue_str_t body, int body_ended,
+                    int can_pass);
+/* Sends what is pending, and END. 0, or PYGLUE_E_GONE: the connection is to be closed. */
+int wkr_host_end(wkr_host_t *host, pyglue_outcome_t outcome);
+
+/* One line to descriptor 2, which the supervisor brings into the error log. */
+void wkr_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Text of the application, as it is, when no request's log can take it. */
+void wkr_say_text(pyglue_str_t text);
+
+/* For process.c in a forked child: closes what the pool holds; it is never used again there. */
+void wkr_pool_forked(wkr_pool_t *pool);
+
+#endif
