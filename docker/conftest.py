@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of fresh machines. Without a daemon these tests are skipped, and say so in pytest's summary."""
+"""Fixtures of fresh machines. Without a daemon these tests are skipped, and the summary says so."""
 
 from __future__ import annotations
 

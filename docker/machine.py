@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fresh machines as containers: a daemon if none answers, base images by debootstrap, the checkout, commands.
+"""Fresh machines as containers: a daemon if none answers, base images by debootstrap, the checkout.
 
-Nothing of the host but what it needs to reach packages gets in: proxies, pip's settings and certificates."""
+Nothing of the host gets in but what it needs to reach packages: proxies, pip's settings and
+certificates."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def why_no_daemon() -> str | None:
 
 @contextmanager
 def daemon() -> Iterator[docker.DockerClient]:
-    """The daemon that answers, or one of our own that ends, with its data, when the caller is done."""
+    """The daemon that answers, or one of our own that ends, with its data, with the caller."""
     try:
         client = docker.from_env()
         if answering(client):
@@ -147,7 +148,7 @@ class Machine:
         self.home = "/root" if user == "root" else f"/home/{user}"
 
     def run(self, command: str) -> str:
-        """Runs a shell command in the checkout; returns what it printed, asserts that it succeeded."""
+        """Runs a shell command in the checkout, which must succeed; returns what it printed."""
         status, output = self.container.exec_run(
             ["sh", "-c", command],
             user=self.user,
@@ -199,7 +200,8 @@ def machine(client: docker.DockerClient, suite: str, user: str) -> Iterator[Mach
 def prepare(container: Container, made: Machine) -> None:
     """A user with sudo, and the checkout in his home folder, owned by him."""
     if made.user != "root":
-        add = f"useradd -m -s /bin/sh {made.user} && echo '{made.user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{made.user}"
+        rule = f"{made.user} ALL=(ALL) NOPASSWD: ALL"
+        add = f"useradd -m -s /bin/sh {made.user} && echo '{rule}' >/etc/sudoers.d/{made.user}"
         assert container.exec_run(["sh", "-c", add]).exit_code == 0
     container.put_archive(made.home, checkout())
     owned = container.exec_run(["chown", "-R", f"{made.user}:", f"{made.home}/mod_pyglue"])

@@ -39,8 +39,9 @@ def stop(machine: Machine) -> None:
 
 def processes(machine: Machine) -> list[str]:
     """Command lines of what belongs to the server. A bare machine has no ps."""
-    command = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -oE 'apache2 -f|boot.py|pyglue serve' || true"
-    return machine.run(command).split("\n")[:-1]
+    ours = "apache2 -f|boot.py|supervisor/__main__.py|pyglue serve"
+    all_of_them = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
+    return machine.run(f"{all_of_them} | grep -oE '{ours}' || true").split("\n")[:-1]
 
 
 def test_make_serve_shows_the_example_in_both_modes_and_leaves_nothing(fresh: Machine) -> None:

@@ -134,7 +134,7 @@ class Server:
         print(f"pyglue: {where}; Ctrl-C stops it", flush=True)
 
     def stay(self, process: subprocess.Popen[bytes], watch: Watch | None) -> int:
-        """Until a signal asks to stop or httpd ends by itself. Between two waits, a look at files."""
+        """Until a signal asks to stop or httpd ends by itself."""
         while not self.signals:
             try:
                 status = process.wait(timeout=0.5)

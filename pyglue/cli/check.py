@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pyglue check`: httpd's own syntax test, then every process group probed as its own user.
+
+httpd opens nothing of a tenant's while it reads its configuration, so a missing script or a Python
+without an engine shows only here. The plan comes from httpd (`-t -D DUMP_WSGI_PLAN`)."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyglue.cli.explain import explained
+from pyglue.cli.httpd import Httpd
+from pyglue.cli.probe import probe
+from pyglue.errors import PyglueError
+from pyglue.supervisor.loop import Loop
+from pyglue.supervisor.plan import Plan, PlanError, parse
+
+DUMP = "DUMP_WSGI_PLAN"
+CONTROL = ("apachectl", "apache2ctl")
+
+
+def add(subcommands: Any) -> None:
+    parser = subcommands.add_parser(
+        "check", help="check a configuration, and each group as its own user"
+    )
+    parser.add_argument(
+        "-f", dest="file", metavar="FILE", help="httpd.conf (the system's, through apachectl)"
+    )
+    parser.add_argument(
+        "-D", action="append", default=[], dest="defines", metavar="NAME", help="passed on to httpd"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="a group (%(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    plan = read_plan(chosen)
+    loop = Loop({})
+    wrong = 0
+    for group in plan.groups:
+        said = probe(plan, group, loop, chosen.timeout)
+        wrong += bool(said)
+        print(f"process group {group.name} (user {group.user}): {''.join(said) or 'fine'}")
+    return 1 if wrong else 0
+
+
+def read_plan(chosen: argparse.Namespace) -> Plan:
+    """What httpd would run with this configuration."""
+    defines = [part for name in [*chosen.defines, DUMP] for part in ("-D", name)]
+    ran = subprocess.run([*tester(chosen.file), *defines], capture_output=True, check=False)
+    words = ran.stderr.decode(errors="replace")
+    if ran.returncode != 0:
+        raise PyglueError(explained(words, Path(chosen.file or "the system's configuration")))
+    sys.stderr.write(words)
+    dumped = next((line for line in ran.stdout.splitlines() if line.startswith(b"{")), None)
+    if dumped is None:
+        raise PyglueError(
+            "mod_pyglue is not part of this configuration: add the lines of `pyglue module-config`."
+        )
+    try:
+        return parse(dumped)
+    except PlanError as error:
+        raise PyglueError(
+            f"mod_pyglue.so and this command are of different versions: {error}."
+        ) from None
+
+
+def tester(file: str | None) -> list[str]:
+    """The command that tests a configuration. The system's own knows /etc/apache2/envvars."""
+    control = next(filter(None, map(shutil.which, CONTROL)), None)
+    if file is None and control:
+        return [control, "-t"]
+    return [str(Httpd.find().program), "-t", *(["-f", str(Path(file).absolute())] if file else [])]

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tries one process group: starts a worker as the supervisor does, and hears what it says.
+
+The worker takes the privileged step before anything of the tenant's is touched, finds its engine,
+loads the scripts that the plan names, and is ended without having served. It is started by the
+supervisor's own code, so a probe cannot differ from a real start."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from pyglue import _pages
+from pyglue.supervisor import jailed
+from pyglue.supervisor.launch import recipe, settings
+from pyglue.supervisor.listeners import Directory, ListenError
+from pyglue.supervisor.loop import READ, Loop, now
+from pyglue.supervisor.plan import GroupPlan, Plan
+from pyglue.supervisor.process import Process, start
+from pyglue.supervisor.worker import FAILURES, Message
+
+NUMBER = 1  # one worker at a time
+LINES = 40  # of its log that are shown
+
+
+def probe(plan: Plan, group: GroupPlan, loop: Loop, timeout: float) -> list[str]:
+    """What is wrong with the group: a sentence, then the worker's own words. Empty: nothing."""
+    directory = Directory(plan.httpd.socket_prefix, os.getpid(), NUMBER)
+    try:
+        with worker(plan, group, directory) as process:
+            return Hearing(process, recipe(group, plan).executable, loop).wait(timeout)
+    except ListenError as error:
+        return [str(error)]
+    except (OSError, ValueError) as error:
+        return [f"a worker cannot be started: {error}"]
+    finally:
+        directory.remove()
+
+
+@contextmanager
+def worker(plan: Plan, group: GroupPlan, directory: Directory) -> Iterator[Process]:
+    key = os.urandom(_pages.KEY_SIZE)
+    listener = directory.listen(NUMBER, plan.httpd.uid, group.listen_backlog)
+    try:
+        spawn = partial(jailed.spawn, recipe(group, plan))
+        process = start(NUMBER, group, key, listener, _pages.size_record(), spawn)
+    except BaseException:
+        directory.remove_socket(listener)
+        raise
+    try:
+        process.send(settings(group, plan, NUMBER, key))
+        yield process
+    finally:
+        process.kill()
+        process.bury(_pages.read_record)
+        process.close()
+        directory.remove_socket(listener)
+
+
+class Hearing:
+    """What one worker says until the word that ends its start: ready, failed, or its death."""
+
+    def __init__(self, process: Process, python: str, loop: Loop) -> None:
+        self.process = process
+        self.python = python
+        self.loop = loop
+        self.said: list[bytes] = []
+        self.verdict: str | None = None  # empty: it is ready
+
+    def wait(self, timeout: float) -> list[str]:
+        process, loop = self.process, self.loop
+        loop.watch(process.log, READ, self.on_log)
+        loop.watch(process.report, READ, self.on_report)
+        loop.watch(process.messages, READ, self.on_messages)
+        deadline = now() + timeout
+        while self.verdict is None and now() < deadline:
+            loop.turn(deadline - now())
+        self.on_log()
+        for fd in (process.log, process.report, process.messages):
+            loop.unwatch(fd)
+        if self.verdict is None:
+            self.verdict = f"its worker was not ready within {timeout:.0f} seconds"
+        return [self.verdict, *map(shown, self.said[-LINES:])] if self.verdict else []
+
+    def on_log(self) -> None:
+        lines = self.process.read_log()
+        if lines is None:
+            self.loop.unwatch(self.process.log)
+        self.said += lines or []
+
+    def on_report(self) -> None:
+        if not self.process.read_report():
+            self.loop.unwatch(self.process.report)
+        failed = jailed.describe(self.process.reported, self.process.definition)
+        self.verdict = failed or self.verdict
+
+    def on_messages(self) -> None:
+        received = self.process.read_messages()
+        if received is None:
+            self.loop.unwatch(self.process.messages)
+            self.verdict = self.verdict or (
+                f"its worker ended at once: can this user run {self.python}, and is it a Python?"
+            )
+        for kind, argument, _ in received or []:
+            if kind == Message.READY:
+                self.verdict = "" if argument else "a script does not load"
+            elif kind == Message.FAILED:
+                reason = FAILURES.get(argument, "its worker could not start")
+                self.verdict = reason.format(python=self.python)
+
+
+def shown(line: bytes) -> str:
+    return "\n    " + line.decode(errors="backslashreplace")
