@@ -86,11 +86,23 @@ def daemon() -> Iterator[docker.DockerClient]:
         process = start_daemon(Path(folder))
         try:
             client = docker.DockerClient(f"unix://{folder}/docker.sock", timeout=600)
-            until(lambda: answering(client), START_SECONDS, "dockerd answers")
+            wait_until_it_answers(client, process, Path(folder) / "log")
             yield client
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)
+
+
+class NoDaemonError(Exception):
+    """A daemon of our own cannot run here, as in a container without privileges."""
+
+
+def wait_until_it_answers(
+    client: docker.DockerClient, process: subprocess.Popen[bytes], log: Path
+) -> None:
+    until(lambda: answering(client) or process.poll() is not None, START_SECONDS, "dockerd answers")
+    if process.poll() is not None:
+        raise NoDaemonError(f"dockerd does not start: {log.read_text().splitlines()[-1]}")
 
 
 def start_daemon(folder: Path) -> subprocess.Popen[bytes]:
