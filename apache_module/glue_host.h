@@ -14,11 +14,14 @@ typedef struct glue_host {
     apr_bucket_brigade *out;   /* what was written and not yet passed down */
     apr_bucket_brigade *in;    /* request body read but not yet given */
     const pyglue_bounds_t *bounds;
+    int allows_sendfile;       /* WSGIEnableSendfile On */
     int has_started;           /* the head was accepted */
-    int error;                 /* the first PYGLUE_E* of an operation; sticky */
-    int body_error;            /* httpd has put its own error answer into the filters: drop ours */
+    int has_sent;              /* something went down the filters, the head with it */
+    int has_ended;             /* EOS went down: nothing may follow */
+    int error;                 /* the first PYGLUE_E* of an output operation; sticky */
+    int body_error;            /* reading failed: sticky */
+    int body_answered;         /* httpd has put its own error answer into the filters: drop ours */
     int body_done;             /* the request body has been read to its end */
-    int body_was_read;         /* at least one read: 100 Continue may have been sent */
     apr_off_t held;            /* bytes in out */
 } glue_host_t;
 
@@ -27,6 +30,7 @@ typedef struct glue_host {
  * glue_host_end has returned. */
 typedef apr_ssize_t (*glue_pull_fn)(void *baton, apr_int64_t offset, void *buf, apr_size_t len);
 
+/* bounds must live as long as the request. The caller may set allows_sendfile afterwards. */
 void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds);
 
 /* Body bytes that are at hand, without blocking and without causing 100 Continue: at most len.

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host operations on request_rec. The only file that reads a request body and writes a
+ * response; which engine or worker calls is unknown here.
+ * Output is gathered in one brigade and goes down when it is flushed, large, or at its end: a small
+ * response is head, body and EOS in one pass, which httpd sends with one writev. */
+#include "glue_host.h"
+
+#include <fcntl.h>
+#include <http_connection.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <util_filter.h>
+
+#include "glue_log.h"
+
+#define HELD_MAX 16384   /* more than this is not copied and held, but passed on */
+#define PULL_MAX 65536
+
+static glue_host_t *host_of(pyglue_host_t *base) {
+    return (glue_host_t *)(void *)base;
+}
+
+/* --- The request body --------------------------------------------------------------------------- */
+
+/* What a failed read of httpd's input filters means. After these two httpd has put its own answer
+ * into the output filters already (HTTPD 3). */
+static int body_failed(glue_host_t *h, apr_status_t rv) {
+    h->body_error = 1;
+    h->body_answered = rv == AP_FILTER_ERROR || APR_STATUS_IS_INCOMPLETE(rv);
+    h->r->connection->keepalive = AP_CONN_CLOSE;
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, h->r,
+                  GLUE_ID(0301) "the request body was cut short or is malformed");
+    return PYGLUE_E_BODY;
+}
+
+/* Moves at most len bytes of what was read into buf; sets body_done at the end of the body. */
+static apr_ssize_t take_body(glue_host_t *h, char *buf, apr_size_t len) {
+    apr_size_t taken = 0;
+
+    while (taken < len && !h->body_done && !APR_BRIGADE_EMPTY(h->in)) {
+        apr_bucket *b = APR_BRIGADE_FIRST(h->in);
+        const char *data = NULL;
+        apr_size_t n = 0;
+        apr_status_t rv = APR_SUCCESS;
+
+        if (APR_BUCKET_IS_EOS(b))
+            h->body_done = 1;
+        else if (!APR_BUCKET_IS_METADATA(b))
+            rv = apr_bucket_read(b, &data, &n, APR_BLOCK_READ);
+        if (rv != APR_SUCCESS)
+            return body_failed(h, rv);
+        if (n > len - taken) {
+            apr_bucket_split(b, len - taken);
+            n = len - taken;
+        }
+        if (n > 0)
+            memcpy(buf + taken, data, n);
+        taken += n;
+        apr_bucket_delete(b);
+    }
+    return (apr_ssize_t)taken;
+}
+
+static apr_status_t fetch_body(glue_host_t *h, apr_read_type_e mode, apr_size_t len) {
+    if (!APR_BRIGADE_EMPTY(h->in))
+        return APR_SUCCESS;
+    return ap_get_brigade(h->r->input_filters, h->in, AP_MODE_READBYTES, mode, (apr_off_t)len);
+}
+
+static ssize_t op_read(pyglue_host_t *base, void *buf, size_t len) {
+    glue_host_t *h = host_of(base);
+    apr_ssize_t taken = 0;
+
+    while (taken == 0 && !h->body_done && !h->body_error) {
+        apr_status_t rv = fetch_body(h, APR_BLOCK_READ, len);
+
+        if (rv != APR_SUCCESS)
+            return body_failed(h, rv);
+        taken = take_body(h, buf, len);
+    }
+    return h->body_error ? PYGLUE_E_BODY : taken;
+}
+
+apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end) {
+    apr_ssize_t taken = 0;
+
+    if (!ap_request_has_body(h->r))
+        h->body_done = 1;
+    /* The first read would send 100 Continue, which is the application's to ask for. */
+    while (!h->r->expecting_100 && !h->body_done && !h->body_error && (apr_size_t)taken < len) {
+        apr_status_t rv = fetch_body(h, APR_NONBLOCK_READ, len - (apr_size_t)taken);
+        apr_ssize_t more;
+
+        if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(h->in)))
+            break;
+        more = rv == APR_SUCCESS ? take_body(h, (char *)buf + taken, len - (apr_size_t)taken)
+                                 : body_failed(h, rv);
+        if (more < 0)
+            break; /* the next read tells */
+        taken += more;
+    }
+    *is_end = h->body_done;
+    return taken;
+}
+
+/* --- The response head -------------------------------------------------------------------------- */
+
+/* Fields that concern the connection, and are httpd's alone (RFC 9110 section 7.6.1). */
+static int is_framing(const char *name) {
+    static const char *const names[] = {"Connection", "Keep-Alive", "Proxy-Connection", "TE",
+                                        "Trailer", "Transfer-Encoding", "Upgrade"};
+
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return 1;
+    return 0;
+}
+
+/* Kept also where httpd sends an error page of its own in place of the application's. */
+static int is_challenge(const char *name) {
+    return strcasecmp(name, "WWW-Authenticate") == 0 || strcasecmp(name, "Proxy-Authenticate") == 0;
+}
+
+static int set_length(glue_host_t *h, const char *value) {
+    apr_off_t length;
+    char *end;
+    const char *before = apr_table_get(h->r->headers_out, "Content-Length");
+
+    if (apr_strtoff(&length, value, &end, 10) != APR_SUCCESS || end == value || *end != '\0' ||
+        length < 0 || *value == '-' || *value == '+' || (before != NULL && h->r->clength != length))
+        return PYGLUE_E_HEAD;
+    ap_set_content_length(h->r, length);
+    return 0;
+}
+
+static int set_field(glue_host_t *h, const pyglue_header_t *field) {
+    request_rec *r = h->r;
+    char *name = apr_pstrmemdup(r->pool, field->name.ptr, field->name.len);
+    char *value = apr_pstrmemdup(r->pool, field->value.ptr, field->value.len);
+
+    if (is_framing(name))
+        return 0;
+    if (strcasecmp(name, "Content-Length") == 0)
+        return set_length(h, value);
+    if (strcasecmp(name, "Content-Type") == 0)
+        ap_set_content_type(r, value);
+    else
+        apr_table_addn(is_challenge(name) ? r->err_headers_out : r->headers_out, name, value);
+    return 0;
+}
+
+/* "404 Not Found"; without a reason httpd's own, or a plain one where httpd knows none. */
+static const char *status_line(const pyglue_head_t *head, request_rec *r) {
+    const char *own;
+
+    if (head->reason.len > 0)
+        return apr_psprintf(r->pool, "%d %.*s", head->status, (int)head->reason.len,
+                            head->reason.ptr);
+    own = ap_get_status_line(head->status);
+    return atoi(own) == head->status ? own
+                                     : apr_psprintf(r->pool, "%d Status %d", head->status, head->status);
+}
+
+static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
+    glue_host_t *h = host_of(base);
+    request_rec *r = h->r;
+    int error = h->has_started ? PYGLUE_E_STATE : pyglue_head_check(head, h->bounds);
+
+    /* What other modules guessed from the script's name says nothing of the response. */
+    if (error == 0) {
+        ap_set_content_type(r, NULL);
+        r->content_encoding = NULL;
+        r->content_languages = NULL;
+        apr_table_unset(r->headers_out, "Content-Length");
+    }
+    for (size_t i = 0; error == 0 && i < head->header_count; i++)
+        error = set_field(h, &head->headers[i]);
+    if (error != 0) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      GLUE_ID(0302) "the response head was refused: %s; the bounds are "
+                                    "header-buffer-size (one field), response-header-size and "
+                                    "response-header-count of WSGIDaemonProcess",
+                      pyglue_error_text(error));
+        apr_table_clear(r->headers_out);
+        apr_table_clear(r->err_headers_out);
+        return error;
+    }
+    r->status = head->status;
+    r->status_line = status_line(head, r);
+    h->has_started = 1;
+    return 0;
+}
+
+/* --- Output ------------------------------------------------------------------------------------- */
+
+static int pass_down(glue_host_t *h) {
+    request_rec *r = h->r;
+    apr_status_t rv;
+
+    /* A 100 Continue that was never sent leaves the client undecided whether it sends its body: only
+     * closing is safe, and then httpd does not wait for the body either (HTTPD 3). */
+    if (!h->has_sent && r->expecting_100)
+        r->connection->keepalive = AP_CONN_CLOSE;
+    h->has_sent = 1;
+    h->held = 0;
+    rv = ap_pass_brigade(r->output_filters, h->out);
+    apr_brigade_cleanup(h->out);
+    if (rv != APR_SUCCESS || r->connection->aborted)
+        h->error = PYGLUE_E_GONE;
+    return h->error;
+}
+
+/* May this operation do anything? 0: yes. */
+static int refuse(const glue_host_t *h) {
+    if (h->error == 0 && (!h->has_started || h->has_ended))
+        return PYGLUE_E_STATE;
+    return h->error;
+}
+
+static void append(glue_host_t *h, apr_bucket *b) {
+    APR_BRIGADE_INSERT_TAIL(h->out, b);
+}
+
+static void append_eos(glue_host_t *h) {
+    append(h, apr_bucket_eos_create(h->out->bucket_alloc));
+    h->has_ended = 1;
+}
+
+/* The bytes are the caller's, so they are copied while few, and passed on at once otherwise. */
+static int op_write(pyglue_host_t *base, const struct iovec *v, int n, unsigned flags) {
+    glue_host_t *h = host_of(base);
+    int error = refuse(h), is_copied;
+    apr_off_t total = h->held;
+
+    if (error != 0 || h->body_answered)
+        return error;
+    for (int i = 0; i < n; i++)
+        total += (apr_off_t)v[i].iov_len;
+    is_copied = total <= HELD_MAX;
+    for (int i = 0; i < n; i++)
+        if (is_copied)
+            apr_brigade_write(h->out, NULL, NULL, v[i].iov_base, v[i].iov_len);
+        else
+            append(h, apr_bucket_transient_create(v[i].iov_base, v[i].iov_len, h->out->bucket_alloc));
+    h->held = total;
+    if (is_copied)
+        return 0;
+    if (flags & PYGLUE_WRITE_LAST)
+        append_eos(h);
+    return pass_down(h);
+}
+
+static int op_flush(pyglue_host_t *base) {
+    glue_host_t *h = host_of(base);
+    int error = refuse(h);
+
+    if (error != 0 || h->body_answered)
+        return error;
+    append(h, apr_bucket_flush_create(h->out->bucket_alloc));
+    return pass_down(h);
+}
+
+/* --- Files -------------------------------------------------------------------------------------- */
+
+/* A response part of known length whose bytes are fetched when a filter wants them (HTTPD 4). */
+typedef struct pulled {
+    glue_pull_fn pull; /* NULL: the handler has returned, or a pull failed */
+    void *baton;
+} pulled_t;
+
+typedef struct pulled_data {
+    apr_bucket_refcount refcount; /* first: APR's shared buckets */
+    pulled_t *source;             /* in the request's pool */
+} pulled_data_t;
+
+static const apr_bucket_type_t pulled_type;
+
+static void pulled_destroy(void *data) {
+    if (apr_bucket_shared_destroy(data))
+        apr_bucket_free(data);
+}
+
+/* Turns the bucket into a heap bucket of what was fetched, with the rest behind it. */
+static void pulled_split_off(apr_bucket *b, char *buf, apr_size_t n) {
+    pulled_data_t *data = b->data;
+    apr_off_t start = b->start;
+    apr_size_t rest = b->length - n;
+    apr_bucket *next;
+
+    apr_bucket_heap_make(b, buf, n, apr_bucket_free);
+    if (rest == 0) {
+        pulled_destroy(data);
+        return;
+    }
+    next = apr_bucket_alloc(sizeof *next, b->list);
+    APR_BUCKET_INIT(next);
+    next->free = apr_bucket_free;
+    next->list = b->list;
+    next->type = &pulled_type;
+    next->data = data;
+    next->start = start + (apr_off_t)n;
+    next->length = rest;
+    APR_BUCKET_INSERT_AFTER(b, next);
+}
+
+static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *length,
+                                apr_read_type_e mode) {
+    pulled_t *source = ((pulled_data_t *)b->data)->source;
+    apr_size_t wanted = b->length < PULL_MAX ? b->length : PULL_MAX;
+    apr_ssize_t got = PYGLUE_E_STATE;
+    char *buf;
+
+    (void)mode;
+    *text = NULL;
+    *length = 0;
+    if (source->pull == NULL)
+        return APR_EGENERAL;
+    buf = apr_bucket_alloc(wanted, b->list);
+    got = source->pull(source->baton, b->start, buf, wanted);
+    if (got <= 0 || (apr_size_t)got > wanted) {
+        source->pull = NULL;
+        apr_bucket_free(buf);
+        return APR_EOF;
+    }
+    pulled_split_off(b, buf, (apr_size_t)got);
+    *text = buf;
+    *length = (apr_size_t)got;
+    return APR_SUCCESS;
+}
+
+static apr_status_t pulled_setaside(apr_bucket *b, apr_pool_t *pool) {
+    const char *text;
+    apr_size_t length;
+
+    (void)pool;
+    return pulled_read(b, &text, &length, APR_BLOCK_READ);
+}
+
+static const apr_bucket_type_t pulled_type = {
+    "PYGLUE_PULLED",  5, APR_BUCKET_DATA, pulled_destroy, pulled_read, pulled_setaside,
+    apr_bucket_shared_split, apr_bucket_shared_copy};
+
+/* APR's shared buckets keep the length in an apr_size_t. pool: request. */
+static apr_bucket *pulled_create(pulled_t *source, apr_int64_t length, apr_bucket_alloc_t *list) {
+    apr_bucket *b = apr_bucket_alloc(sizeof *b, list);
+    pulled_data_t *data = apr_bucket_alloc(sizeof *data, list);
+
+    APR_BUCKET_INIT(b);
+    b->free = apr_bucket_free;
+    b->list = list;
+    data->source = source;
+    b = apr_bucket_shared_make(b, data, 0, (apr_size_t)length);
+    b->type = &pulled_type;
+    return b;
+}
+
+int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t length) {
+    pulled_t *source = apr_palloc(h->r->pool, sizeof *source);
+    int error = refuse(h);
+
+    if (error != 0 || h->body_answered)
+        return error;
+    *source = (pulled_t){pull, baton};
+    append(h, pulled_create(source, length, h->out->bucket_alloc));
+    append_eos(h);
+    error = pass_down(h);
+    /* What is still set aside somewhere must not reach a connection that serves another request. */
+    source->pull = NULL;
+    return error;
+}
+
+struct plain_file {
+    int fd;
+    int64_t offset;
+};
+
+static apr_ssize_t pull_plain(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
+    const struct plain_file *file = baton;
+    ssize_t got;
+
+    do
+        got = pread(file->fd, buf, len, file->offset + offset);
+    while (got < 0 && errno == EINTR);
+    return got > 0 ? got : PYGLUE_E_IO;
+}
+
+/* mmap stays off on every bucket: a file cut short under it would kill the child (TENANTS 5). */
+static void append_file(glue_host_t *h, apr_file_t *file, int64_t offset, int64_t len) {
+    apr_bucket *first = apr_brigade_insert_file(h->out, file, offset, len, h->r->pool);
+
+    for (; first != APR_BRIGADE_SENTINEL(h->out); first = APR_BUCKET_NEXT(first))
+        if (APR_BUCKET_IS_FILE(first))
+            apr_bucket_file_enable_mmap(first, 0);
+}
+
+static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
+    glue_host_t *h = host_of(base);
+    const core_dir_config *core = ap_get_core_module_config(h->r->per_dir_config);
+    apr_int32_t flags = APR_FOPEN_READ | APR_FOPEN_BINARY;
+    char path[32];
+    apr_file_t *file;
+    int error = refuse(h);
+
+    if (error != 0 || h->body_answered)
+        return error;
+    if (h->allows_sendfile && core->enable_sendfile == ENABLE_SENDFILE_ON)
+        flags |= APR_FOPEN_SENDFILE_ENABLED;
+    /* Opened anew, for an offset of its own: APR's file bucket seeks, and the application may send
+     * one file object in several responses at once (TENANTS 5). */
+    apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (apr_file_open(&file, path, flags, APR_FPROT_OS_DEFAULT, h->r->pool) != APR_SUCCESS)
+        return glue_host_pulled(h, pull_plain, &(struct plain_file){fd, offset}, len);
+    append_file(h, file, offset, len);
+    append_eos(h);
+    return pass_down(h);
+}
+
+/* --- The client, the log, the end --------------------------------------------------------------- */
+
+/* A client that only closed its sending side is still there to read: POLLHUP means both. */
+static int op_gone(pyglue_host_t *base) {
+    glue_host_t *h = host_of(base);
+    conn_rec *c = h->r->connection;
+    struct pollfd p = {.fd = -1};
+
+    if (c->aborted || h->error == PYGLUE_E_GONE)
+        return 1;
+    if (c->master != NULL || apr_os_sock_get(&p.fd, ap_get_conn_socket(c)) != APR_SUCCESS)
+        return 0;
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+static void op_log(pyglue_host_t *base, int level, pyglue_str_t text) {
+    glue_log_application(host_of(base)->r, level, text);
+}
+
+static const pyglue_host_ops_t ops = {
+    .size = sizeof ops,
+    .read = op_read,
+    .start = op_start,
+    .write = op_write,
+    .file = op_file,
+    .flush = op_flush,
+    .gone = op_gone,
+    .log = op_log,
+};
+
+void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds) {
+    memset(h, 0, sizeof *h);
+    h->base.ops = &ops;
+    h->r = r;
+    h->bounds = bounds;
+    h->out = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    h->in = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+}
+
+/* HTTP/1.0 without a length ends at the end of the connection, so only a reset tells that the body
+ * is not whole. */
+static void reset(conn_rec *c) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    int fd;
+
+    if (apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    c->aborted = 1;
+}
+
+/* An error bucket, EOS and OK: nothing else looks incomplete in HTTP/1.1 and HTTP/2 (HTTPD 2). What
+ * is held goes first, or httpd would answer with an error page in place of the head. After an error
+ * of a filter (a file that turned out shorter) the same is said once more to those below it. */
+static void cut(glue_host_t *h) {
+    request_rec *r = h->r;
+
+    if (h->error == 0 && !h->has_ended)
+        op_flush(&h->base);
+    if (r->connection->aborted)
+        return;
+    r->connection->keepalive = AP_CONN_CLOSE;
+    append(h, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, h->out->bucket_alloc));
+    append_eos(h);
+    pass_down(h);
+    if (r->proto_num < HTTP_VERSION(1, 1) && apr_table_get(r->headers_out, "Content-Length") == NULL)
+        reset(r->connection);
+}
+
+int glue_host_end(glue_host_t *h, const pyglue_outcome_t *outcome) {
+    if (h->body_answered)
+        return OK;
+    if (!h->has_started) {
+        /* ap_die discards the body first, and would wait for one that was never invited. */
+        if (h->r->expecting_100)
+            h->r->connection->keepalive = AP_CONN_CLOSE;
+        return outcome->status;
+    }
+    if (outcome->kind == PYGLUE_CUT || h->error != 0) {
+        cut(h);
+    } else if (!h->has_ended) {
+        append_eos(h);
+        pass_down(h);
+    }
+    return OK;
+}
