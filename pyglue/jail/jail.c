@@ -56,9 +56,25 @@ static void sort_groups(jail_plan_t *plan) {
     plan->group_count = kept;
 }
 
+/* To be asked before anything is opened: a new descriptor could take the number of a closed one,
+ * and be given to the tenant in its place. */
+static int are_open(const jail_plan_t *plan) {
+    int rv = plan->cgroup_procs == -1 ? 0 : fcntl(plan->cgroup_procs, F_GETFD);
+
+    for (unsigned i = 0; i < plan->fd_count && rv != -1; i++)
+        rv = fcntl(plan->fds[i], F_GETFD);
+    return rv != -1;
+}
+
 /* A close-on-exec copy above every number that the child will give away. */
 static int copy_above(const jail_plan_t *plan, int fd) {
-    return fcntl(fd, F_DUPFD_CLOEXEC, (int)plan->fd_count + 2);
+    int above = (int)plan->fd_count + 2;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, above);
+
+    if (copy == -1 || copy >= above)
+        return copy;
+    errno = EBADF; /* the call lied: that number is somebody else's */
+    return -1;
 }
 
 static int copy_descriptors(jail_run_t *run, int report) {
@@ -76,7 +92,7 @@ static int copy_descriptors(jail_run_t *run, int report) {
 }
 
 static int prepare(jail_run_t *run, jail_plan_t *plan, int report) {
-    struct rlimit files;
+    struct rlimit files = {0, 0};
 
     *run = (jail_run_t){.plan = plan, .parent = getpid(), .report = -1, .cgroup = -1};
     memset(run->copies, 0xff, sizeof run->copies); /* -1 */
@@ -140,7 +156,7 @@ int jail_spawn(jail_child_t *child, jail_plan_t *plan) {
     int ends[2];
     int rv;
 
-    if (pipe2(ends, O_CLOEXEC) == -1)
+    if (!are_open(plan) || pipe2(ends, O_CLOEXEC) == -1)
         return -errno;
     rv = prepare(&run, plan, ends[1]);
     if (rv == 0)

@@ -333,17 +333,18 @@ static int step_dumpable(jail_run_t *run) {
 
 /* Only under no_new_privs: without it, mail and sudo need what their setuid bits give. */
 static int step_bounding(jail_run_t *run) {
-    long held;
+    long cap, held;
 
     if (!run->plan->no_new_privs)
         return 0;
-    for (long cap = 0; (held = syscall(SYS_prctl, PR_CAPBSET_READ, cap, 0, 0, 0)) != -1; cap++) {
+    for (cap = 0; (held = syscall(SYS_prctl, PR_CAPBSET_READ, cap, 0, 0, 0)) != -1; cap++) {
         if (held == 1 && syscall(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == -1)
             return -errno;
         if (syscall(SYS_prctl, PR_CAPBSET_READ, cap, 0, 0, 0) != 0 || cap == 64)
             return JAIL_NO_EFFECT; /* 64: more than a kernel can have; it says yes to all */
     }
-    return errno == EINVAL ? 0 : -errno; /* EINVAL: one past the last that this kernel knows */
+    /* EINVAL: one past the last that this kernel knows. All that we run on know CAP_AUDIT_READ. */
+    return errno == EINVAL && cap > CAP_AUDIT_READ ? 0 : -errno;
 }
 
 /* --- The drop ----------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every system call of the step fails, or says yes and does nothing: nothing of the tenant's runs.
+
+strace attaches to a launcher that is about to call the jail and injects into it and its child. A
+run has "run" the tenant's program when its log shows that execve was tried: stricter than success.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jailed
+import pytest
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: users are really changed"),
+]
+
+DEADLINE = 20.0
+PROGRAM = "/bin/true"  # inside the chroot, which is /usr, too
+LAUNCH = {
+    "argv": [PROGRAM],
+    "executable": PROGRAM,
+    "options": {"umask": 0o27, "home": "/share", "chroot": "/usr", "nice": 3,
+                "rlimits": [[4, 0, 0]]},
+}  # fmt: skip
+FAULTS = ["error=EPERM", "error=EAGAIN", "error=ENOMEM", "error=EINVAL", "retval=0"]
+
+# "when" of a call that the supervisor's side makes too, or whose later uses prove something else.
+CALLS = [
+    "clone", "getpid", "setsid", "getsid", "statx", "fcntl", "fcntl:when=8+", "fcntl:when=9+",
+    "dup3", "dup3:when=2", "dup3:when=3", "dup3:when=4", "rt_sigaction", "rt_sigaction:when=30",
+    "rt_sigprocmask", "rt_sigprocmask:when=2", "prlimit64", "prlimit64:when=2", "setpriority",
+    "getpriority", "chroot", "chdir", "chdir:when=2", "prctl", "prctl:when=3", "prctl:when=5",
+    "prctl:when=6", "prctl:when=5+", "prctl:when=127+", "prctl:when=129+", "setgroups",
+    "getgroups", "setresgid", "getresgid", "setresuid", "getresuid", "setresuid:when=2+",
+    "setresgid:when=2", "setuid", "capset", "capget", "umask", "umask:when=2", "umask:when=3",
+    "execve", "close_range",
+]  # fmt: skip
+
+REFUSALS = {(call, fault) for call in ("setuid", "setresuid:when=2+", "setresgid:when=2")
+            for fault in FAULTS[:-1]}  # fmt: skip
+# Where the program may run, because the state that the step wants held all the same.
+HARMLESS = {
+    ("capset", "retval=0"): "the change of user had emptied all sets, and capget says so",
+    **dict.fromkeys(REFUSALS, "the way back is to be refused, and for whatever reason it was"),
+    **{("close_range", fault): "descriptors are closed one by one" for fault in FAULTS[:-1]},
+}
+
+
+def wait_for_tracer(launcher: subprocess.Popen[bytes], strace: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    status = Path(f"/proc/{launcher.pid}/status")
+    while "TracerPid:\t0\n" in status.read_text():
+        if strace.poll() is not None:
+            assert strace.stderr is not None
+            pytest.fail(f"strace cannot attach here: {strace.stderr.read().decode()}")
+        assert time.monotonic() < deadline, "strace did not attach"
+        os.sched_yield()
+
+
+def run_with(fault: str | None, call: str, log: Path) -> str:
+    """The log of a launch under that fault."""
+    name, _, when = call.partition(":")
+    inject = [f"--inject={name}:{fault}{':' + when if when else ''}"] if fault else []
+    pipe = subprocess.PIPE
+    launcher = subprocess.Popen(
+        [sys.executable, jailed.__file__, json.dumps(LAUNCH), "wait"],
+        stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert launcher.stdin is not None
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == b"ready\n"
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", log, "-p", str(launcher.pid),
+         f"--trace={name},execve,exit_group", *inject], stderr=pipe,
+    )  # fmt: skip
+    try:
+        wait_for_tracer(launcher, strace)
+        launcher.communicate(b"\n", timeout=DEADLINE)
+        strace.communicate(timeout=DEADLINE)
+    finally:
+        for process in (launcher, strace):
+            process.kill()
+            process.wait()
+    return log.read_text()
+
+
+def test_without_a_fault_the_program_runs(tmp_path: Path) -> None:
+    assert f'execve("{PROGRAM}"' in run_with(None, "chdir", tmp_path / "log")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_program_runs_only_in_the_state_that_was_wanted(
+    call: str, fault: str, tmp_path: Path
+) -> None:
+    """RELIABILITY B1#1, TENANTS 3."""
+    log = run_with(fault, call, tmp_path / "log")
+    assert "INJECTED" in log, "the call that was to fail was never made"
+    tried = re.findall(rf'execve\("{PROGRAM}".*', log)
+    if call == "execve":
+        assert all("INJECTED" in line for line in tried)
+    elif (call, fault) in HARMLESS:
+        assert tried, HARMLESS[call, fault]
+    else:
+        assert not tried
