@@ -8,6 +8,7 @@ on a request's path. Privileges were dropped before this Python was exec'd."""
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import importlib.machinery
 import importlib.util
@@ -307,7 +308,7 @@ class Worker:
 
     @property
     def shutdown_ms(self) -> int:
-        return round(self.settings["shutdown_timeout"] * 1000)
+        return int(self.settings["shutdown_timeout"] * 1000)
 
     def become_orphan(self) -> None:
         """The supervisor is gone: serve on until nobody comes any more (SUCCESSION 5)."""
@@ -330,10 +331,9 @@ class Worker:
         self.worker.close()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            try:
+            # The application may have closed or replaced it; nothing of ours is lost then.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass  # the application closed or replaced it; nothing of ours is lost
         os._exit(0)
 
 

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker without Python: the pool over a fake engine, for tests/unit/test_worker_wire.py.
+ *
+ * The snapshot's callable names the behaviour, its script is a path where one is needed. Arguments:
+ * threads, peer uid, request_max, socket timeout in ms, pass descriptors (0, 1), maximum requests,
+ * descriptor of the record. Standard input: the listener; output: the events, one number a line.
+ * SIGTERM drains; after EVENT_LEFT the pool is stopped and the program ends with 0. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+static const pyglue_header_t type_header = {{"Content-Type", 12}, {"text/plain", 10}};
+
+static int start(pyglue_host_t *h, int64_t length) {
+    pyglue_head_t head = {200, {"OK", 2}, &type_header, 1, length};
+
+    return h->ops->start(h, &head);
+}
+
+static int write_bytes(pyglue_host_t *h, const void *bytes, size_t len, unsigned flags) {
+    struct iovec v = {(void *)(uintptr_t)bytes, len};
+
+    return h->ops->write(h, &v, 1, flags);
+}
+
+static int hello(pyglue_host_t *h, const char *script) {
+    (void)script;
+    return start(h, 13) || write_bytes(h, "Hello, World!", 13, PYGLUE_WRITE_LAST);
+}
+
+static int echo(pyglue_host_t *h, const char *script) {
+    static _Thread_local char block[300000];
+    ssize_t got;
+
+    (void)script;
+    if (start(h, -1))
+        return -1;
+    while ((got = h->ops->read(h, block, sizeof block)) > 0)
+        if (write_bytes(h, block, (size_t)got, 0))
+            return -1;
+    return got == 0 ? 0 : -1;
+}
+
+/* 1 MiB in slices that fit no frame evenly. */
+static int large(pyglue_host_t *h, const char *script) {
+    enum { SIZE = 1 << 20, SLICE = 3001 };
+    char *block = malloc(SIZE);
+    struct iovec v[SIZE / SLICE + 1];
+    int n = 0, rv;
+
+    (void)script;
+    for (int i = 0; i < SIZE; i++)
+        block[i] = (char)(i * 31 / 7);
+    for (int at = 0; at < SIZE; at += SLICE)
+        v[n++] = (struct iovec){block + at, (size_t)(SIZE - at < SLICE ? SIZE - at : SLICE)};
+    rv = start(h, SIZE) || h->ops->write(h, v, n, PYGLUE_WRITE_LAST);
+    free(block);
+    return rv;
+}
+
+static int large_head(pyglue_host_t *h, const char *script) {
+    static char value[100000];
+    pyglue_header_t header = {{"X-Large", 7}, {value, sizeof value}};
+    pyglue_head_t head = {200, {"OK", 2}, &header, 1, 0};
+
+    (void)script;
+    memset(value, 'x', sizeof value);
+    return h->ops->start(h, &head);
+}
+
+static int stream(pyglue_host_t *h, const char *script) {
+    (void)script;
+    for (int i = 0, rv = start(h, -1); i < 3; i++)
+        if (rv || write_bytes(h, "block", 5, 0) || h->ops->flush(h))
+            return -1;
+    return 0;
+}
+
+/* Until the client leaves; then says so in the log. */
+static int endless(pyglue_host_t *h, const char *script) {
+    int rv = start(h, -1);
+
+    (void)script;
+    while (rv == 0) {
+        rv = write_bytes(h, "x", 1, 0);
+        rv = rv ? rv : h->ops->flush(h);
+        usleep(1000);
+    }
+    if (rv == PYGLUE_E_GONE && h->ops->gone(h) && write_bytes(h, "x", 1, 0) == PYGLUE_E_GONE)
+        h->ops->log(h, 4, pyglue_str("the client has left"));
+    return -1;
+}
+
+/* Runs until the file exists. */
+static int wait_for_file(pyglue_host_t *h, const char *script) {
+    if (start(h, 0) || h->ops->flush(h))
+        return -1;
+    while (access(script, F_OK))
+        usleep(1000);
+    return 0;
+}
+
+static int file(pyglue_host_t *h, const char *script) {
+    int fd = open(script, O_RDONLY | O_CLOEXEC);
+    int rv = start(h, -1) || write_bytes(h, "file: ", 6, 0) || h->ops->file(h, fd, 10, 500000);
+
+    close(fd);
+    return rv;
+}
+
+static int logs(pyglue_host_t *h, const char *script) {
+    char *text = malloc(600000);
+
+    (void)script;
+    memset(text, 'l', 600000);
+    h->ops->log(h, 3, pyglue_str("one line"));
+    h->ops->log(h, 4, (pyglue_str_t){text, 600000});
+    free(text);
+    return hello(h, script);
+}
+
+/* A child that holds its descriptors until the file exists must not hold the connection. */
+static int forking(pyglue_host_t *h, const char *script) {
+    if (fork() == 0) {
+        while (access(script, F_OK))
+            usleep(1000);
+        _exit(0);
+    }
+    return hello(h, script);
+}
+
+/* A child that comes back as if it were the worker. */
+static int forking_back(pyglue_host_t *h, const char *script) {
+    pid_t pid = fork();
+
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    return hello(h, script);
+}
+
+static int failing(pyglue_host_t *h, const char *script) {
+    (void)h, (void)script;
+    return -1;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(pyglue_host_t *h, const char *script);
+} behaviours[] = {
+    {"hello", hello},     {"echo", echo},       {"large", large},
+    {"stream", stream},   {"endless", endless}, {"wait", wait_for_file},
+    {"file", file},       {"logs", logs},       {"forking", forking},
+    {"failing", failing}, {"forking_back", forking_back}, {"large_head", large_head},
+};
+
+static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pyglue_host_t *host,
+                pyglue_outcome_t *outcome) {
+    const char *name = pyglue_snapshot_text(snapshot, snapshot->callable).ptr;
+    const char *script = pyglue_snapshot_text(snapshot, snapshot->script).ptr;
+
+    (void)engine;
+    *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 404};
+    for (size_t i = 0; i < sizeof behaviours / sizeof behaviours[0]; i++)
+        if (strcmp(behaviours[i].name, name) == 0)
+            *outcome = behaviours[i].run(host, script) == 0
+                           ? (pyglue_outcome_t){PYGLUE_COMPLETE, 0}
+                           : (pyglue_outcome_t){PYGLUE_CUT, 0};
+    return 0;
+}
+
+static void thread_end(pyglue_engine_t *engine) {
+    (void)engine;
+}
+
+static const pyglue_engine_ops_t engine_ops = {
+    .size = sizeof engine_ops,
+    .version = PYGLUE_ENGINE_VERSION,
+    .call = call,
+    .thread_end = thread_end,
+};
+
+static void serve(wkr_pool_t *pool, int events) {
+    unsigned char event;
+
+    while (read(events, &event, 1) != 0) {
+        printf("%d\n", event);
+        fflush(stdout);
+        if (event == SIGTERM)
+            wkr_pool_drain(pool);
+        if (event == WKR_EVENT_LEFT)
+            return;
+    }
+}
+
+int main(int argc, char **argv) {
+    wkr_settings_t settings = {.listener = 0, .number = 0x1234567890};
+    wkr_pool_t *pool;
+    int events[2], rv;
+
+    if (argc != 8 || pipe2(events, O_CLOEXEC))
+        return 2;
+    memset(settings.key, 'k', sizeof settings.key);
+    settings.events = events[1];
+    settings.threads = (uint32_t)atoi(argv[1]);
+    settings.peer_uid = (uid_t)atoi(argv[2]);
+    settings.request_max = (uint32_t)atoi(argv[3]);
+    settings.socket_timeout = (uint32_t)atoi(argv[4]);
+    settings.pass_descriptors = atoi(argv[5]);
+    settings.maximum_requests = (uint64_t)atoi(argv[6]);
+    settings.record = atoi(argv[7]);
+    rv = wkr_pool_start(&pool, &settings, &engine_ops, NULL);
+    if (rv != 0 || wkr_process_forks(pool, &events[0], 2) || wkr_process_signals(events[1])) {
+        fprintf(stderr, "%s: %s\n", pyglue_error_name(rv), strerror(errno));
+        return 1;
+    }
+    puts("0");
+    fflush(stdout);
+    serve(pool, events[0]);
+    wkr_process_forks_end();
+    wkr_pool_stop(pool);
+    return 0;
+}
