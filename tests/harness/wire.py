@@ -186,7 +186,11 @@ class Peer:
     @classmethod
     def connect(cls, path: str | os.PathLike[str]) -> Peer:
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(os.fspath(path))
+        try:
+            connection.connect(os.fspath(path))
+        except OSError:
+            connection.close()
+            raise
         return cls(connection)
 
     def __enter__(self) -> Peer:
