@@ -7,6 +7,7 @@
 #   make build lint format asan fuzz clients perf-counts debug docs clean
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 APP ?=
 HOST ?= 127.0.0.1
