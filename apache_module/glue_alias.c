@@ -14,7 +14,7 @@
 
 static const char *set_option(glue_alias_t *alias, const char *name, const char *value) {
     static const glue_row_t flag = {.type = GLUE_FLAG,
-                                    .offset = APR_OFFSETOF(glue_alias_t, pass_authorization)};
+                                    .offset = offsetof(glue_alias_t, pass_authorization)};
     const struct {
         const char *name;
         const char **field;

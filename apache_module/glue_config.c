@@ -73,7 +73,7 @@ static const char *ignore(cmd_parms *cmd, void *request_config, const char *line
 
 #define ROW(type_, home_, struct_, field_, standard_)                                              \
     (void *)&(const glue_row_t) {                                                                  \
-        .type = (type_), .home = (home_), .offset = APR_OFFSETOF(struct_, field_),                 \
+        .type = (type_), .home = (home_), .offset = offsetof(struct_, field_),                 \
         .standard = (standard_)                                                                    \
     }
 #define FLAG(name, field, standard, where, help)                                                   \

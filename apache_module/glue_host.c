@@ -26,11 +26,11 @@ static glue_host_t *host_of(pyglue_host_t *base) {
 
 /* --- The request body --------------------------------------------------------------------------- */
 
-/* What a failed read of httpd's input filters means. After these two httpd has put its own answer
- * into the output filters already (HTTPD 3). */
+/* What a failed read of httpd's input filters means. For a malformed chunk httpd puts its own answer
+ * into the output filters by itself; its EOS tells. */
 static int body_failed(glue_host_t *h, apr_status_t rv) {
     h->body_error = 1;
-    h->body_answered = rv == AP_FILTER_ERROR || APR_STATUS_IS_INCOMPLETE(rv);
+    h->body_answered = rv == AP_FILTER_ERROR || h->r->eos_sent;
     h->r->connection->keepalive = AP_CONN_CLOSE;
     ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, h->r,
                   GLUE_ID(0301) "the request body was cut short or is malformed");
@@ -181,10 +181,10 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
         error = set_field(h, &head->headers[i]);
     if (error != 0) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      GLUE_ID(0302) "the response head was refused: %s; the bounds are "
-                                    "header-buffer-size (one field), response-header-size and "
-                                    "response-header-count of WSGIDaemonProcess",
-                      pyglue_error_text(error));
+                      GLUE_ID(0302) "the response head was refused: %s%s", pyglue_error_text(error),
+                      error == PYGLUE_E_TOO_BIG
+                          ? "; header-buffer-size= of WSGIDaemonProcess allows longer fields"
+                          : " (status, a field, or two lengths that differ)");
         apr_table_clear(r->headers_out);
         apr_table_clear(r->err_headers_out);
         return error;

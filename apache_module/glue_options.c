@@ -13,7 +13,7 @@ static const char *const environ_words[] = {"default", "clean", "inherit", NULL}
 #define OPTION(name_, field_, ...)                                                                 \
     {                                                                                              \
         (name_), {                                                                                 \
-            .home = GLUE_OPTION, .offset = APR_OFFSETOF(glue_definition_t, field_), .also = -1,    \
+            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field_), .also = -1,    \
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
@@ -26,7 +26,7 @@ static const char *const environ_words[] = {"default", "clean", "inherit", NULL}
 #define BUFFER(name, field, from)                                                                  \
     {                                                                                              \
         (name), {                                                                                  \
-            .home = GLUE_OPTION, .offset = APR_OFFSETOF(glue_definition_t, field),                 \
+            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field),                 \
             .type = GLUE_SIZE, .least = (from), .most = INT_MAX                                    \
         }                                                                                          \
     }

@@ -248,6 +248,7 @@ int glue_value_option(const char **name, const char **value, const char **line, 
     }
     *name = apr_pstrmemdup(pool, start, (apr_size_t)(at - start));
     *line = at + 1;
-    *value = ap_getword_conf(pool, line);
+    /* "lang= locale=C" has an empty lang: ap_getword_conf alone would skip the blank. */
+    *value = apr_isspace(at[1]) ? "" : ap_getword_conf(pool, line);
     return 1;
 }
