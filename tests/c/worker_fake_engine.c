@@ -153,10 +153,18 @@ static const struct {
     const char *name;
     int (*run)(pyglue_host_t *h, const char *script);
 } behaviours[] = {
-    {"hello", hello},     {"echo", echo},       {"large", large},
-    {"stream", stream},   {"endless", endless}, {"wait", wait_for_file},
-    {"file", file},       {"logs", logs},       {"forking", forking},
-    {"failing", failing}, {"forking_back", forking_back}, {"large_head", large_head},
+    {"hello", hello},
+    {"echo", echo},
+    {"large", large},
+    {"stream", stream},
+    {"endless", endless},
+    {"wait", wait_for_file},
+    {"file", file},
+    {"logs", logs},
+    {"forking", forking},
+    {"failing", failing},
+    {"forking_back", forking_back},
+    {"large_head", large_head},
 };
 
 static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pyglue_host_t *host,
@@ -168,9 +176,8 @@ static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pygl
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 404};
     for (size_t i = 0; i < sizeof behaviours / sizeof behaviours[0]; i++)
         if (strcmp(behaviours[i].name, name) == 0)
-            *outcome = behaviours[i].run(host, script) == 0
-                           ? (pyglue_outcome_t){PYGLUE_COMPLETE, 0}
-                           : (pyglue_outcome_t){PYGLUE_CUT, 0};
+            *outcome = behaviours[i].run(host, script) == 0 ? (pyglue_outcome_t){PYGLUE_COMPLETE, 0}
+                                                            : (pyglue_outcome_t){PYGLUE_CUT, 0};
     return 0;
 }
 
