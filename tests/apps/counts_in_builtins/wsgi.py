@@ -1,0 +1,9 @@
+"""Counts its requests in the interpreter's builtins: applications of one interpreter share the count."""
+
+import builtins
+
+
+def application(environ, start_response):
+    builtins.glue_count = getattr(builtins, "glue_count", 0) + 1
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d" % builtins.glue_count]

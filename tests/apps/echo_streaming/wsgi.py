@@ -1,0 +1,7 @@
+"""Answers the request body block by block, while it is still being read."""
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    while block := environ["wsgi.input"].read(65536):
+        yield block

@@ -1,0 +1,6 @@
+"""Answers without reading the request body."""
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "7")])
+    return [b"ignored"]

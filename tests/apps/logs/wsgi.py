@@ -1,0 +1,11 @@
+"""Writes to wsgi.errors, sys.stderr and sys.stdout."""
+
+import sys
+
+
+def application(environ, start_response):
+    print("by wsgi.errors", file=environ["wsgi.errors"])
+    print("by sys.stderr", file=sys.stderr)
+    print("by sys.stdout")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"logged"]

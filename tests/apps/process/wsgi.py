@@ -1,0 +1,35 @@
+"""Answers facts about the process that runs it as JSON."""
+
+import json
+import os
+import sys
+import threading
+
+
+def umask():
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def application(environ, start_response):
+    facts = {
+        "pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
+        "cwd": os.getcwd(), "umask": umask(), "environ": dict(os.environ), "path": sys.path,
+        "version": list(sys.version_info[:2]), "prefix": sys.prefix, "argv": sys.argv,
+        "name": __name__, "file": __file__, "thread": threading.current_thread().name,
+        "title": open("/proc/self/cmdline", "rb").read().decode("latin-1"),
+        "fds": [os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd")
+                if os.path.lexists("/proc/self/fd/" + fd)],
+        "status": open("/proc/self/status").read(),
+        "process_group": environ["mod_wsgi.process_group"],
+        "application_group": environ["mod_wsgi.application_group"],
+        "callable": environ["mod_wsgi.callable_object"],
+        "multithread": environ["wsgi.multithread"], "multiprocess": environ["wsgi.multiprocess"],
+        "run_once": environ["wsgi.run_once"],
+    }
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(facts).encode()]
+
+
+other = application

@@ -1,0 +1,80 @@
+"""Fixtures only: what they are made of is the library `harness`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import census, site as sites
+from harness.httpd import Httpd, new_root
+
+APPS = Path(__file__).parent / "apps"
+MODES = ("embedded", "daemon")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test marked for one mode is not collected for the other."""
+    other = {"embedded_only": "daemon", "daemon_only": "embedded"}
+
+    def wanted(item: pytest.Item) -> bool:
+        callspec = getattr(item, "callspec", None)
+        mode = callspec.params.get("mode") if callspec else None
+        return not any(item.get_closest_marker(mark) and mode == other[mark] for mark in other)
+
+    items[:] = [item for item in items if wanted(item)]
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Where the application runs: in httpd's children, or in a worker."""
+    return str(request.param)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that httpd's user may enter, the test's own."""
+    made = new_root()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def start_httpd() -> Iterator[Callable[..., Httpd]]:
+    """Start httpd with the test's own lines; stopped, counted and its log checked at the end."""
+    started: list[Httpd] = []
+
+    def start(lines: list[str], **options: object) -> Httpd:
+        server = Httpd(lines, **options)  # type: ignore[arg-type]
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        sites.end(server)
+
+
+@pytest.fixture(scope="module")
+def shared_site(mode: str) -> Iterator[Httpd]:
+    """One httpd for the module and mode with every application of apps/ at /NAME."""
+    server = sites.with_apps(APPS, mode).start()
+    yield server
+    sites.end(server)
+
+
+@pytest.fixture
+def site(shared_site: Httpd) -> Iterator[Httpd]:
+    """The module's httpd, with the error log and the long-lived processes checked after the test."""
+    before = {pid: census.files_open(pid) for pid in sites.long_lived(shared_site)}
+    yield shared_site
+    shared_site.log.check()
+    for pid in sites.long_lived(shared_site):
+        if pid in before:
+            assert census.files_open(pid) == before[pid], f"process {pid} holds more than before"
+
+
+@pytest.fixture(scope="session")
+def is_root() -> bool:
+    return os.geteuid() == 0

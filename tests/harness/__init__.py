@@ -1,0 +1,1 @@
+"""Real httpd instances for tests: configuration, life, client, error log and census."""

@@ -1,0 +1,84 @@
+"""What an instance consists of and must not leave behind: processes, descriptors, files, ports.
+
+Every process of an instance carries its server root in its environment, also those that left the
+parent's tree, session and user."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+MARK = "PYGLUE_TEST_ROOT"
+
+
+def processes(root: Path) -> dict[int, str]:
+    """Pid and command of each process below the instance's parent, or with its mark."""
+    wanted = f"{MARK}={root}".encode()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = command(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def family(parent: int) -> list[int]:
+    """The process and all its descendants."""
+    found = [parent]
+    try:
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += family(int(child))
+    except OSError:
+        pass
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line, or the name of a process that has none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """False also for one that has ended and waits to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def files_open(pid: int) -> list[str]:
+    """Files and memory that a process has open. Sockets come and go with clients, and httpd's
+    threads make pipes and pollsets when they first wait."""
+    found = []
+    for entry in sorted(Path(f"/proc/{pid}/fd").iterdir()):
+        try:
+            name = os.readlink(entry)
+        except OSError:
+            continue
+        if not name.startswith(("socket:", "pipe:", "anon_inode:")):
+            found.append(name)
+    return sorted(found)
+
+
+def sockets_below(root: Path) -> list[Path]:
+    """Socket files that are left in the server root."""
+    return [path for path in root.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
+
+
+def is_listening(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True

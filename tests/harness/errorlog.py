@@ -1,0 +1,83 @@
+"""An instance's error log: lines at warn or above that no test declared are failures."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ENTRY = re.compile(r"^\[[^]]+\] \[(?P<module>\w*):(?P<level>\w+)\] \[pid [^]]+\] (?P<text>.*)$")
+QUIET = {"notice", "info", "debug"}
+# What a declared traceback brings along: its own lines, and the product's line that announces it.
+TRACEBACK = re.compile(
+    r"Traceback \(most recent call last\)|(^|\] )\s+(File \"|\S.*)|The above exception|"
+    r"During handling of"
+)
+DEADLINE = 10.0
+
+
+def is_quiet(level: str) -> bool:
+    return level in QUIET or level.startswith("trace")
+
+
+class ErrorLog:
+    """Reads forward from its mark; `expect` and `allow` hold until the next check."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mark = 0
+        self._expected: list[re.Pattern[str]] = []
+        self._allowed: list[re.Pattern[str]] = []
+
+    def expect(self, pattern: str) -> None:
+        """A line that must come, and may come more than once."""
+        self._expected.append(re.compile(pattern))
+
+    def allow(self, pattern: str) -> None:
+        """A line that may come."""
+        self._allowed.append(re.compile(pattern))
+
+    def expect_traceback(self, last_line: str) -> None:
+        """A Python traceback that ends in a line with this text."""
+        self.expect(re.escape(last_line))
+        self._allowed.append(TRACEBACK)
+
+    def text(self) -> str:
+        """All since the mark."""
+        if not self.path.exists():
+            return ""
+        with self.path.open("rb") as log:
+            log.seek(self._mark)
+            return log.read().decode("utf-8", "backslashreplace")
+
+    def wait_for(self, pattern: str, seconds: float = DEADLINE) -> str:
+        """The first line since the mark that matches, as soon as it is there."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = re.search(f"^.*(?:{pattern}).*$", self.text(), re.MULTILINE)
+            if found:
+                return found.group()
+            assert time.monotonic() < deadline, f"no line {pattern!r} in:\n{self.text()}"
+            time.sleep(0.01)
+
+    def check(self) -> None:
+        """Every expected line is there, every other one is harmless or allowed. Moves the mark."""
+        try:
+            for pattern in self._expected:
+                self.wait_for(pattern.pattern)
+            undeclared = list(self._undeclared())
+            assert not undeclared, "undeclared lines in the error log:\n" + "\n".join(undeclared)
+        finally:
+            self._mark = self.path.stat().st_size if self.path.exists() else 0
+            self._expected.clear()
+            self._allowed.clear()
+
+    def _undeclared(self) -> Iterator[str]:
+        declared = [*self._expected, *self._allowed]
+        for line in self.text().splitlines():
+            entry = ENTRY.match(line)
+            if entry and is_quiet(entry["level"]):
+                continue
+            if line.strip() and not any(pattern.search(line) for pattern in declared):
+                yield line
