@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -178,21 +179,20 @@ class Watch:
     """The files that scripts were loaded from. Each change is told once."""
 
     def __init__(self) -> None:
-        from pyglue.loader import reload
-
-        self._watched = reload.watched
-        self._told: dict[str, float | None] = {}
+        # Not earlier: the package becomes importable in start().
+        self._watched = importlib.import_module("pyglue.loader.reload").watched
+        self._told: dict[str, int | None] = {}
 
     def has_changed(self) -> bool:
-        changed = {path: now for path, now in self._look() if self._told.get(path, -1.0) != now}
+        changed = {path: now for path, now in self._look() if self._told.get(path, -1) != now}
         self._told.update(changed)
         return bool(changed)
 
-    def _look(self) -> Iterator[tuple[str, float | None]]:
+    def _look(self) -> Iterator[tuple[str, int | None]]:
         """Those whose time is not what it was when they were loaded, with what it is now."""
         for path, loaded in list(self._watched().items()):
             try:
-                now: float | None = os.stat(path).st_mtime
+                now: int | None = os.stat(path).st_mtime_ns
             except OSError:
                 now = None
             if now != loaded:
@@ -208,13 +208,14 @@ class Worker:
         self.worker = engine.Worker()
         self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.is_leaving = False
+        self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
         self.is_orphan = False
         self.last_connection = 0.0
         self.actions = {
             signal.SIGTERM: self.leave_in_time,
             signal.SIGINT: self.leave_in_time,
             signal.SIGUSR1: lambda: tell(RELOAD),
-            engine.EVENT_LEAVE: self.leave,
+            engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
             engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, 0, self.settings["maximum_requests"]),
             engine.EVENT_LEFT: self.exit,
@@ -301,6 +302,11 @@ class Worker:
             self.is_leaving = True
             self.worker.drain()
 
+    def obey(self) -> None:
+        """DRAIN or STOP: the time they allow is kept in C."""
+        self.is_told = True
+        self.leave()
+
     def leave_in_time(self) -> None:
         """Told by a signal, which allows what shutdown-timeout says."""
         self.worker.watchdog(self.shutdown_ms)
@@ -326,7 +332,8 @@ class Worker:
         """Exit callbacks run, for as long as shutdown-timeout allows. Python's finalisation does
         not: with threads of the application alive it is where interpreters crash (C 20)."""
         self.worker.watchdog(self.shutdown_ms)
-        tell(LEFT)
+        if self.is_told:
+            tell(LEFT)
         self.worker.stop()
         self.worker.close()
         atexit._run_exitfuncs()

@@ -86,8 +86,7 @@ class Head:
 
     def __bytes__(self) -> bytes:
         fields = b"".join(
-            struct.pack("=II", len(name), len(value)) + name + value
-            for name, value in self.headers
+            struct.pack("=II", len(name), len(value)) + name + value for name, value in self.headers
         )
         start = struct.pack(
             "=iHHq", self.status, len(self.reason), len(self.headers), self.content_length

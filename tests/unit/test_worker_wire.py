@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import wire
 from harness.wire import Flag, Frame, Outcome, Peer, Refused, Type
 
@@ -380,9 +381,7 @@ def test_a_client_that_leaves_during_a_file_frees_the_connection(start: Start, d
 
 def test_a_descriptor_is_passed_where_group_and_request_allow_it(start: Start, data: Path) -> None:
     with start(pass_descriptors=True).connect() as peer:
-        answer = open_file(
-            peer, request(1, "file", script=str(data), flags=wire.Request.SENDFILE)
-        )
+        answer = open_file(peer, request(1, "file", script=str(data), flags=wire.Request.SENDFILE))
         assert answer.frames[-1].flags == Flag.FILE_DESCRIPTOR
         fd = peer.receive_descriptor()
         assert peer.answer().outcome == Outcome.COMPLETE
@@ -473,9 +472,7 @@ def test_a_request_beyond_the_bound_ends_the_connection(start: Start) -> None:
         (request(1, "hello").payload.replace(b"REQUEST_METHOD\0", b"REQUEST_METHOD!"), 1),
     ],
 )
-def test_a_malformed_request_ends_the_connection(
-    start: Start, payload: bytes, number: int
-) -> None:
+def test_a_malformed_request_ends_the_connection(start: Start, payload: bytes, number: int) -> None:
     worker = start()
     with worker.connect() as peer:
         peer.send(Frame(Type.REQUEST, number, payload, Flag.BODY_END))
@@ -555,10 +552,8 @@ def test_what_runs_is_finished_and_then_says_goodbye(start: Start, tmp_path: Pat
 
 def outcome_of_race(peer: Peer, number: int) -> str:
     """One request against a worker that leaves: served, refused or untaken, nothing else."""
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         peer.send(request(number, "echo", bytes(100000)))
-    except (BrokenPipeError, ConnectionResetError):
-        pass
     try:
         frame = peer.receive()
         if frame.type == Type.GOODBYE:
@@ -623,9 +618,7 @@ def test_a_forked_child_that_comes_back_is_no_second_worker(start: Start) -> Non
 # --- The budget ---------------------------------------------------------------------------------
 
 
-def test_a_warm_small_request_costs_four_system_calls(
-    plain_program: Path, tmp_path: Path
-) -> None:
+def test_a_warm_small_request_costs_four_system_calls(plain_program: Path, tmp_path: Path) -> None:
     """DESIGN 4: epoll_wait, recv, sendmsg, epoll_ctl. Counted over a hundred requests."""
     trace = tmp_path / "trace"
     worker = Worker(plain_program, tmp_path, under=("strace", "-D", "-f", "-qq", "-o", str(trace)))

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""boot.py under a fake supervisor: docs/plan.md section 4. The engine is a fake, the threads, the
+wire, signals and the watchdog are real."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import wire
+from harness.wire import Frame, Peer, Type
+
+ROOT = Path(__file__).parents[2]
+NUMBER = (1 << 32) + 5
+KEY = bytes(range(32))
+RECORD_SIZE = 24 + 1024 * 16
+PATIENCE = 15.0
+HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
+DRAIN, STOP = 1, 2
+WATCHED = """
+import json, pathlib
+def watched():
+    return json.loads(pathlib.Path(__file__).with_name("watched.json").read_text())
+"""
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("engine") / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}"
+    sources = [
+        ROOT / "tests/c/fake_engine_module.c",
+        ROOT / "pyglue/engine/serve.c",
+        *sorted(ROOT.glob("pyglue/worker/*.c")),
+        *sorted(ROOT.glob("pyglue/bridge/*.c")),
+    ]
+    folders = [ROOT / "pyglue" / name for name in ("bridge", "worker", "engine")]
+    include = [f"-I{folder}" for folder in [*folders, sysconfig.get_path("include")]]
+    subprocess.run(
+        ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-pthread", *include,
+         *map(str, sources), "-o", str(target)],
+        check=True,
+    )  # fmt: skip
+    return target
+
+
+@pytest.fixture
+def package(tmp_path: Path, engine: Path) -> Path:
+    """A package with the real boot.py, the fake engine, and a list of watched files."""
+    made = tmp_path / "pyglue"
+    (made / "worker").mkdir(parents=True)
+    (made / "loader").mkdir()
+    for file in ("__init__.py", "errors.py", "worker/boot.py"):
+        shutil.copy(ROOT / "pyglue" / file, made / file)
+    (made / "loader/reload.py").write_text(WATCHED)
+    (made / "loader/watched.json").write_text("{}")
+    shutil.copy(engine, made)
+    return made
+
+
+class Supervised:
+    """One worker process, and the supervisor's ends of its descriptors."""
+
+    def __init__(self, package: Path, folder: Path, **changes: object) -> None:
+        self.path = str(folder / "socket")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen(100)
+        control, self.control = os.pipe()
+        self.messages, messages = os.pipe2(os.O_NONBLOCK)
+        self.log, log = os.pipe()
+        record = os.memfd_create("record")
+        os.ftruncate(record, RECORD_SIZE)
+        fds = (control, listener.fileno(), record, messages, self.log)
+        moves = " ".join(f"{to}<&{fd}" for to, fd in zip(range(3, 8), range(43, 48), strict=True))
+        for to, fd in zip(range(43, 48), fds, strict=True):
+            os.dup2(fd, to, inheritable=True)
+        closes = " ".join(f"{fd}<&-" for fd in range(43, 48))
+        self.process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" {moves} {closes}', "bash", sys.executable, "-B",
+             str(package / "worker/boot.py")],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=range(43, 48),
+        )  # fmt: skip
+        for fd in (control, messages, log, record, *range(43, 48)):
+            os.close(fd)
+        listener.close()
+        settings = json.dumps(settings_of(package, **changes)).encode()
+        self.settings = struct.pack("=I", len(settings)) + settings
+
+    def send_settings(self, size: int | None = None) -> None:
+        os.write(self.control, self.settings[:size])
+
+    def message(self) -> tuple[int, int, int]:
+        ready, _, _ = select.select([self.messages], [], [], PATIENCE)
+        assert ready, "no message came"
+        data = os.read(self.messages, 16)
+        assert data, f"the worker ended: {os.read(self.log, 65536).decode()}"
+        kind, argument, value = struct.unpack("=IIQ", data)
+        return kind, argument, value
+
+    def expect(self, *messages: tuple[int, int, int]) -> None:
+        for message in messages:
+            assert self.message() == message
+
+    def become_ready(self) -> None:
+        self.expect((HELLO, 1, NUMBER), (READY, 1, 0))
+
+    def command(self, kind: int, value: int) -> None:
+        os.write(self.control, struct.pack("=IIQ", kind, 0, value))
+
+    def lose_supervisor(self) -> None:
+        os.close(self.control)
+        self.control = -1
+
+    def exit_code(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def words(self) -> str:
+        return os.read(self.log, 65536).decode()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        for fd in (self.control, self.messages, self.log):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def settings_of(package: Path, **changes: object) -> dict[str, object]:
+    return {
+        "version": 1, "number": NUMBER, "key": KEY.hex(), "group": "shop", "threads": 2,
+        "processes": 1, "multiprocess": False, "package": str(package), "python_path": [],
+        "home": None, "display_name": None, "locale": None, "peer_uid": os.getuid(),
+        "request_max": 1 << 20, "socket_timeout": 5.0, "script_uid": None, "script_gid": None,
+        "pass_descriptors": False, "dumpable": True, "maximum_requests": 0,
+        "startup_timeout": 0.0, "shutdown_timeout": 5.0, "scripts": [], **changes,
+    }  # fmt: skip
+
+
+Start = Callable[..., Supervised]
+
+
+@pytest.fixture
+def start(package: Path, tmp_path: Path) -> Iterator[Start]:
+    started: list[Supervised] = []
+
+    def one(**changes: object) -> Supervised:
+        started.append(Supervised(package, tmp_path, **changes))
+        started[-1].send_settings()
+        return started[-1]
+
+    yield one
+    for worker in started:
+        worker.close()
+
+
+def script(name: str) -> dict[str, str]:
+    return {"script": name, "application_group": "", "callable": "application"}
+
+
+def greeted(worker: Supervised) -> Peer:
+    peer = Peer.connect(worker.path)
+    assert peer.greet(NUMBER, KEY) == 2
+    return peer
+
+
+def test_a_worker_says_hello_then_ready_and_serves(start: Start) -> None:
+    worker = start(scripts=[script("/srv/shop.wsgi")])
+    worker.become_ready()
+    with greeted(worker) as peer:
+        assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
+
+
+def test_a_script_that_fails_makes_it_ready_with_zero(start: Start) -> None:
+    worker = start(scripts=[script("/srv/broken.wsgi"), script("/srv/shop.wsgi")])
+    worker.expect((HELLO, 1, NUMBER), (READY, 0, 0))
+
+
+def test_without_an_engine_it_names_the_command_that_installs_one(
+    start: Start, package: Path
+) -> None:
+    next(package.glob("_engine*")).unlink()
+    worker = start()
+    worker.expect((HELLO, 1, NUMBER), (FAILED, 1, 0))
+    assert worker.exit_code() == 1
+    assert f"pyglue install-engine --python {sys.executable}" in worker.words()
+
+
+def test_an_engine_of_this_python_lies_in_the_engine_folder(start: Start, package: Path) -> None:
+    folder = package / "engines" / str(sysconfig.get_config_var("SOABI"))
+    folder.mkdir(parents=True)
+    next(package.glob("_engine*")).rename(
+        folder / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}"
+    )
+    start().become_ready()
+
+
+def test_an_engine_that_cannot_be_loaded_is_of_another_version(start: Start, package: Path) -> None:
+    next(package.glob("_engine*")).write_bytes(b"no engine")
+    start().expect((HELLO, 1, NUMBER), (FAILED, 2, 0))
+
+
+def test_settings_of_another_version_are_refused(start: Start) -> None:
+    start(version=2).expect((FAILED, 3, 0))
+
+
+def test_an_engine_that_does_not_open_is_told(start: Start) -> None:
+    start(group="unopenable").expect((HELLO, 1, NUMBER), (FAILED, 4, 0))
+
+
+def test_drain_ends_an_idle_worker_in_good_order(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    with greeted(worker) as peer:
+        worker.command(DRAIN, 0)
+        assert peer.receive() == Frame(Type.GOODBYE)
+        assert peer.is_closed()
+    worker.expect((LEFT, 0, 0))
+    assert worker.exit_code() == 0
+
+
+def test_stop_ends_what_runs_after_its_time(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    with greeted(worker) as peer:
+        peer.send(wire.request(1, wire.snapshot(1, callable="wait")))
+        worker.command(STOP, 200)
+        assert peer.is_closed()
+    assert worker.exit_code() == 0
+    assert "shutdown-timeout has passed" in worker.words()
+
+
+def test_a_termination_signal_drains(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.exit_code() == 0
+
+
+def test_sigusr1_asks_for_a_reload(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    worker.process.send_signal(signal.SIGUSR1)
+    worker.expect((RELOAD, 0, 0))
+
+
+def test_the_maximum_of_requests_asks_to_be_recycled(start: Start) -> None:
+    worker = start(maximum_requests=1)
+    worker.become_ready()
+    with greeted(worker) as peer:
+        peer.ask(wire.request(1, wire.snapshot(1)))
+    worker.expect((RECYCLE, 0, 1))
+
+
+def test_each_change_of_a_watched_file_is_told_once(
+    start: Start, package: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "app.wsgi"
+    file.touch()
+    watched = {str(file): file.stat().st_mtime_ns}
+    (package / "loader/watched.json").write_text(json.dumps(watched))
+    worker = start()
+    worker.become_ready()
+    for time in (1000, 2000):
+        os.utime(file, (time, time))
+        worker.expect((CHANGED, 0, 0))
+    file.unlink()
+    worker.expect((CHANGED, 0, 0))
+    worker.command(DRAIN, 0)
+    worker.expect((LEFT, 0, 0))
+
+
+def test_an_orphan_serves_on_and_its_log_never_blocks(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    worker.lose_supervisor()
+    with greeted(worker) as peer:
+        assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.exit_code() == 0
+
+
+def test_a_worker_that_is_orphaned_before_it_is_ready_exits(package: Path, tmp_path: Path) -> None:
+    worker = Supervised(package, tmp_path)
+    worker.send_settings(40)
+    worker.lose_supervisor()
+    assert worker.exit_code() == 0
+    worker.close()
+
+
+def test_the_name_is_what_ps_shows(start: Start) -> None:
+    worker = start(display_name="(wsgi:shop)")
+    worker.become_ready()
+    shown = Path(f"/proc/{worker.process.pid}/cmdline").read_bytes()
+    assert shown.rstrip(b"\0") == b"(wsgi:shop)"
