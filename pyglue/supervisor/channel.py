@@ -51,11 +51,6 @@ class Packet:
     fds: list[int] = field(default_factory=list)
 
 
-def prepare(sock: socket.socket) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-
-
 def receive(sock: socket.socket, parent: int, uid: int) -> Packet | None:
     """The next message; None at end-of-file. BlockingIOError: there is none."""
     space = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MAX_FDS * 4)

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,12 @@ PR_SET_CHILD_SUBREAPER = 36
 class Httpd:
     """Tells when nobody of httpd is left."""
 
-    def __init__(self, loop: Loop, rows: Rows, parent: int, nobody_left: Callback) -> None:
+    def __init__(self, loop: Loop, rows: Rows, parent: int, nobody_left: Callback,
+                 alone: Callable[[int], None]) -> None:
         self._loop = loop
         self._rows = rows
         self._nobody_left = nobody_left
+        self._alone = alone  # with so many children
         self._children: set[int] = set()  # pidfds
         self._is_lost = False
         self._parent = _pidfd(parent)
@@ -56,6 +59,7 @@ class Httpd:
             self._loop.unwatch(self._parent)
         for pid, _ in self._listed():
             self._watch_child(pid)
+        self._alone(len(self._children))
         self._check()
 
     def _listed(self) -> list[tuple[int, int]]:

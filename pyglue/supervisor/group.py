@@ -183,7 +183,8 @@ class Group:
                   "its requests are answered 500 until a file changes")
 
     def _cannot_serve(self, worker: Worker, argument: int, now: float) -> None:
-        python = worker.definition.python or "PATH"
+        home = worker.definition.python_home
+        python = worker.definition.python or (f"{home}/bin/python" if home else "ITS_PYTHON")
         worker.failure = FAILURES[argument].format(python=python)
         worker.blamed = True
         worker.deadline = now + FAILED_GRACE
@@ -218,7 +219,7 @@ class Group:
             cause = death.cause if delay else ""
         else:
             delay = self._backoff.failed(now)
-            cause = worker.failure or f"its worker {death.cause} before it was ready"
+            cause = worker.failure or f"its worker {death.cause}"
         self._cause = cause
         if worker.failure:
             self._say(messages.FAILED, number=worker.number, reason=worker.failure,

@@ -8,7 +8,6 @@ import os
 from pyglue import _jail
 
 from .launch import Recipe
-from .plan import GroupPlan
 
 
 def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
@@ -30,10 +29,10 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
     )
 
 
-def describe(report: bytes, definition: GroupPlan) -> str:
+def describe(report: bytes, recipe: Recipe) -> str:
     """Why the step failed, as a clause; "" if it did not."""
     if len(report) != _jail.REPORT_SIZE:
         return ""
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
-    return f"failed before Python, at '{step}' as user {definition.user}: {reason}"
+    return f"failed at '{step}': {reason} (user {recipe.definition.user}, {recipe.executable})"

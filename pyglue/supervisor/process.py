@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from .actions import Death
 from .channel import MESSAGES_PER_SECOND, WORDS
+from .launch import Recipe
 from .listeners import Listener
 from .logs import Budget, Lines
 from .plan import GroupPlan
@@ -24,7 +25,7 @@ F_ADD_SEALS = 1033
 RECORD_SEALS = 0x0001 | 0x0002 | 0x0004  # SEAL, SHRINK, GROW
 READ_SIZE = 65536
 
-Spawn = Callable[["list[int]"], "tuple[int, int, int]"]
+Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
 ReadRecord = Callable[[int], "tuple[int, int, int, list[int]]"]
 
 
@@ -33,7 +34,7 @@ class Process:
     """Owns its descriptors until `close`."""
 
     number: int
-    definition: GroupPlan
+    recipe: Recipe
     key: bytes
     listener: Listener
     pid: int
@@ -49,6 +50,10 @@ class Process:
     lines: Lines = field(default_factory=Lines)
     budget: Budget = field(
         default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
+
+    @property
+    def definition(self) -> GroupPlan:
+        return self.recipe.definition
 
     def send(self, data: bytes) -> None:
         """Queues and writes what the pipe takes; the rest goes with `flush`."""
@@ -122,7 +127,7 @@ def cause_of(status: int) -> str:
     return f"was killed by {name}"
 
 
-def start(number: int, definition: GroupPlan, key: bytes, listener: Listener,
+def start(number: int, recipe: Recipe, key: bytes, listener: Listener,
           record_size: int, spawn: Spawn) -> Process:
     """Makes pipes and record, and forks. Takes the listener; OSError with nothing left open."""
     with contextlib.ExitStack() as opened:
@@ -143,7 +148,7 @@ def start(number: int, definition: GroupPlan, key: bytes, listener: Listener,
         for fd in (control, messages, messages_write):  # no end of these ever waits
             os.set_blocking(fd, False)
         assert listener.sock is not None
-        pid, pidfd, report = spawn([  # docs/plan.md section 4: they become 0 to 7
+        pid, pidfd, report = spawn(recipe, [  # docs/plan.md section 4: they become 0 to 7
             null, log_write, log_write, control_read, listener.sock.fileno(), record,
             messages_write, log_read,
         ])
@@ -151,7 +156,7 @@ def start(number: int, definition: GroupPlan, key: bytes, listener: Listener,
         for fd in (null, control_read, messages_write, log_write, log_read):
             os.close(fd)
     os.set_blocking(report, False)
-    return Process(number, definition, key, listener, pid, pidfd, report, control, messages, log,
+    return Process(number, recipe, key, listener, pid, pidfd, report, control, messages, log,
                    record)
 
 

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -39,8 +40,8 @@ from .listeners import Directory, ListenError
 from .logs import ErrorLog, Logs
 from .loop import READ, WRITE, Loop, now
 from .pages import Entry, Pages
-from .plan import GroupPlan, Plan, PlanError, parse
-from .process import Process
+from .plan import Plan, PlanError, parse
+from .process import Process, Spawn
 from .roster import Roster
 from .worker import Command, Message
 
@@ -52,8 +53,7 @@ SWEEP_SECONDS = 2.0
 FDS_A_WORKER = 7
 FDS_BESIDE = 64
 
-Spawn = Callable[[launch.Recipe, "list[int]"], "tuple[int, int, int]"]
-Describe = Callable[[bytes, GroupPlan], str]
+Describe = Callable[[bytes, launch.Recipe], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Supervisor:
         self._pages = Pages(given.pages)
         self._logs = Logs(given.main_log)
         self._httpd = family.Httpd(self._loop, given.rows, given.parent,
-                                   lambda: self._stop("httpd is gone"))
+                                   lambda: self._stop("httpd is gone"), self._is_alone)
         self._assembly = Assembly()
         self._plan: Plan | None = None
         self._open_logs: set[ErrorLog] = set()
@@ -93,6 +93,7 @@ class Supervisor:
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
         self._paused: set[int] = set()  # workers that spent their budget of messages
+        self._queue: deque[Action] = deque()
         self._beat_at = 0.0
         self._is_done = False
         self._perform: dict[type[Any], Callable[[Any], None]] = {
@@ -114,7 +115,7 @@ class Supervisor:
         """Until all has ended."""
         family.become_subreaper()
         _raise_open_files()
-        channel.prepare(self._given.channel)
+        self._given.channel.setblocking(False)
         self._loop.watch(self._given.channel.fileno(), READ, self._on_channel)
         self._logs.say(messages.STARTED, {"epoch": self._given.epoch,
                                           "python": sys.version.split()[0]})
@@ -203,14 +204,22 @@ class Supervisor:
         if sum(2 * group.processes for group in plan.groups) > room:
             self._logs.say(messages.DESCRIPTORS, {"limit": limit, "workers": room})
 
+    def _is_alone(self, children: int) -> None:
+        self._logs.say(messages.PARENT_GONE, {"children": children})
+
     def _stop(self, reason: str) -> None:
         self._do(self._roster.stop(reason, now()))
 
     # --- Actions ----------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
-        for action in actions:
+        """In the order in which the core decided: what an action leads to comes after the rest."""
+        is_outer = not self._queue
+        self._queue += actions
+        while is_outer and self._queue:
+            action = self._queue[0]
             self._perform[type(action)](action)
+            self._queue.popleft()
 
     def _launch(self, action: Launch) -> None:
         try:
@@ -225,14 +234,13 @@ class Supervisor:
     def _start(self, action: Launch) -> Process:
         assert self._plan is not None
         definition, plan = action.definition, self._plan
-        recipe = launch.recipe(definition, plan)
         directory = self._directory(plan.httpd.socket_prefix)
         listener = directory.listen(action.number, plan.httpd.uid, definition.listen_backlog)
         key = os.urandom(self._given.memory.KEY_SIZE)
         try:
             started = process.start(
-                action.number, definition, key, listener, self._given.memory.size_record(),
-                lambda fds: self._given.spawn(recipe, fds))
+                action.number, launch.recipe(definition, plan), key, listener,
+                self._given.memory.size_record(), self._given.spawn)
         except BaseException:
             directory.remove_socket(listener)
             raise
@@ -361,7 +369,7 @@ class Supervisor:
         self._on_log(worker)
         self._logs.worker_said(worker.definition.digest, worker.pid, worker.lines.end(), now())
         death = worker.bury(self._given.memory.read_record)
-        words = self._given.describe(worker.reported, worker.definition)
+        words = self._given.describe(worker.reported, worker.recipe)
         if words:
             death = Death(words)
         self._do(self._roster.gone(worker.number, death, now()))

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sans-IO core: every order of events that SUCCESSION.md names, on a clock of the test's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyglue.supervisor import messages
+from pyglue.supervisor.actions import (
+    Action,
+    Bury,
+    Death,
+    Drain,
+    Exit,
+    Forget,
+    GroupState,
+    Kill,
+    Launch,
+    Publish,
+    Say,
+    Stop,
+    TellGroup,
+    TellPlan,
+    Withdraw,
+)
+from pyglue.supervisor.plan import GroupPlan, Httpd, Plan
+from pyglue.supervisor.roster import Roster
+from pyglue.supervisor.worker import Message
+
+EPOCH = 7
+FIRST = EPOCH << 32 | 1
+KILLED = Death("was killed by SIGSEGV", served=3, running=(9,))
+ENDED = Death("exited with status 0", clean=True)
+
+
+def group_plan(name: str = "shop", **options: object) -> GroupPlan:
+    values: dict[str, object] = {
+        "name": name, "digest": name.encode().ljust(20), "log": 0, "log_level": 6,
+        "server": "localhost", "user": "shop", "uid": 1001, "gid": 1001, "groups": (1001,),
+        "user_home": "/home/shop", "processes": 1, "multiprocess": False, "threads": 2,
+        "umask": None, "home": None, "chroot": None, "python_home": None, "python": None,
+        "python_path": (), "lang": None, "locale": None, "environ": None, "display_name": None,
+        "send_buffer_size": 0, "receive_buffer_size": 0, "listen_backlog": 100,
+        "script_uid": None, "script_gid": None, "pass_descriptors": False,
+        "no_new_privs": True, "dumpable": True, "maximum_requests": 0, "startup_timeout": 0.0,
+        "launch_timeout": 30.0, "shutdown_timeout": 5.0, "socket_timeout": 60.0, "scripts": (),
+    }
+    return GroupPlan(**{**values, **options})  # type: ignore[arg-type]
+
+
+class World:
+    """A roster, its clock, and fake processes that do nothing by themselves."""
+
+    def __init__(self) -> None:
+        self.roster = Roster(EPOCH)
+        self.now = 100.0
+        self.plans = 0
+        self.done: list[Action] = []
+        self.pages: dict[int, str] = {}  # as children see it
+        self.groups: dict[bytes, tuple[GroupState, str]] = {}
+        self.started: list[int] = []
+        self.buried: set[int] = set()
+        self.oldest_plan: int | None = 1
+
+    def do(self, actions: list[Action]) -> list[Action]:
+        for action in actions:
+            self.see(action)
+            if isinstance(action, Launch):
+                self.started.append(action.number)
+                self.do(self.roster.launched(action.number, 1000 + len(self.started), self.now))
+        self.done += actions
+        return actions
+
+    def see(self, action: Action) -> None:
+        if isinstance(action, Publish):
+            self.pages[action.number] = "ready"
+        elif isinstance(action, Withdraw):
+            self.pages[action.number] = "leaving"
+        elif isinstance(action, Bury):
+            self.buried.add(action.number)
+        elif isinstance(action, Forget):
+            self.pages.pop(action.number, None)
+        elif isinstance(action, TellGroup):
+            self.groups[action.digest] = action.state, action.cause
+
+    def plan(self, *groups: GroupPlan) -> list[Action]:
+        self.plans += 1
+        httpd = Httpd(1, 33, 33, True, 60.0, "/run/wsgi", 1 << 24)
+        plan = Plan(self.plans, "0.1.0", httpd, (), None, 1, groups)
+        return self.do(self.roster.take(plan, self.now))
+
+    def say(self, number: int, message: int, argument: int = 0, value: int = 0) -> list[Action]:
+        return self.do(self.roster.message(number, (message, argument, value), self.now))
+
+    def make_ready(self, number: int, loaded: int = 1) -> list[Action]:
+        self.say(number, Message.HELLO, 1, number)
+        return self.say(number, Message.READY, loaded)
+
+    def serve(self, *groups: GroupPlan) -> list[int]:
+        """A plan, and all its workers ready."""
+        self.plan(*groups)
+        for number in list(self.started):
+            self.make_ready(number)
+        return list(self.started)
+
+    def gone(self, number: int, death: Death = ENDED) -> list[Action]:
+        return self.do(self.roster.gone(number, death, self.now))
+
+    def wait(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.do(self.roster.tick(self.now, self.oldest_plan))
+
+    def ready(self) -> list[int]:
+        return sorted(number for number, state in self.pages.items() if state == "ready")
+
+    def state(self, name: str = "shop") -> GroupState:
+        return self.groups[name.encode().ljust(20)][0]
+
+    def said(self, message: messages.Message) -> list[Say]:
+        return [a for a in self.done if isinstance(a, Say) and a.message is message]
+
+
+def of(kind: type, actions: list[Action]) -> list[int]:
+    return [action.number for action in actions if isinstance(action, kind)]  # type: ignore[attr-defined]
+
+
+def test_all_processes_of_a_new_group_start_at_once() -> None:
+    world = World()
+    world.plan(group_plan(processes=3))
+    assert world.started == [FIRST, FIRST + 1, FIRST + 2]
+    assert world.state() is GroupState.STARTING
+    assert TellPlan(1, 0) in world.done
+
+
+def test_worker_is_published_when_it_is_ready_and_not_before() -> None:
+    world = World()
+    world.plan(group_plan())
+    world.say(FIRST, Message.HELLO, 1, FIRST)
+    assert world.ready() == []
+    world.say(FIRST, Message.READY, 1)
+    assert world.ready() == [FIRST]
+    assert world.state() is GroupState.SERVING
+
+
+def test_roll_replaces_one_at_a_time_and_withdraws_only_after_publishing() -> None:
+    world = World()
+    old = world.serve(group_plan(processes=2))
+    launched = of(Launch, world.plan(group_plan(processes=2)))
+    assert len(launched) == 1 and world.ready() == old
+    actions = world.make_ready(launched[0])
+    order = [type(a) for a in actions if isinstance(a, (Publish, Withdraw, Drain))]
+    assert order == [Publish, Withdraw, Drain]
+    assert len(world.ready()) == 2 and len(of(Launch, actions)) == 1
+    world.make_ready(of(Launch, actions)[0])
+    assert not set(old) & set(world.ready()) and len(world.ready()) == 2
+
+
+def test_changed_from_every_worker_is_one_roll() -> None:
+    world = World()
+    old = world.serve(group_plan(processes=3))
+    world.say(old[0], Message.CHANGED)
+    world.say(old[1], Message.CHANGED)
+    world.say(old[2], Message.RELOAD)
+    assert len(world.started) == 4
+
+
+def test_second_plan_during_a_roll_ends_the_unpublished_and_starts_from_the_newest() -> None:
+    world = World()
+    world.serve(group_plan())
+    (second,) = of(Launch, world.plan(group_plan(threads=3)))
+    world.say(second, Message.HELLO, 1, second)
+    actions = world.plan(group_plan(threads=4))
+    assert of(Stop, actions) == [second]
+    (third,) = of(Launch, actions)
+    world.make_ready(second)  # crossed with our STOP
+    assert second not in world.ready() and not world.said(messages.BREACH)
+    world.make_ready(third)
+    assert world.ready() == [third]
+
+
+def test_launched_worker_of_an_older_roll_is_killed_at_once() -> None:
+    world = World()
+    world.serve(group_plan())
+    (second,) = of(Launch, world.plan(group_plan()))
+    assert of(Kill, world.plan(group_plan())) == [second]
+
+
+def test_worker_that_failed_to_load_holds_the_roll_while_a_good_one_serves() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    (new,) = of(Launch, world.plan(group_plan(threads=3)))
+    world.make_ready(new, loaded=0)
+    world.wait(100)
+    assert world.ready() == [old] and len(world.started) == 2
+    (mended,) = of(Launch, world.say(new, Message.CHANGED))
+    world.make_ready(mended)
+    assert world.ready() == [mended]
+
+
+def test_worker_that_failed_to_load_is_published_where_nothing_better_serves() -> None:
+    world = World()
+    world.plan(group_plan())
+    world.make_ready(FIRST, loaded=0)
+    assert world.ready() == [FIRST]
+    (second,) = of(Launch, world.say(FIRST, Message.CHANGED))
+    assert world.ready() == [FIRST]
+    world.make_ready(second)
+    assert world.ready() == [second]
+
+
+def test_all_workers_that_failed_to_load_are_replaced_at_once() -> None:
+    world = World()
+    world.plan(group_plan(processes=3))
+    for number in list(world.started):
+        world.make_ready(number, loaded=0)
+    assert len(of(Launch, world.say(FIRST, Message.CHANGED))) == 3
+
+
+def test_crash_while_the_wanted_does_not_load_is_replaced_from_the_last_good() -> None:
+    world = World()
+    good = group_plan(threads=2)
+    (old,) = world.serve(good)
+    (bad,) = of(Launch, world.plan(group_plan(threads=3)))
+    world.make_ready(bad, loaded=0)
+    world.wait(20)
+    launches = [a for a in world.gone(old, KILLED) if isinstance(a, Launch)]
+    assert [a.definition for a in launches] == [good]
+    assert world.ready() == [bad]  # 500 at once rather than a wait
+    world.make_ready(launches[0].number)
+    assert world.ready() == [launches[0].number]
+
+
+def test_obituary_is_written_before_the_entry_vanishes() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    actions = world.gone(number, KILLED)
+    order = [type(a) for a in actions if isinstance(a, (Bury, Forget, Launch))]
+    assert order == [Bury, Forget, Launch]
+
+
+def test_first_crash_is_replaced_at_once_and_a_row_of_them_backs_off() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.wait(60)
+    waits = []
+    for _ in range(9):
+        actions, waited = world.gone(number, KILLED), 0
+        while not of(Launch, actions):
+            actions = world.wait(1)
+            waited += 1
+        waits.append(waited)
+        (number,) = of(Launch, actions)
+        world.make_ready(number)
+    assert waits == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_crash_before_ready_disables_the_group_with_the_cause_until_one_serves() -> None:
+    world = World()
+    world.plan(group_plan())
+    world.gone(FIRST, Death("exited with status 3"))
+    assert world.groups[b"shop".ljust(20)] == (
+        GroupState.DISABLED, "its worker exited with status 3")
+    (second,) = of(Launch, world.wait(1))
+    assert world.state() is GroupState.DISABLED
+    world.make_ready(second)
+    assert world.state() is GroupState.SERVING
+
+
+def test_new_plan_tries_a_disabled_group_at_once() -> None:
+    world = World()
+    world.plan(group_plan())
+    for _ in range(4):
+        world.gone(world.started[-1], Death("exited with status 3"))
+        world.wait(60)
+    world.gone(world.started[-1], Death("exited with status 3"))
+    assert len(of(Launch, world.plan(group_plan()))) == 1
+    assert world.state() is GroupState.STARTING
+
+
+def test_launch_that_fails_is_tried_again_by_back_off() -> None:
+    world = World()
+    world.plan(group_plan())
+    world.do(world.roster.launch_failed(FIRST, "no socket directory", world.now))
+    assert world.groups[b"shop".ljust(20)] == (GroupState.DISABLED, "no socket directory")
+    assert len(of(Launch, world.wait(1))) == 1
+
+
+def test_silent_worker_is_killed_after_launch_timeout_but_a_slow_script_is_not() -> None:
+    world = World()
+    world.plan(group_plan(processes=2))
+    world.say(FIRST, Message.HELLO, 1, FIRST)
+    assert of(Kill, world.wait(31)) == [FIRST + 1]
+
+
+def test_recycled_worker_leaves_only_after_its_replacement_is_ready() -> None:
+    world = World()
+    first, second = world.serve(group_plan(processes=2))
+    (new,) = of(Launch, world.say(first, Message.RECYCLE, 0, 1000))
+    assert world.ready() == [first, second]
+    world.make_ready(new)
+    assert world.ready() == [second, new]
+    assert not world.said(messages.WORKER_DIED)
+    world.gone(first)
+    assert world.said(messages.WORKER_ENDED)
+
+
+def test_roll_waits_at_the_cap_of_leaving_workers() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    for _ in range(4):
+        (new,) = of(Launch, world.say(number, Message.CHANGED))
+        world.make_ready(new)
+        number = new
+    assert of(Launch, world.say(number, Message.CHANGED)) == []
+    assert len(of(Launch, world.gone(FIRST))) == 1
+
+
+def test_message_out_of_state_is_a_breach_and_the_worker_is_replaced() -> None:
+    for words in [(Message.READY, 1, 0), (Message.HELLO, 2, FIRST), (Message.HELLO, 1, 5), (99, 0, 0)]:
+        world = World()
+        world.plan(group_plan())
+        assert of(Kill, world.say(FIRST, *words)) == [FIRST], words
+        assert len(world.said(messages.BREACH)) == 1
+
+
+def test_ready_twice_replaces_a_serving_worker_without_a_gap() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    (new,) = of(Launch, world.say(number, Message.READY, 1))
+    assert world.ready() == [number]
+    world.make_ready(new)
+    assert world.ready() == [new]
+
+
+def test_departed_group_serves_until_no_child_of_an_older_plan_is_left() -> None:
+    world = World()
+    number, other = world.serve(group_plan(), group_plan("blog"))
+    world.plan(group_plan("blog"))
+    world.make_ready(world.started[-1])
+    world.wait(5)
+    assert number in world.ready()
+    crash = world.gone(number, KILLED)
+    (again,) = of(Launch, crash)
+    world.make_ready(again)
+    world.oldest_plan = 2
+    assert of(Drain, world.wait(1)) == [again]
+    world.gone(again)
+    assert world.state() is GroupState.NONE
+
+
+def test_departed_group_that_comes_back_while_it_leaves_is_started_anew() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.plan()
+    world.oldest_plan = None
+    world.wait(1)
+    assert world.ready() == []
+    (new,) = of(Launch, world.plan(group_plan()))
+    world.make_ready(new)
+    assert world.ready() == [new]
+    world.gone(number)
+    assert world.state() is GroupState.SERVING
+
+
+def test_fewer_processes_withdraw_what_is_too_many() -> None:
+    world = World()
+    world.serve(group_plan(processes=4))
+    world.plan(group_plan(processes=2))
+    while world.started[-1] not in world.ready():
+        world.make_ready(world.started[-1])
+    assert len(world.ready()) == 2
+
+
+def test_plan_that_is_not_newer_changes_nothing() -> None:
+    world = World()
+    world.serve(group_plan())
+    world.plans = 0
+    assert world.plan(group_plan("other")) == []
+
+
+def test_stop_ends_all_and_exits_when_the_last_is_gone() -> None:
+    world = World()
+    first, second = world.serve(group_plan(processes=2))
+    actions = world.do(world.roster.stop("stop", world.now))
+    assert of(Stop, actions) == [first, second] and world.ready() == []
+    assert of(Kill, world.wait(6.5)) == [first, second]
+    world.gone(first, KILLED)
+    assert not any(isinstance(a, Exit) for a in world.done)
+    assert any(isinstance(a, Exit) for a in world.gone(second, KILLED))
+    assert len(world.started) == 2
+
+
+def test_stop_gives_a_draining_worker_a_deadline() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.plan(group_plan())
+    world.make_ready(world.started[-1])
+    actions = world.do(world.roster.stop("stop", world.now))
+    assert old in of(Stop, actions)
+
+
+def test_stop_without_groups_exits_at_once() -> None:
+    roster = Roster(EPOCH)
+    assert Exit("stop") in roster.stop("stop", 1.0)
+
+
+def test_numbers_are_never_used_twice_and_carry_the_epoch() -> None:
+    world = World()
+    world.serve(group_plan(processes=2))
+    world.plan(group_plan(processes=2))
+    assert len(set(world.started)) == len(world.started)
+    assert all(number >> 32 == EPOCH for number in world.started)
+
+
+def test_plan_that_changes_nothing_rolls_all_the_same() -> None:
+    """graceful is a touch of everything: code below an unchanged configuration may be new."""
+    world = World()
+    plan = group_plan()
+    world.serve(plan)
+    assert len(of(Launch, world.plan(replace(plan)))) == 1
