@@ -192,9 +192,10 @@ def write(site: Site, httpd: Httpd) -> Path:
     if site.callable:
         module, names = site.callable
         put(site.root / "application.wsgi", SCRIPT.format(module=module, names=names.split(".")))
-    blocked = obstacle(site.script, site.user)
-    if blocked:
-        raise PyglueError(f"cannot serve {site.target}: {blocked}.")
+    for needed in (site.script, site.python or Path(sys.executable), PACKAGE / "__init__.py"):
+        blocked = obstacle(needed, site.user)
+        if blocked:
+            raise PyglueError(f"cannot serve {site.target}: {blocked}.")
     put(site.configuration, render(site, httpd))
     return site.configuration
 
