@@ -316,7 +316,8 @@ def test_roll_waits_at_the_cap_of_leaving_workers() -> None:
 
 
 def test_message_out_of_state_is_a_breach_and_the_worker_is_replaced() -> None:
-    for words in [(Message.READY, 1, 0), (Message.HELLO, 2, FIRST), (Message.HELLO, 1, 5), (99, 0, 0)]:
+    wrong = [(Message.READY, 1, 0), (Message.HELLO, 2, FIRST), (Message.HELLO, 1, 5), (99, 0, 0)]
+    for words in wrong:
         world = World()
         world.plan(group_plan())
         assert of(Kill, world.say(FIRST, *words)) == [FIRST], words
@@ -334,7 +335,7 @@ def test_ready_twice_replaces_a_serving_worker_without_a_gap() -> None:
 
 def test_departed_group_serves_until_no_child_of_an_older_plan_is_left() -> None:
     world = World()
-    number, other = world.serve(group_plan(), group_plan("blog"))
+    number, _ = world.serve(group_plan(), group_plan("blog"))
     world.plan(group_plan("blog"))
     world.make_ready(world.started[-1])
     world.wait(5)
