@@ -166,7 +166,7 @@ static PyObject *module_spawn(PyObject *Py_UNUSED(module), PyObject *args, PyObj
                             "nice",   "no_new_privs", "cgroup_procs", NULL};
     jail_plan_t plan = {.umask = -1, .no_new_privs = 1, .cgroup_procs = -1};
     PyObject *sequences[5] = {NULL};
-    struct loan loan = {NULL};
+    struct loan loan = {0};
     PyObject *none = PyTuple_New(0);
     PyObject *result = NULL;
 

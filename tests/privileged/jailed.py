@@ -109,7 +109,7 @@ class Launch:
 
 def read_all(fd: int, deadline: float) -> bytes:
     """To end-of-file, or to the deadline; closes."""
-    blocks = []
+    blocks: list[bytes] = []
     try:
         while select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
             if not (block := os.read(fd, 4096)):

@@ -237,10 +237,14 @@ def test_program_is_the_leader_of_its_own_session() -> None:
 
 def test_chroot_is_entered(folder: Path) -> None:
     program = folder / "program"
-    subprocess.run(["gcc", "-static", "-o", program, "-x", "c", "-"], check=True, input=b"""
+    subprocess.run(
+        ["gcc", "-static", "-o", program, "-x", "c", "-"],
+        check=True,
+        input=b"""
         #include <unistd.h>
         int main(void) { return access("/program", F_OK) == 0 && access("/etc", F_OK) != 0
-                                    ? write(1, "in", 2) != 2 : 3; }""")
+                                    ? write(1, "in", 2) != 2 : 3; }""",
+    )
     outcome = Launch(("program",), "/program", options={"chroot": folder}).run()
     assert (outcome.failed, outcome.said) == (None, "in")
 
