@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages memory as the supervisor writes it: which slot belongs to whom.
 
-The layout and the order of the writes are C's (`pages.c`); the slots are chosen here. Nothing is
-read back: the truth is in the roster.
+The layout and the order of the writes are C's (`pages.c`); the slots are chosen here. The truth is
+in the roster: the only thing read back are the workers of a supervisor that died, which children
+use until their group has a ready worker of this epoch (SUCCESSION.md section 5).
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Slots:
     def __init__(self) -> None:
         self._of: dict[object, int] = {}
 
+    def hold(self, name: object, slot: int) -> None:
+        """This slot is taken already."""
+        self._of[name] = slot
+
     def take(self, name: object) -> int:
         if name not in self._of:
             taken = set(self._of.values())
@@ -55,10 +60,28 @@ class Pages:
         self._workers = Slots()
         self._groups = Slots()
         self._entries: dict[int, Entry] = {}
+        self._orphans: dict[int, bytes] = {}  # of older epochs, with their groups
+
+    def adopt(self, worker_slots: int, group_slots: int) -> None:
+        """At the start: keeps the workers of older epochs in their slots. The states of groups
+        are told anew."""
+        for slot in range(worker_slots):
+            entry = self._memory.read_worker(slot)
+            if entry is not None:
+                self._workers.hold(entry[0], slot)
+                self._orphans[entry[0]] = entry[1]
+        for slot in range(group_slots):
+            self._memory.clear_group(slot)
 
     def publish(self, entry: Entry) -> None:
         self._entries[entry.number] = entry
         self._put(entry, READY)
+        self._drop_orphans(entry.digest)
+
+    def _drop_orphans(self, digest: bytes) -> None:
+        for number in [n for n, of in self._orphans.items() if of == digest]:
+            del self._orphans[number]
+            self.forget(number)
 
     def withdraw(self, number: int) -> None:
         """Children may still ask for its socket's fate, so the entry stays until it is gone."""
@@ -71,12 +94,13 @@ class Pages:
         slot = self._workers.give(number)
         if slot is not None:
             self._memory.clear_worker(slot)
-            del self._entries[number]
+            self._entries.pop(number, None)
 
     def tell_group(self, digest: bytes, state: GroupState, cause: str) -> None:
         if state is not GroupState.NONE:
             self._memory.put_group(self._groups.take(digest), digest, int(state), _cut(cause))
             return
+        self._drop_orphans(digest)
         slot = self._groups.give(digest)
         if slot is not None:
             self._memory.clear_group(slot)

@@ -94,12 +94,12 @@ class Process:
         """The pid as well as the group: it may not have called setsid yet. Only before the reaping,
         after which the numbers may be another's."""
         for end in (os.kill, os.killpg):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)
 
     def bury(self, read_record: ReadRecord) -> Death:
         """Reaps it (it is a zombie now) and says how it ended."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         cause = cause_of(status)

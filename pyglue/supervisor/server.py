@@ -83,6 +83,7 @@ class Supervisor:
         })
         self._roster = Roster(given.epoch)
         self._pages = Pages(given.pages)
+        self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
         self._logs = Logs(given.main_log)
         self._httpd = family.Httpd(self._loop, given.rows, given.parent,
                                    lambda: self._stop("httpd is gone"), self._is_alone)

@@ -219,3 +219,19 @@ def test_message_of_another_process_is_ignored(httpd: StandIn) -> None:
 def test_heartbeat_advances(httpd: StandIn) -> None:
     first = wait_for(lambda: httpd.pages.read_plan()[2], "a heartbeat")
     wait_for(lambda: httpd.pages.read_plan()[2] > first, "the next heartbeat")
+
+
+def test_workers_of_a_killed_supervisor_stay_published_until_there_are_new_ones(
+        httpd: StandIn) -> None:
+    httpd.send(httpd.group())
+    (old,) = httpd.ready()
+    assert httpd.process is not None
+    httpd.process.kill()
+    httpd.process.wait()
+    httpd.channel.close()
+    httpd.start(epoch=2)
+    assert [worker.number for worker in httpd.ready()] == [old.number]
+    httpd.send(httpd.group())
+    wait_for(lambda: [w.number for w in httpd.workers()] == [2 << 32 | 1], "the new one alone")
+    assert httpd.stop() == 0
+    assert not list(httpd.run.iterdir())
