@@ -9,6 +9,7 @@
 #include <mpm_common.h>
 
 #include "glue_alias.h"
+#include "glue_check.h"
 #include "glue_config.h"
 #include "glue_embed.h"
 #include "glue_group.h"
@@ -57,6 +58,7 @@ static void register_hooks(apr_pool_t *pool) {
 
     (void)pool;
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(glue_check_dump, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(glue_supervisor_child_status, NULL, NULL, APR_HOOK_MIDDLE);

@@ -8,11 +8,10 @@ supervisor's own code, so a probe cannot differ from a real start."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from pyglue import _pages
 from pyglue.supervisor import jailed
-from pyglue.supervisor.launch import recipe, settings
+from pyglue.supervisor.launch import Recipe, recipe, settings
 from pyglue.supervisor.listeners import Directory, ListenError
 from pyglue.supervisor.loop import READ, Loop, now
 from pyglue.supervisor.plan import GroupPlan, Plan
@@ -26,9 +25,10 @@ LINES = 40  # of its log that are shown
 def probe(plan: Plan, group: GroupPlan, loop: Loop, timeout: float) -> list[str]:
     """What is wrong with the group: a sentence, then the worker's own words. Empty: nothing."""
     directory = Directory(plan.httpd.socket_prefix, os.getpid(), NUMBER)
+    made = recipe(group, plan)
     try:
-        with worker(plan, group, directory) as process:
-            return Hearing(process, recipe(group, plan).executable, loop).wait(timeout)
+        with worker(plan, made, directory) as process:
+            return Hearing(process, made, loop).wait(timeout)
     except ListenError as error:
         return [str(error)]
     except (OSError, ValueError) as error:
@@ -38,12 +38,12 @@ def probe(plan: Plan, group: GroupPlan, loop: Loop, timeout: float) -> list[str]
 
 
 @contextmanager
-def worker(plan: Plan, group: GroupPlan, directory: Directory) -> Iterator[Process]:
+def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
+    group = made.definition
     key = os.urandom(_pages.KEY_SIZE)
     listener = directory.listen(NUMBER, plan.httpd.uid, group.listen_backlog)
     try:
-        spawn = partial(jailed.spawn, recipe(group, plan))
-        process = start(NUMBER, group, key, listener, _pages.size_record(), spawn)
+        process = start(NUMBER, made, key, listener, _pages.size_record(), jailed.spawn)
     except BaseException:
         directory.remove_socket(listener)
         raise
@@ -60,9 +60,9 @@ def worker(plan: Plan, group: GroupPlan, directory: Directory) -> Iterator[Proce
 class Hearing:
     """What one worker says until the word that ends its start: ready, failed, or its death."""
 
-    def __init__(self, process: Process, python: str, loop: Loop) -> None:
+    def __init__(self, process: Process, recipe: Recipe, loop: Loop) -> None:
         self.process = process
-        self.python = python
+        self.recipe = recipe
         self.loop = loop
         self.said: list[bytes] = []
         self.verdict: str | None = None  # empty: it is ready
@@ -91,7 +91,7 @@ class Hearing:
     def on_report(self) -> None:
         if not self.process.read_report():
             self.loop.unwatch(self.process.report)
-        failed = jailed.describe(self.process.reported, self.process.definition)
+        failed = jailed.describe(self.process.reported, self.recipe)
         self.verdict = failed or self.verdict
 
     def on_messages(self) -> None:
@@ -99,14 +99,15 @@ class Hearing:
         if received is None:
             self.loop.unwatch(self.process.messages)
             self.verdict = self.verdict or (
-                f"its worker ended at once: can this user run {self.python}, and is it a Python?"
+                f"its worker ended at once: is {self.recipe.executable} a Python, and may this user "
+                "run it?"
             )
         for kind, argument, _ in received or []:
             if kind == Message.READY:
                 self.verdict = "" if argument else "a script does not load"
             elif kind == Message.FAILED:
                 reason = FAILURES.get(argument, "its worker could not start")
-                self.verdict = reason.format(python=self.python)
+                self.verdict = reason.format(python=self.recipe.executable)
 
 
 def shown(line: bytes) -> str:
