@@ -99,8 +99,8 @@ class Hearing:
         if received is None:
             self.loop.unwatch(self.process.messages)
             self.verdict = self.verdict or (
-                f"its worker ended at once: is {self.recipe.executable} a Python, and may this user "
-                "run it?"
+                f"its worker ended at once: may this user run {self.recipe.executable}, "
+                "and is it a Python?"
             )
         for kind, argument, _ in received or []:
             if kind == Message.READY:
