@@ -1,0 +1,11 @@
+from django.contrib import admin
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.book),
+    path("visits", views.visits),
+    path("file/<int:key>", views.file),
+    path("admin/", admin.site.urls),
+]
