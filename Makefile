@@ -100,8 +100,13 @@ asan:
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    $(STATE)/asan/bin/pytest $(or $(T),tests/c tests/engine)
 
-fuzz: setup-test venv
-	$(MAKE) -C tests/fuzz T=$(or $(T),frame) PYTHON=$(BIN)/python
+# SECONDS bounds the run. What is found stays in the build folder; a crash leaves a file to keep.
+fuzz: setup-test
+	@target=$(or $(T),frame); out=$(STATE)/fuzz; mkdir -p $$out/found-$$target; \
+	clang -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    -Ipyglue/bridge tests/fuzz/$$target.c pyglue/bridge/*.c -o $$out/$$target \
+	&& $$out/$$target -dict=tests/fuzz/wire.dict -max_len=8192 $(if $(SECONDS),-max_total_time=$(SECONDS)) \
+	    $$out/found-$$target tests/fuzz/corpus/$$target
 
 # The documentation is Markdown; what is built of it is the proof that links and references hold.
 docs: setup-test build-test
