@@ -20,7 +20,10 @@ class Backoff:
         self.not_before = 0.0
 
     def failed(self, now: float) -> float:
-        """A worker never became able to serve. Returns the delay."""
+        """A worker never became able to serve. Returns the delay. Those that were started
+        together and fail together are one failure."""
+        if now < self.not_before:
+            return self.not_before - now
         self._failures += 1
         return self._wait(now)
 

@@ -198,7 +198,7 @@ class Group:
             self._kill(worker)
 
     def _overdue(self, worker: Worker) -> None:
-        if worker.state is State.LAUNCHED:
+        if worker.state is State.LAUNCHED and not worker.blamed:
             seconds = worker.definition.launch_timeout
             self._say(messages.LAUNCH_LATE, number=worker.number, seconds=seconds)
             worker.blamed = True
@@ -355,6 +355,7 @@ class Group:
 
     def _end(self, worker: Worker, now: float) -> None:
         """Ends it within its shutdown-timeout; at once if it has not spoken yet."""
+        worker.blamed = False  # whatever it did, its end is now our wish
         if worker.state is State.LAUNCHED:
             worker.state = State.LEAVING
             self._kill(worker)
@@ -387,4 +388,4 @@ _REASONS = {Message.CHANGED: "a file changed", Message.RELOAD: "a worker was sen
 
 
 def _next(delay: float) -> str:
-    return f"the next start is in {delay:g} s" if delay else "it is replaced at once"
+    return f"the next start is in {delay:.3g} s" if delay else "it is replaced at once"

@@ -24,7 +24,7 @@ class State(Enum):
     LAUNCHED = "launched"  # forked; no word from it yet
     GREETED = "greeted"  # its boot runs; it loads what the plan names
     READY = "ready"
-    LEAVING = "leaving"  # asked to end, or said that it cannot go on
+    LEAVING = "leaving"  # asked to end
     GONE = "gone"
 
 
@@ -49,9 +49,9 @@ class Command(IntEnum):
 
 ALLOWED: dict[tuple[State, Message], State] = {
     (State.LAUNCHED, Message.HELLO): State.GREETED,
-    (State.LAUNCHED, Message.FAILED): State.LEAVING,
+    (State.LAUNCHED, Message.FAILED): State.LAUNCHED,
     (State.GREETED, Message.READY): State.READY,
-    (State.GREETED, Message.FAILED): State.LEAVING,
+    (State.GREETED, Message.FAILED): State.GREETED,
     (State.READY, Message.CHANGED): State.READY,
     (State.READY, Message.RELOAD): State.READY,
     (State.READY, Message.RECYCLE): State.READY,

@@ -419,3 +419,13 @@ def test_plan_that_changes_nothing_rolls_all_the_same() -> None:
     plan = group_plan()
     world.serve(plan)
     assert len(of(Launch, world.plan(replace(plan)))) == 1
+
+
+def test_workers_that_cannot_serve_are_one_failure_and_replaced_by_back_off() -> None:
+    world = World()
+    world.plan(group_plan(processes=2))
+    for number in list(world.started):
+        assert of(Launch, world.say(number, Message.FAILED, 1)) == []
+        assert of(Launch, world.gone(number, Death("exited with status 1"))) == []
+    assert world.state() is GroupState.DISABLED
+    assert len(of(Launch, world.wait(1))) == 2

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket directory: made, proved, and left as it was found. Messages listed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyglue.supervisor import messages
+from pyglue.supervisor.listeners import Directory, ListenError
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "messages.md"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_socket_and_directories_of_older_epochs_are_removed_at_the_end(run: Path) -> None:
+    for epoch in (1, 2):
+        directory = Directory(str(run / "wsgi"), 77, epoch)
+        listener = directory.listen(5, os.geteuid(), 10)
+        assert Path(listener.path) == run / f"wsgi.77.{epoch}" / "5.sock"
+        listener.release()
+    directory.remove()
+    assert list(run.iterdir()) == []
+
+
+def test_symlink_in_the_place_of_the_directory_is_refused_and_not_followed(run: Path) -> None:
+    target = run / "target"
+    target.mkdir()
+    (run / "wsgi.77.1").symlink_to(target)
+    with pytest.raises(ListenError, match="WSGISocketPrefix"):
+        Directory(str(run / "wsgi"), 77, 1).listen(5, os.geteuid(), 10)
+    assert list(target.iterdir()) == []
+
+
+def test_directory_that_others_prepared_is_refused(run: Path) -> None:
+    (run / "wsgi.77.1").mkdir()
+    (run / "wsgi.77.1").chmod(0o777)
+    with pytest.raises(ListenError, match="others can write"):
+        Directory(str(run / "wsgi"), 77, 1).listen(5, os.geteuid(), 10)
+
+
+def test_path_too_long_for_a_socket_is_refused_with_the_directive(run: Path) -> None:
+    with pytest.raises(ListenError, match="longer than 107"):
+        Directory(str(run / ("w" * 120)), 77, 1).listen(5, os.geteuid(), 10)
+
+
+def test_reference_lists_every_message() -> None:
+    rows = [m for m in vars(messages).values() if isinstance(m, messages.Message)]
+    listed = REFERENCE.read_text()
+    assert rows and len({m.id for m in rows}) == len(rows)
+    for row in rows:
+        assert f"| {row.id} | {messages.LEVEL_NAMES[row.level]} | {row.text} |" in listed
