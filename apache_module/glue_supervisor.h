@@ -6,6 +6,10 @@
 #define GLUE_SUPERVISOR_H
 
 #include "glue.h"
+
+#include <ap_mpm.h>
+#include <mpm_common.h>
+
 #include "placement.h"
 
 /* A child's view of the placement memories; frozen after child_init. */

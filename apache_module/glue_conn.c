@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* This child's persistent connections to workers.
+ * Sockets are blocking with a timeout of a second, so that the usual exchange needs no poll: who
+ * wakes from it, or from a signal (prefork: HTTPD 1), looks at its own deadline and goes on. */
+#include "glue_conn.h"
+
+#include <apr_thread_mutex.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "glue_janitor.h"
+
+#define IDLE_MAX 256    /* idle connections that a child keeps; the least recently used goes */
+#define BUFFERS_MAX 64  /* free buffers that a child keeps */
+#define SLICE apr_time_from_sec(1) /* of a blocking call */
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16; older kernels answer ENOPROTOOPT */
+#endif
+
+struct glue_conn {
+    int fd;
+    uint64_t worker;
+    const glue_conn_terms_t *terms; /* of the use in progress */
+    char *buffer;                   /* GLUE_CONN_BUFFER bytes while in use, else NULL */
+    size_t start, end;              /* what lies in it */
+    size_t left;                    /* payload bytes of the current frame not yet given */
+    apr_time_t frame_deadline;      /* of the current frame */
+    glue_conn_t *next;              /* while idle */
+};
+
+static struct {
+    apr_thread_mutex_t *lock; /* guards the four below */
+    glue_conn_t *idle;        /* most recently used first */
+    int idle_count;
+    void *buffers; /* each begins with a pointer to the next */
+    int buffer_count;
+    uid_t supervisor; /* frozen */
+} here;
+
+/* --- Buffers ------------------------------------------------------------------------------------ */
+
+void *glue_conn_buffer_get(void) {
+    void *buffer;
+
+    apr_thread_mutex_lock(here.lock);
+    buffer = here.buffers;
+    if (buffer != NULL) {
+        memcpy(&here.buffers, buffer, sizeof here.buffers);
+        here.buffer_count--;
+    }
+    apr_thread_mutex_unlock(here.lock);
+    return buffer != NULL ? buffer : malloc(GLUE_CONN_BUFFER);
+}
+
+void glue_conn_buffer_put(void *buffer) {
+    int is_kept;
+
+    if (buffer == NULL)
+        return;
+    apr_thread_mutex_lock(here.lock);
+    is_kept = here.buffer_count < BUFFERS_MAX;
+    if (is_kept) {
+        memcpy(buffer, &here.buffers, sizeof here.buffers);
+        here.buffers = buffer;
+        here.buffer_count++;
+    }
+    apr_thread_mutex_unlock(here.lock);
+    if (!is_kept)
+        free(buffer);
+}
+
+/* --- Waiting ------------------------------------------------------------------------------------ */
+
+/* Blocks for less than a slice. 0 when the call may be tried without blocking, or E_TIMEOUT. */
+static int wait_for(int fd, short events, apr_time_t deadline) {
+    for (;;) {
+        apr_interval_time_t left = deadline - apr_time_now();
+        struct pollfd p = {.fd = fd, .events = events};
+
+        if (left <= 0)
+            return PYGLUE_E_TIMEOUT;
+        if (poll(&p, 1, (int)((left + 999) / 1000)) > 0)
+            return 0;
+    }
+}
+
+/* The deadline that applies to a call now, and how to make the call: blocking for a slice while the
+ * deadline is farther away than that. 0 or E_TIMEOUT. */
+static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
+    *flags = 0;
+    if (deadline - apr_time_now() > SLICE)
+        return 0;
+    *flags = MSG_DONTWAIT;
+    return wait_for(fd, events, deadline);
+}
+
+/* Receives at least one byte. The count, or E_TIMEOUT, E_IO. No control buffer: a descriptor sent
+ * where none was asked for is discarded by the kernel. */
+static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t deadline) {
+    for (;;) {
+        int flags, error = prepare(conn->fd, POLLIN, deadline, &flags);
+        ssize_t got = error ? 0 : recv(conn->fd, memory, len, flags);
+
+        if (error)
+            return error;
+        if (got > 0)
+            return got;
+        if (got == 0 || (errno != EINTR && errno != EAGAIN))
+            return PYGLUE_E_IO;
+    }
+}
+
+/* --- Reading frames ----------------------------------------------------------------------------- */
+
+/* Brings at least `wanted` bytes (at most a header) into the buffer. */
+static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
+    if (conn->start == conn->end)
+        conn->start = conn->end = 0;
+    if (conn->start + wanted > GLUE_CONN_BUFFER) {
+        memmove(conn->buffer, conn->buffer + conn->start, conn->end - conn->start);
+        conn->end -= conn->start;
+        conn->start = 0;
+    }
+    while (conn->end - conn->start < wanted) {
+        size_t room = conn->terms->takes_descriptors ? wanted - (conn->end - conn->start)
+                                                     : GLUE_CONN_BUFFER - conn->end;
+        ssize_t got = receive(conn, conn->buffer + conn->end, room, deadline);
+
+        if (got < 0)
+            return conn->end > conn->start && got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL : (int)got;
+        /* The first byte of a frame starts its own clock. */
+        if (conn->end == conn->start)
+            deadline = conn->frame_deadline = apr_time_now() + conn->terms->frame_timeout;
+        conn->end += (size_t)got;
+    }
+    return 0;
+}
+
+static int skip(glue_conn_t *conn) {
+    pyglue_str_t part;
+    int error = 0;
+
+    while (error == 0 && conn->left > 0)
+        error = glue_conn_part(conn, &part, GLUE_CONN_BUFFER);
+    return error;
+}
+
+int glue_conn_frame(glue_conn_t *conn, pyglue_frame_t *frame, apr_time_t deadline) {
+    int error = skip(conn);
+
+    /* Bytes of it that came with the frame before: its first byte is here now. */
+    if (conn->end > conn->start)
+        deadline = conn->frame_deadline = apr_time_now() + conn->terms->frame_timeout;
+    if (error == 0)
+        error = fill(conn, sizeof *frame, deadline);
+    if (error == 0)
+        error = pyglue_frame_get(frame, conn->buffer + conn->start, PYGLUE_FROM_WORKER,
+                                 conn->terms->bounds);
+    if (error != 0)
+        return error;
+    conn->start += sizeof *frame;
+    conn->left = frame->length;
+    return 0;
+}
+
+int glue_conn_part(glue_conn_t *conn, pyglue_str_t *part, size_t most) {
+    size_t have;
+    int error = 0;
+
+    *part = (pyglue_str_t){NULL, 0};
+    if (conn->left == 0 || most == 0)
+        return 0;
+    if (conn->start == conn->end) {
+        /* All of it at once where it fits, without reading into the frame behind it if need be. */
+        size_t wanted = conn->left < most ? conn->left : most;
+        size_t room = conn->terms->takes_descriptors && wanted < GLUE_CONN_BUFFER
+                          ? wanted
+                          : GLUE_CONN_BUFFER;
+        ssize_t got = receive(conn, conn->buffer, room, conn->frame_deadline);
+
+        error = got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL : got < 0 ? (int)got : 0;
+        conn->start = 0;
+        conn->end = got < 0 ? 0 : (size_t)got;
+    }
+    have = conn->end - conn->start;
+    have = have < conn->left ? have : conn->left;
+    *part = (pyglue_str_t){conn->buffer + conn->start, have < most ? have : most};
+    conn->start += part->len;
+    conn->left -= part->len;
+    return error;
+}
+
+void glue_conn_paused(glue_conn_t *conn, apr_interval_time_t time) {
+    conn->frame_deadline += time;
+}
+
+int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len) {
+    for (size_t done = 0; done < len;) {
+        pyglue_str_t part;
+        int error = glue_conn_part(conn, &part, len - done);
+
+        if (error == 0 && part.len == 0)
+            error = PYGLUE_E_PROTOCOL;
+        if (error != 0)
+            return error;
+        memcpy((char *)memory + done, part.ptr, part.len);
+        done += part.len;
+    }
+    return 0;
+}
+
+int glue_conn_has_more(glue_conn_t *conn) {
+    struct pollfd p = {.fd = conn->fd, .events = POLLIN};
+
+    return conn->end > conn->start || poll(&p, 1, 0) > 0;
+}
+
+/* CMSG_SPACE of one int has room for two descriptors (TENANTS 5), so the length says exactly one. */
+int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    struct iovec v = {&byte, 1};
+    struct msghdr m = {.msg_iov = &v,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
+                       .msg_controllen = CMSG_LEN(sizeof(int))};
+    struct cmsghdr *c;
+    ssize_t got;
+
+    *fd = -1;
+    if (conn->end > conn->start || wait_for(conn->fd, POLLIN, conn->frame_deadline))
+        return PYGLUE_E_PROTOCOL;
+    do
+        got = recvmsg(conn->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    c = got == 1 ? CMSG_FIRSTHDR(&m) : NULL;
+    if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+        c->cmsg_len != CMSG_LEN(sizeof(int)))
+        return PYGLUE_E_PROTOCOL;
+    memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    if (!(m.msg_flags & MSG_CTRUNC))
+        return 0;
+    glue_janitor_close(*fd);
+    *fd = -1;
+    return PYGLUE_E_PROTOCOL;
+}
+
+/* --- Sending ------------------------------------------------------------------------------------ */
+
+/* Takes `sent` bytes off the front. */
+static void advance(struct msghdr *m, size_t sent) {
+    while (m->msg_iovlen > 0 && sent >= m->msg_iov->iov_len) {
+        sent -= m->msg_iov->iov_len;
+        m->msg_iov++;
+        m->msg_iovlen--;
+    }
+    if (m->msg_iovlen > 0) {
+        m->msg_iov->iov_base = (char *)m->msg_iov->iov_base + sent;
+        m->msg_iov->iov_len -= sent;
+    }
+}
+
+int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
+    struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
+    apr_time_t deadline = apr_time_now() + conn->terms->frame_timeout;
+
+    while (m.msg_iovlen > 0) {
+        int flags, error = prepare(conn->fd, POLLOUT, deadline, &flags);
+        ssize_t sent = error ? 0 : sendmsg(conn->fd, &m, flags | MSG_NOSIGNAL);
+
+        if (error)
+            return error;
+        if (sent >= 0)
+            advance(&m, (size_t)sent);
+        else if (errno == EPIPE || errno == ECONNRESET)
+            return PYGLUE_E_REFUSED;
+        else if (errno != EINTR && errno != EAGAIN)
+            return PYGLUE_E_IO;
+    }
+    return 0;
+}
+
+/* --- Connecting --------------------------------------------------------------------------------- */
+
+/* The peer is whoever called listen: the supervisor, for that path alone (TENANTS 4). */
+static int is_supervisors(int fd) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           peer.uid == here.supervisor;
+}
+
+static int set_up(glue_conn_t *conn, const glue_conn_terms_t *terms) {
+    struct timeval slice = {.tv_sec = apr_time_sec(SLICE)};
+    int size = 4 * GLUE_CONN_BUFFER, off = 0;
+
+    conn->terms = terms;
+    setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    if (!terms->takes_descriptors)
+        setsockopt(conn->fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+    if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice) != 0 ||
+        setsockopt(conn->fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice) != 0)
+        return PYGLUE_E_IO;
+    return 0;
+}
+
+/* Non-blocking: for AF_UNIX a full queue is EAGAIN at once, and means busy. */
+static int dial(int *fd, const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int flags;
+
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd < 0)
+        return PYGLUE_E_IO;
+    if (connect(*fd, (struct sockaddr *)&address, sizeof address) != 0)
+        return errno == EAGAIN || errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_REFUSED
+                                                                           : PYGLUE_E_IO;
+    if (!is_supervisors(*fd))
+        return PYGLUE_E_PROTOCOL;
+    flags = fcntl(*fd, F_GETFL);
+    return flags < 0 || fcntl(*fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? PYGLUE_E_IO : 0;
+}
+
+static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
+    pyglue_hello_t hello = {.version = PYGLUE_WIRE_VERSION, .worker = worker->number};
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof hello);
+    struct iovec v[] = {{&frame, sizeof frame}, {&hello, sizeof hello}};
+    int error;
+
+    memcpy(hello.key, worker->key, sizeof hello.key);
+    error = glue_conn_send(conn, v, 2);
+    if (error == 0)
+        error = glue_conn_frame(conn, &frame, apr_time_now() + conn->terms->frame_timeout);
+    /* One that leaves closes what it had not yet accepted. */
+    if (error == PYGLUE_E_IO || (error == 0 && frame.type == PYGLUE_FRAME_GOODBYE))
+        return PYGLUE_E_REFUSED;
+    if (error == 0 && (frame.type != PYGLUE_FRAME_HELLO || frame.number != 0))
+        error = PYGLUE_E_PROTOCOL;
+    if (error == 0)
+        error = glue_conn_copy(conn, &hello, sizeof hello);
+    if (error == 0 && hello.version != PYGLUE_WIRE_VERSION)
+        error = PYGLUE_E_VERSION;
+    if (error == 0 && hello.worker != worker->number)
+        error = PYGLUE_E_PROTOCOL;
+    return error;
+}
+
+void glue_conn_sweep(void) {
+    glue_conn_t **at = &here.idle, *gone = NULL;
+    char byte;
+
+    apr_thread_mutex_lock(here.lock);
+    while (*at != NULL) {
+        glue_conn_t *conn = *at;
+
+        if (recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) {
+            at = &conn->next;
+            continue;
+        }
+        *at = conn->next;
+        conn->next = gone;
+        gone = conn;
+        here.idle_count--;
+    }
+    apr_thread_mutex_unlock(here.lock);
+    while (gone != NULL) {
+        glue_conn_t *next = gone->next;
+
+        glue_conn_close(gone);
+        gone = next;
+    }
+}
+
+static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker,
+                    const glue_conn_terms_t *terms) {
+    int error;
+
+    glue_conn_sweep();
+    conn->worker = worker->number;
+    error = dial(&conn->fd, worker->path);
+    if (error == 0)
+        error = set_up(conn, terms);
+    return error ? error : greet(conn, worker);
+}
+
+/* --- The stack of idle ones --------------------------------------------------------------------- */
+
+static glue_conn_t *pop_idle(uint64_t worker) {
+    glue_conn_t **at = &here.idle, *conn;
+
+    apr_thread_mutex_lock(here.lock);
+    while (*at != NULL && (*at)->worker != worker)
+        at = &(*at)->next;
+    conn = *at;
+    if (conn != NULL) {
+        *at = conn->next;
+        here.idle_count--;
+    }
+    apr_thread_mutex_unlock(here.lock);
+    return conn;
+}
+
+int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
+                  const glue_conn_terms_t *terms) {
+    glue_conn_t *c = pop_idle(worker->number);
+    int is_new = c == NULL, error = 0;
+
+    if (is_new) {
+        c = calloc(1, sizeof *c);
+        if (c == NULL)
+            return PYGLUE_E_NOMEM;
+        c->fd = -1;
+    }
+    c->terms = terms;
+    c->buffer = glue_conn_buffer_get();
+    if (c->buffer == NULL)
+        error = PYGLUE_E_NOMEM;
+    else if (is_new)
+        error = open_new(c, worker, terms);
+    if (error != 0)
+        glue_conn_close(c);
+    *conn = error ? NULL : c;
+    return error;
+}
+
+static glue_conn_t *drop_oldest_locked(void) {
+    glue_conn_t **at = &here.idle, *oldest;
+
+    if (here.idle_count <= IDLE_MAX)
+        return NULL;
+    while ((*at)->next != NULL)
+        at = &(*at)->next;
+    oldest = *at;
+    *at = NULL;
+    here.idle_count--;
+    return oldest;
+}
+
+void glue_conn_put(glue_conn_t *conn) {
+    glue_conn_t *oldest;
+
+    if (conn->left > 0 || conn->end > conn->start) {
+        glue_conn_close(conn);
+        return;
+    }
+    glue_conn_buffer_put(conn->buffer);
+    conn->buffer = NULL;
+    conn->terms = NULL;
+    apr_thread_mutex_lock(here.lock);
+    conn->next = here.idle;
+    here.idle = conn;
+    here.idle_count++;
+    oldest = drop_oldest_locked();
+    apr_thread_mutex_unlock(here.lock);
+    if (oldest != NULL)
+        glue_conn_close(oldest);
+}
+
+static int release(glue_conn_t *conn) {
+    int fd = conn->fd;
+
+    glue_conn_buffer_put(conn->buffer);
+    free(conn);
+    return fd;
+}
+
+void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place) {
+    pyglue_str_t read = {conn->buffer + conn->start, conn->end - conn->start};
+
+    glue_janitor_watch(conn->fd, place, conn->left, read);
+    conn->fd = -1;
+    release(conn);
+}
+
+/* A descriptor that nobody asked for may lie unread in the socket, and its close may block whoever
+ * closes the socket: the janitor's thread (TENANTS 5). */
+void glue_conn_close(glue_conn_t *conn) {
+    int fd = release(conn);
+
+    if (fd >= 0)
+        glue_janitor_close(fd);
+}
+
+static apr_status_t end_all(void *unused) {
+    (void)unused;
+    while (here.idle != NULL) {
+        glue_conn_t *conn = here.idle;
+
+        here.idle = conn->next;
+        close(conn->fd);
+        free(conn);
+    }
+    return APR_SUCCESS;
+}
+
+void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor) {
+    here.supervisor = supervisor;
+    apr_thread_mutex_create(&here.lock, APR_THREAD_MUTEX_DEFAULT, pchild);
+    apr_pool_cleanup_register(pchild, NULL, end_all, apr_pool_cleanup_null);
+}

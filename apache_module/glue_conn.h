@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* This child's persistent connections to workers: connect, prove the peer, frames, reuse, close.
+ *
+ * A connection is used by one request at a time and idles in a bounded stack between them. A worker
+ * is a stranger: each frame is checked before its payload is looked at, a whole frame has a deadline,
+ * and descriptors are taken only where they were asked for. A small exchange costs one sendmsg and one
+ * recv: what came beyond the frame asked for waits in a buffer, which is the request's, not the
+ * thread's, and comes from a bounded pool of this process.
+ * All functions: any thread of a child; a connection is one thread's at a time. */
+#ifndef GLUE_CONN_H
+#define GLUE_CONN_H
+
+#include "glue.h"
+#include "glue_place.h"
+
+#define GLUE_CONN_BUFFER 65536 /* bytes of a pooled buffer */
+
+typedef struct glue_conn glue_conn_t;
+
+/* What holds for one use of a connection. */
+typedef struct glue_conn_terms {
+    const pyglue_bounds_t *bounds;
+    apr_interval_time_t frame_timeout; /* socket-timeout: a whole frame, from its first byte */
+    int takes_descriptors;             /* reads stop at the end of each frame, so that a descriptor
+                                        * that comes behind one is not lost */
+} glue_conn_terms_t;
+
+/* Once in child_init. Registers the end of all idle connections with pchild. */
+void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor);
+
+/* A connection to this worker: an idle one (which may have been closed meanwhile), or a
+ * new one after its hello. terms must live until it is put back or closed.
+ * 0; PYGLUE_E_REFUSED: nobody listens, or its queue is full; PYGLUE_E_TIMEOUT, PYGLUE_E_PROTOCOL:
+ * its hello failed; PYGLUE_E_NOMEM, PYGLUE_E_IO. Logged nowhere. */
+int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
+                  const glue_conn_terms_t *terms);
+/* After a whole exchange: kept for the next request, unless bytes are left over. */
+void glue_conn_put(glue_conn_t *conn);
+void glue_conn_close(glue_conn_t *conn);
+/* Closes the idle connections on which something has come: a goodbye, or their end. */
+void glue_conn_sweep(void);
+/* After GONE was sent: the janitor reads on until the worker has finished, and then gives the place
+ * back. The connection is gone. */
+void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
+
+/* Sends one frame whose header is v[0]; v is used up. 0; PYGLUE_E_REFUSED: the worker has left and
+ * cannot have read the whole frame; PYGLUE_E_TIMEOUT; PYGLUE_E_IO. */
+int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n);
+
+/* The next frame's header, checked. Waits until `deadline` for its first byte.
+ * 0; PYGLUE_E_TIMEOUT: not a byte of it came; PYGLUE_E_IO: the worker has closed or died;
+ * PYGLUE_E_PROTOCOL (also: it stopped within a frame), PYGLUE_E_TOO_BIG: it must be closed. What is left of the frame before is skipped. */
+int glue_conn_frame(glue_conn_t *conn, pyglue_frame_t *frame, apr_time_t deadline);
+/* Some of the payload that is left: 1 ... `most` bytes, valid until the next call on this connection;
+ * len 0: all was given. 0 or an error as above. */
+int glue_conn_part(glue_conn_t *conn, pyglue_str_t *part, size_t most);
+/* The clock of the current frame stood still: the client was waited for, not the worker. */
+void glue_conn_paused(glue_conn_t *conn, apr_interval_time_t time);
+/* Exactly len bytes of the payload into memory. */
+int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len);
+/* Is another frame, or a part of it, already here? Never blocks. */
+int glue_conn_has_more(glue_conn_t *conn);
+/* The byte that carries a descriptor (TENANTS 5: takes_descriptors). *fd is the caller's.
+ * 0, or PYGLUE_E_PROTOCOL: none, or more than one came. */
+int glue_conn_descriptor(glue_conn_t *conn, int *fd);
+
+/* A buffer of GLUE_CONN_BUFFER bytes; NULL: no memory. */
+void *glue_conn_buffer_get(void);
+void glue_conn_buffer_put(void *buffer); /* NULL is ignored */
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two threads of this child, started when first needed: the closer may block in close(2) for as long
+ * as a stranger likes (TENANTS 5), the watcher never does, so that places are given back beside it. */
+#include "glue_janitor.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CLOSES_MAX 1024 /* descriptors that wait to be closed; beyond: closed by the caller */
+#define WATCHED_MAX 128 /* connections given up; beyond: closed at once */
+#define JOIN_SECONDS 1
+
+struct watched {
+    int fd;
+    glue_place_t place;
+    size_t skip;           /* payload bytes that come before the next header */
+    size_t have;           /* bytes of that header */
+    char header[sizeof(pyglue_frame_t)];
+};
+
+static struct {
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t closing;
+    pthread_t closer, watcher;
+    int has_closer, has_watcher, is_ending;
+    int closes[CLOSES_MAX];
+    int close_count;
+    struct watched *watched[WATCHED_MAX];
+    int watched_count;
+    int wake; /* eventfd; -1: none */
+} here = {.lock = PTHREAD_MUTEX_INITIALIZER, .closing = PTHREAD_COND_INITIALIZER, .wake = -1};
+
+/* httpd's signals are its own threads'. */
+static int start(pthread_t *thread, void *(*run)(void *)) {
+    sigset_t all, before;
+    int error;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0;
+}
+
+/* --- Closing ------------------------------------------------------------------------------------ */
+
+static void close_now(int fd) {
+    struct linger off = {.l_onoff = 0};
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off); /* ENOTSOCK for anything else */
+    close(fd);
+}
+
+static void *closer(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&here.lock);
+    while (!here.is_ending) {
+        int fd;
+
+        if (here.close_count == 0) {
+            pthread_cond_wait(&here.closing, &here.lock);
+            continue;
+        }
+        fd = here.closes[--here.close_count];
+        pthread_mutex_unlock(&here.lock);
+        close_now(fd);
+        pthread_mutex_lock(&here.lock);
+    }
+    pthread_mutex_unlock(&here.lock);
+    return NULL;
+}
+
+void glue_janitor_close(int fd) {
+    int is_taken = 0;
+
+    pthread_mutex_lock(&here.lock);
+    if (!here.has_closer && !here.is_ending)
+        here.has_closer = start(&here.closer, closer);
+    if (here.has_closer && here.close_count < CLOSES_MAX) {
+        here.closes[here.close_count++] = fd;
+        is_taken = 1;
+        pthread_cond_signal(&here.closing);
+    }
+    pthread_mutex_unlock(&here.lock);
+    if (!is_taken)
+        close_now(fd);
+}
+
+/* --- Watching ----------------------------------------------------------------------------------- */
+
+static void give_back(struct watched *w) {
+    glue_place_give(&w->place);
+    glue_janitor_close(w->fd);
+    free(w);
+}
+
+/* Walks over frames without looking at what they say. 1: END, or what is no frame of a worker's. */
+static int walk(struct watched *w, const char *bytes, size_t len) {
+    while (len > 0) {
+        size_t n = w->skip > 0 ? w->skip : sizeof w->header - w->have;
+        pyglue_frame_t frame;
+
+        n = n < len ? n : len;
+        if (w->skip > 0) {
+            w->skip -= n;
+        } else {
+            memcpy(w->header + w->have, bytes, n);
+            w->have += n;
+        }
+        bytes += n;
+        len -= n;
+        if (w->have < sizeof w->header)
+            continue;
+        w->have = 0;
+        if (pyglue_frame_get(&frame, w->header, PYGLUE_FROM_WORKER, &pyglue_bounds_default) != 0 ||
+            frame.type == PYGLUE_FRAME_END || frame.type == PYGLUE_FRAME_REFUSE)
+            return 1;
+        w->skip = frame.length;
+    }
+    return 0;
+}
+
+/* What is there is read, once. 1: it is over. */
+static int read_some(struct watched *w) {
+    char bytes[4096];
+    ssize_t got = recv(w->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+
+    if (got < 0)
+        return errno != EAGAIN && errno != EINTR;
+    return got == 0 || walk(w, bytes, (size_t)got);
+}
+
+/* The watcher alone removes, so positions stay as they were polled; others only add at the end. */
+static void remove_finished(const struct pollfd *polled, int count) {
+    for (int i = count - 1; i >= 0; i--) {
+        struct watched *w = here.watched[i];
+
+        if (polled[i].revents == 0 || !read_some(w))
+            continue;
+        pthread_mutex_lock(&here.lock);
+        here.watched[i] = here.watched[--here.watched_count];
+        pthread_mutex_unlock(&here.lock);
+        give_back(w);
+    }
+}
+
+/* Fills in what to poll, the wake-up last. The count without it; -1: end. */
+static int list(struct pollfd *polled) {
+    int count;
+
+    pthread_mutex_lock(&here.lock);
+    count = here.is_ending ? -1 : here.watched_count;
+    for (int i = 0; i < count; i++)
+        polled[i] = (struct pollfd){.fd = here.watched[i]->fd, .events = POLLIN};
+    pthread_mutex_unlock(&here.lock);
+    return count;
+}
+
+static void *watcher(void *unused) {
+    struct pollfd polled[WATCHED_MAX + 1];
+    int count;
+
+    (void)unused;
+    while ((count = list(polled)) >= 0) {
+        uint64_t times;
+
+        polled[count] = (struct pollfd){.fd = here.wake, .events = POLLIN};
+        if (poll(polled, (nfds_t)count + 1, -1) < 0)
+            continue;
+        if (polled[count].revents != 0 && read(here.wake, &times, sizeof times) < 0)
+            continue;
+        remove_finished(polled, count);
+    }
+    return NULL;
+}
+
+static void wake(void) {
+    uint64_t once = 1;
+
+    if (write(here.wake, &once, sizeof once) < 0)
+        return; /* it is full: the watcher wakes anyway */
+}
+
+static int add(struct watched *w) {
+    int is_taken = 0;
+
+    pthread_mutex_lock(&here.lock);
+    if (!here.has_watcher && !here.is_ending && here.wake >= 0)
+        here.has_watcher = start(&here.watcher, watcher);
+    if (here.has_watcher && here.watched_count < WATCHED_MAX) {
+        here.watched[here.watched_count++] = w;
+        is_taken = 1;
+        wake();
+    }
+    pthread_mutex_unlock(&here.lock);
+    return is_taken;
+}
+
+void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_str_t read) {
+    struct watched *w = calloc(1, sizeof *w);
+
+    if (w == NULL) {
+        glue_place_give(place);
+        glue_janitor_close(fd);
+        return;
+    }
+    w->fd = fd;
+    w->place = *place;
+    w->skip = skip;
+    if (walk(w, read.ptr, read.len) || !add(w))
+        give_back(w);
+}
+
+/* --- The child's end ---------------------------------------------------------------------------- */
+
+/* The module is unmapped soon after: a thread that sleeps in it must be gone. One that blocks in
+ * close(2) cannot be waited for; it never returns to our code while the child lives. */
+static apr_status_t end_threads(void *unused) {
+    struct timespec until;
+
+    (void)unused;
+    pthread_mutex_lock(&here.lock);
+    here.is_ending = 1;
+    pthread_cond_signal(&here.closing);
+    pthread_mutex_unlock(&here.lock);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += JOIN_SECONDS;
+    if (here.has_closer)
+        pthread_timedjoin_np(here.closer, NULL, &until);
+    if (here.has_watcher) {
+        wake();
+        pthread_join(here.watcher, NULL);
+    }
+    return APR_SUCCESS;
+}
+
+void glue_janitor_child_init(apr_pool_t *pchild) {
+    here.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    apr_pool_cleanup_register(pchild, NULL, end_threads, apr_pool_cleanup_null);
+}

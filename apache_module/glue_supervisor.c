@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* httpd's parent and the supervisor: start, plans, children by plan, revival, end.
+ *
+ * The module is unmapped and mapped again at each restart, so what lasts is plain data in httpd's
+ * retained memory: numbers, descriptors, mappings; no pointer to a function or static of ours. */
+#include "glue_supervisor.h"
+
+#include <fcntl.h>
+#include <http_core.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <unixd.h>
+
+#include "glue_conn.h"
+#include "glue_group.h"
+#include "glue_install.h"
+#include "glue_janitor.h"
+#include "glue_log.h"
+#include "glue_place.h"
+#include "glue_plan.h"
+#include "glue_trust.h"
+
+#define KEY "mod_pyglue-supervisor-1"
+#define LOGS_A_MESSAGE 250
+#define HUNG_AFTER_MS 15000
+#define BACKOFF_MAX 60
+#define ROWS_MAX 2048
+#define STOP_MARGIN apr_time_from_sec(3) /* beyond the longest shutdown-timeout */
+
+enum { PLAN = 1, LOGS = 2, STOP = 3 };
+enum { HARD_RESTART = 1, FINAL_STOP = 2 };
+
+/* docs/plan.md 2. */
+typedef struct message {
+    uint32_t kind, version, a, b;
+    uint64_t plan;
+} message_t;
+
+/* Retained: plain data only. */
+typedef struct state {
+    pyglue_pages_t *pages; /* read-only mapping; NULL: no group was ever configured */
+    pyglue_rows_t *rows;
+    int pages_fd, rows_fd; /* read-only descriptors: children inherit them until child_init */
+    uint64_t epoch, plan;
+    uid_t owner;           /* of parent and supervisor */
+    apr_proc_t proc;       /* pid 0: none runs */
+    int is_registered;     /* with httpd, as an other child: it must be there to be unregistered */
+    int channel;           /* our end of the socket pair; -1 */
+    uint64_t started_ms;
+    unsigned failures;     /* starts in a row that did not last */
+    uint64_t start_at_ms;  /* back-off: not before */
+    int plan_fd;           /* the latest plan, sealed; -1 */
+    int sent_logs;         /* of it: -1: the plan itself was not sent yet */
+    int is_restarting;     /* reason RESTART was seen: the pconf cleanup is a hard restart's or a stop's */
+    apr_interval_time_t stop_wait;
+} state_t;
+
+static state_t *here;                     /* the retained one */
+static const apr_array_header_t *logs;    /* of the latest plan; pconf */
+static server_rec *main_server;           /* pconf */
+static glue_placement_t placement;        /* in a child: frozen after child_init */
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void complain(int error, const char *what) {
+    ap_log_error(APLOG_MARK, APLOG_CRIT, error, main_server, GLUE_ID(0601) "%s", what);
+}
+
+/* --- The two memories --------------------------------------------------------------------------- */
+
+/* A sealed memfd of 0600 and its mapping for writing. The descriptor, or -1. */
+static int make_memory(void **memory, const char *name, size_t size) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    *memory = MAP_FAILED;
+    if (fd >= 0 && fchmod(fd, 0600) == 0 && ftruncate(fd, (off_t)size) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (*memory != MAP_FAILED)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* The same memory through an open file of its own: a mapping made from a read-only one cannot be made
+ * writable (SUCCESSION 6), and only root can open it again otherwise. */
+static int reopen(int fd, int flags) {
+    char path[32];
+
+    apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, flags | O_CLOEXEC);
+}
+
+static int reopen_read_only(int fd) {
+    int copy = reopen(fd, O_RDONLY);
+
+    close(fd);
+    return copy;
+}
+
+static unsigned rows_wanted(void) {
+    int children = 0;
+
+    ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &children);
+    /* Old and new children live side by side after a graceful restart. */
+    children = 2 * children + 16;
+    return children > ROWS_MAX ? ROWS_MAX : (unsigned)children;
+}
+
+static int make_memories(void) {
+    unsigned count = rows_wanted();
+    void *pages, *rows;
+    int pages_fd = make_memory(&pages, "pyglue-pages", pyglue_pages_size());
+    int rows_fd = make_memory(&rows, "pyglue-rows", pyglue_rows_size(count));
+
+    if (pages_fd < 0 || rows_fd < 0)
+        return PYGLUE_E_IO;
+    pyglue_pages_init(pages);
+    pyglue_rows_init(rows, count);
+    munmap(pages, pyglue_pages_size());
+    here->rows = rows;
+    here->rows_fd = reopen_read_only(rows_fd);
+    here->pages_fd = reopen_read_only(pages_fd);
+    pages = mmap(NULL, pyglue_pages_size(), PROT_READ, MAP_SHARED, here->pages_fd, 0);
+    if (here->rows_fd < 0 || here->pages_fd < 0 || pages == MAP_FAILED)
+        return PYGLUE_E_IO;
+    here->pages = pages;
+    return 0;
+}
+
+/* --- Starting ----------------------------------------------------------------------------------- */
+
+/* All that the new process needs, made before the fork. */
+typedef struct launch {
+    const char *argv[10];
+    const char *envp[4];
+    int fds[6]; /* what becomes 0 ... 5 */
+} launch_t;
+
+/* What root is about to execute. The parts of docs/plan.md 1; NULL: all is root's. */
+static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
+    const char *folder = ap_make_dirstr_parent(pool, python);
+    const char *library = strstr(package, "/lib/python");
+    const char *complaint = glue_trust_complaint(python, pool);
+    const char *settings = apr_pstrcat(pool, folder, "../pyvenv.cfg", NULL);
+
+    if (complaint == NULL && access(settings, F_OK) == 0)
+        complaint = glue_trust_complaint(settings, pool);
+    if (complaint == NULL && library != NULL)
+        complaint = glue_trust_complaint(
+            apr_pstrmemdup(pool, package, (apr_size_t)(library - package) + strlen("/lib/pythonX.Y")),
+            pool);
+    if (complaint == NULL)
+        complaint = glue_trust_complaint(
+            apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL), pool);
+    return complaint;
+}
+
+static int find_program(launch_t *launch, apr_pool_t *pool) {
+    const char *package = glue_install_package(pool), *python = glue_install_python(pool);
+    const char *zone = getenv("TZ"), *complaint;
+    int n = 0, e = 0;
+
+    if (package == NULL || python == NULL) {
+        complain(0, "the Python that mod_pyglue was installed for was not found: no process group can "
+                    "start. Install it by pip, and load mod_pyglue.so from where pip put it");
+        return PYGLUE_E_STATE;
+    }
+    complaint = geteuid() == 0 ? distrust(python, package, pool) : NULL;
+    if (complaint != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
+                     GLUE_ID(0602) "no process group can start: %s, and root would execute what lies "
+                                   "there. Install mod_pyglue where only root can write", complaint);
+        return PYGLUE_E_STATE;
+    }
+    launch->argv[n++] = python;
+    launch->argv[n++] = "-I";
+    launch->argv[n++] = "-S";
+    launch->argv[n++] = "-B";
+    launch->argv[n++] = apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL);
+    launch->argv[n++] = "--parent";
+    launch->argv[n++] = apr_ltoa(pool, (long)getpid());
+    launch->argv[n++] = "--epoch";
+    launch->argv[n++] = apr_psprintf(pool, "%" APR_UINT64_T_FMT, here->epoch);
+    launch->argv[n] = NULL;
+    launch->envp[e++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    launch->envp[e++] = "LANG=C.UTF-8";
+    if (zone != NULL && zone[0] == '/')
+        launch->envp[e++] = apr_pstrcat(pool, "TZ=", zone, NULL);
+    launch->envp[e] = NULL;
+    return 0;
+}
+
+/* In the new process, of which httpd's memory is a copy: system calls only. */
+__attribute__((noreturn)) static void become_supervisor_child(const launch_t *launch) {
+    int high[6];
+    sigset_t none;
+
+    setsid();
+    /* Out of the way first: a source may lie where a target is. */
+    for (int i = 0; i < 6; i++)
+        if ((high[i] = fcntl(launch->fds[i], F_DUPFD, 16)) < 0)
+            _exit(126);
+    for (int i = 0; i < 6; i++)
+        if (dup2(high[i], i) < 0)
+            _exit(126);
+    if (syscall(SYS_close_range, 6u, ~0u, 0u) != 0)
+        for (int fd = 6; fd < 65536; fd++)
+            close(fd);
+    for (int signal_number = 1; signal_number < NSIG; signal_number++)
+        signal(signal_number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    umask(077);
+    if (chdir("/") == 0)
+        execve(launch->argv[0], (char *const *)(uintptr_t)launch->argv,
+               (char *const *)(uintptr_t)launch->envp);
+    _exit(127);
+}
+
+static void on_death(int reason, void *data, int status);
+
+static void watch(void) {
+    if (here->proc.pid == 0 || here->is_registered)
+        return;
+    apr_proc_other_child_register(&here->proc, on_death, here, NULL, main_server->process->pool);
+    here->is_registered = 1;
+}
+
+/* httpd crashes when told to forget what it does not know (HTTPD 1). */
+static void unwatch(void) {
+    if (here->is_registered) {
+        here->is_registered = 0;
+        apr_proc_other_child_unregister(here);
+    }
+}
+
+static int log_descriptor(void) {
+    return logs != NULL && logs->nelts > 0 ? APR_ARRAY_IDX(logs, 0, int) : STDERR_FILENO;
+}
+
+static int start_with(launch_t *launch) {
+    int pair[2], main_log = log_descriptor();
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC), pages = reopen(here->pages_fd, O_RDWR);
+    int error = PYGLUE_E_IO;
+    pid_t pid;
+
+    if (nothing < 0 || pages < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        goto done;
+    memcpy(launch->fds, (int[]){nothing, main_log, main_log, pair[1], pages, here->rows_fd},
+           sizeof launch->fds);
+    pid = fork();
+    if (pid == 0)
+        become_supervisor_child(launch);
+    close(pair[1]);
+    if (pid < 0) {
+        close(pair[0]);
+        goto done;
+    }
+    here->proc.pid = pid;
+    here->channel = pair[0];
+    here->started_ms = now_ms();
+    here->sent_logs = -1;
+    watch();
+    error = 0;
+done:
+    if (nothing >= 0)
+        close(nothing);
+    if (pages >= 0)
+        close(pages);
+    return error;
+}
+
+static void back_off(void) {
+    unsigned seconds = here->failures < 6 ? 1u << here->failures : BACKOFF_MAX;
+
+    here->failures++;
+    here->start_at_ms = now_ms() + 1000u * seconds;
+}
+
+/* A failure is tried again by the monitor; it is never one of httpd. */
+static void start(apr_pool_t *pool) {
+    launch_t launch;
+
+    here->epoch++;
+    if (find_program(&launch, pool) != 0) {
+        back_off();
+        return;
+    }
+    if (start_with(&launch) != 0) {
+        complain(errno, "the supervisor of process groups could not be started; it is tried again");
+        back_off();
+    }
+}
+
+/* --- Plans -------------------------------------------------------------------------------------- */
+
+/* 0, or errno. */
+static int send_message(message_t *message, const int *fds, int count) {
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(LOGS_A_MESSAGE * sizeof(int))];
+    } control;
+    struct iovec v = {message, sizeof *message};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+
+    if (count > 0) {
+        struct cmsghdr *c;
+
+        memset(&control, 0, sizeof control);
+        m.msg_control = control.bytes;
+        m.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
+        c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, (size_t)count * sizeof(int));
+    }
+    return sendmsg(here->channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
+}
+
+/* What is not sent yet of the latest plan. When the socket is full the monitor tries again. */
+static void send_plan(void) {
+    int error = 0;
+
+    if (here->proc.pid == 0 || here->plan_fd < 0 || logs == NULL)
+        return;
+    if (here->sent_logs < 0) {
+        message_t message = {PLAN, 1, (uint32_t)logs->nelts, 0, here->plan};
+
+        error = send_message(&message, &here->plan_fd, 1);
+        if (error == 0)
+            here->sent_logs = 0;
+    }
+    while (error == 0 && here->sent_logs < logs->nelts) {
+        int left = logs->nelts - here->sent_logs, n = left < LOGS_A_MESSAGE ? left : LOGS_A_MESSAGE;
+        message_t message = {LOGS, 1, (uint32_t)here->sent_logs, (uint32_t)n, here->plan};
+
+        error = send_message(&message, (const int *)(const void *)logs->elts + here->sent_logs, n);
+        if (error == 0)
+            here->sent_logs += n;
+    }
+    if (error != 0 && error != EAGAIN && error != EPIPE && error != ECONNRESET)
+        complain(error, "the plan could not be sent to the supervisor; it is tried again");
+}
+
+static int write_all(int fd, const char *text, apr_size_t len) {
+    while (len > 0) {
+        ssize_t n = write(fd, text, len);
+
+        if (n < 0)
+            return PYGLUE_E_IO;
+        text += n;
+        len -= (apr_size_t)n;
+    }
+    return 0;
+}
+
+static void make_plan(apr_pool_t *pconf) {
+    glue_plan_t plan;
+    int fd = memfd_create("pyglue-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    here->plan++;
+    glue_plan_make(&plan, here->plan, main_server, pconf);
+    logs = plan.logs;
+    if (here->plan_fd >= 0)
+        close(here->plan_fd);
+    here->plan_fd = fd;
+    here->sent_logs = -1;
+    if (fd < 0 || fchmod(fd, 0600) != 0 || write_all(fd, plan.text, plan.length) != 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+        complain(errno, "the plan of the process groups could not be written");
+}
+
+/* --- The supervisor's end ----------------------------------------------------------------------- */
+
+static void forget(void) {
+    here->proc.pid = 0;
+    if (here->channel >= 0)
+        close(here->channel);
+    here->channel = -1;
+}
+
+/* Runs in the parent, from httpd's own reaping. */
+static void on_death(int reason, void *data, int status) {
+    (void)data;
+    if (reason == APR_OC_REASON_RESTART) {
+        here->is_restarting = 1;
+        return;
+    }
+    if (reason != APR_OC_REASON_DEATH && reason != APR_OC_REASON_LOST)
+        return;
+    unwatch();
+    if (here->proc.pid == 0)
+        return;
+    if (now_ms() - here->started_ms > 60000)
+        here->failures = 0;
+    ap_log_error(APLOG_MARK, APLOG_ERR, 0, main_server,
+                 GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
+                               "on, and a new one is started",
+                 (long)here->proc.pid, WIFSIGNALED(status) ? "by signal" : "with status",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    forget();
+    back_off();
+}
+
+/* Waits, with a bound: a service manager kills what is left when httpd has gone. */
+static void stop(uint32_t how) {
+    message_t message = {STOP, 1, how, 0, here->plan};
+    apr_time_t deadline = apr_time_now() + here->stop_wait + STOP_MARGIN;
+    pid_t pid = here->proc.pid;
+
+    unwatch();
+    if (pid == 0)
+        return;
+    if (send_message(&message, NULL, 0) != 0)
+        kill(pid, SIGTERM);
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (apr_time_now() > deadline) {
+            complain(0, "the supervisor did not end in time and is killed");
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            break;
+        }
+        apr_sleep(10000);
+    }
+    forget();
+}
+
+static apr_status_t leave_configuration(void *unused) {
+    (void)unused;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING)
+        stop(FINAL_STOP);
+    else if (here->is_restarting)
+        stop(HARD_RESTART);
+    /* Graceful: it works on, and only our callback, which is about to be unmapped, is forgotten. */
+    unwatch();
+    here->is_restarting = 0;
+    logs = NULL;
+    return APR_SUCCESS;
+}
+
+/* --- Hooks -------------------------------------------------------------------------------------- */
+
+static state_t *retained(void) {
+    state_t *state = ap_retained_data_get(KEY);
+
+    if (state != NULL)
+        return state;
+    state = ap_retained_data_create(KEY, sizeof *state);
+    state->owner = geteuid();
+    state->channel = state->plan_fd = state->pages_fd = state->rows_fd = -1;
+    return state;
+}
+
+static apr_interval_time_t longest_shutdown(const apr_array_header_t *groups) {
+    apr_interval_time_t longest = 0;
+
+    for (int i = 0; i < groups->nelts; i++)
+        if (APR_ARRAY_IDX(groups, i, glue_group_t *)->shutdown_timeout > longest)
+            longest = APR_ARRAY_IDX(groups, i, glue_group_t *)->shutdown_timeout;
+    return longest;
+}
+
+int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                                server_rec *s) {
+    const apr_array_header_t *groups = glue_groups(s);
+
+    (void)plog;
+    here = retained();
+    main_server = s;
+    if (groups->nelts == 0 && here->proc.pid == 0)
+        return OK;
+    if (here->pages == NULL && make_memories() != 0) {
+        complain(errno, "the memories of placement could not be made: no process group can be reached");
+        return OK;
+    }
+    here->stop_wait = longest_shutdown(groups);
+    make_plan(pconf);
+    if (here->proc.pid == 0)
+        start(ptemp);
+    watch();
+    send_plan();
+    apr_pool_cleanup_register(pconf, NULL, leave_configuration, apr_pool_cleanup_null);
+    return OK;
+}
+
+static int is_hung(void) {
+    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = now_ms();
+
+    return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
+}
+
+int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
+    (void)s;
+    if (here == NULL || here->pages == NULL)
+        return DECLINED;
+    if (here->proc.pid != 0 && is_hung()) {
+        complain(0, "the supervisor does not answer and is replaced");
+        kill(here->proc.pid, SIGKILL); /* its death is reported by httpd */
+    } else if (here->proc.pid == 0 && now_ms() >= here->start_at_ms) {
+        start(p);
+    }
+    send_plan();
+    return DECLINED;
+}
+
+void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen, int slot,
+                                  mpm_child_status status) {
+    (void)s, (void)gen, (void)slot;
+    if (here == NULL || here->rows == NULL)
+        return;
+    if (status == MPM_CHILD_STARTED && pyglue_rows_child_started(here->rows, pid, here->plan) != 0)
+        complain(0, "more children than rows: some groups of older configurations may end early");
+    if (status == MPM_CHILD_EXITED) {
+        pyglue_rows_child_ended(here->rows, pid);
+        pyglue_rows_release(here->rows, pid);
+    }
+}
+
+void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
+    int threads = 1;
+
+    (void)s;
+    if (here == NULL || here->pages == NULL)
+        return;
+    if (here->channel >= 0)
+        close(here->channel);
+    close(here->pages_fd);
+    close(here->rows_fd);
+    placement.pages = here->pages;
+    placement.rows = here->rows;
+    placement.row = pyglue_rows_claim(here->rows, getpid());
+    placement.plan = here->plan;
+    /* The parent's uid, which is the supervisor's: this process has changed its own. */
+    placement.supervisor = here->owner;
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    glue_place_child_init(threads);
+    glue_janitor_child_init(pchild);
+    glue_conn_child_init(pchild, placement.supervisor);
+}
+
+const glue_placement_t *glue_placement(void) {
+    return &placement;
+}
