@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What engine.h promises: the one place where a host's thread enters and leaves Python, and
+ * where Python's threads reach the host.
+ *
+ * A warm request attaches once. Whatever fits into the scratch leaves after the thread state was
+ * given up; all its Python objects are gone by then. */
+#include "eng.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { LEVEL_ERROR = 3, LEVEL_WARN = 4 };
+
+/* --- To the host ------------------------------------------------------------------------------ */
+
+void eng_raise_ended(const char *what) {
+    PyErr_Format(PyExc_RuntimeError, "%s was used after its request had ended", what);
+}
+
+static int start_nogil(eng_request_t *request) {
+    int rv;
+
+    if (request->is_started)
+        return 0;
+    rv = request->host->ops->start(request->host, &request->scratch->head);
+    request->is_started = rv == 0;
+    return rv;
+}
+
+static int send_nogil(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
+    const pyglue_host_ops_t *ops = request->host->ops;
+    unsigned last = flags & ENG_SEND_LAST ? PYGLUE_WRITE_LAST : 0;
+    int rv = start_nogil(request);
+
+    if (rv == 0 && n > 0)
+        rv = ops->write(request->host, v, n, last);
+    if (rv == 0 && (flags & ENG_SEND_FLUSH))
+        rv = ops->flush(request->host);
+    return rv < 0 ? rv : 0;
+}
+
+static int file_nogil(eng_request_t *request, int fd, int64_t offset, int64_t len) {
+    int rv = start_nogil(request);
+
+    if (rv == 0 && len > 0)
+        rv = request->host->ops->file(request->host, fd, offset, len);
+    return rv < 0 ? rv : 0;
+}
+
+/* Takes the host for one operation. 0: the caller has the lock. */
+static int lock_host_nogil(eng_request_t *request) {
+    int rv;
+
+    pthread_mutex_lock(&request->lock);
+    rv = request->host == NULL ? PYGLUE_E_STATE : request->error;
+    if (rv != 0)
+        pthread_mutex_unlock(&request->lock);
+    return rv;
+}
+
+static int unlock_host_nogil(eng_request_t *request, int rv) {
+    if (rv < 0 && request->error == 0)
+        request->error = rv;
+    pthread_mutex_unlock(&request->lock);
+    return rv;
+}
+
+int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
+    int rv;
+
+    Py_BEGIN_ALLOW_THREADS
+    rv = lock_host_nogil(request);
+    if (rv == 0)
+        rv = unlock_host_nogil(request, send_nogil(request, v, n, flags));
+    Py_END_ALLOW_THREADS
+    return rv;
+}
+
+int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len) {
+    int rv;
+
+    Py_BEGIN_ALLOW_THREADS
+    rv = lock_host_nogil(request);
+    if (rv == 0)
+        rv = unlock_host_nogil(request, file_nogil(request, fd, offset, len));
+    Py_END_ALLOW_THREADS
+    return rv;
+}
+
+/* A body that ends badly is not the end of the response: input.c remembers it. */
+ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len) {
+    ssize_t got;
+
+    Py_BEGIN_ALLOW_THREADS
+    got = lock_host_nogil(request);
+    if (got == 0) {
+        got = request->host->ops->read(request->host, buf, len);
+        pthread_mutex_unlock(&request->lock);
+    }
+    Py_END_ALLOW_THREADS
+    return got;
+}
+
+/* --- Logs ------------------------------------------------------------------------------------- */
+
+static bool log_to_host_nogil(eng_request_t *request, int level, pyglue_str_t text) {
+    bool is_running;
+
+    if (request == NULL)
+        return false;
+    pthread_mutex_lock(&request->lock);
+    is_running = request->host != NULL;
+    if (is_running)
+        request->host->ops->log(request->host, level, text);
+    pthread_mutex_unlock(&request->lock);
+    return is_running;
+}
+
+void eng_log(eng_state_t *state, eng_request_t *request, int level, const char *text, size_t len) {
+    pyglue_engine_t *engine = state->engine;
+    PyObject *exception = PyErr_Occurred() ? eng_compat_take_exception() : NULL;
+    eng_thread_t *thread = engine ? pthread_getspecific(engine->thread_key) : NULL;
+
+    if (request == NULL && thread != NULL)
+        request = thread->request;
+    Py_XINCREF((PyObject *)request);
+    Py_BEGIN_ALLOW_THREADS
+    if (!log_to_host_nogil(request, level, (pyglue_str_t){text, len}) && engine != NULL)
+        engine->log(engine->baton, level, (pyglue_str_t){text, len});
+    Py_END_ALLOW_THREADS
+    Py_XDECREF((PyObject *)request);
+    eng_compat_set_exception(exception);
+}
+
+void eng_log_format(eng_state_t *state, eng_request_t *request, int level, const char *format,
+                    ...) {
+    char text[2048]; /* a longer path is cut */
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (len > 0)
+        eng_log(state, request, level, text,
+                (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
+}
+
+/* --- One request ------------------------------------------------------------------------------ */
+
+/* What is on the thread's stack while a request runs. */
+typedef struct visit {
+    eng_thread_t *thread;
+    eng_state_t *state;
+    const pyglue_snapshot_t *snapshot;
+    pyglue_host_t *host;
+    pyglue_outcome_t *outcome;
+    eng_scratch_t *scratch;
+    int64_t modified; /* of the script, µs; 0: not looked at */
+    double entered;
+    bool is_gathered; /* the response is in scratch */
+    bool is_short;    /* and shorter than announced */
+    int error;
+} visit_t;
+
+static pyglue_str_t text_of(const visit_t *visit, pyglue_slice_t slice) {
+    return pyglue_snapshot_text(visit->snapshot, slice);
+}
+
+/* From here on the application's objects of this request are harmless. */
+static void end_request(visit_t *visit, eng_request_t *request) {
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&request->lock);
+    Py_END_ALLOW_THREADS
+    request->host = NULL;
+    request->scratch = NULL;
+    request->snapshot = NULL;
+    pthread_mutex_unlock(&request->lock);
+    visit->error = request->error;
+    visit->is_gathered = request->is_gathered && request->error == 0;
+}
+
+static void fail(visit_t *visit, eng_request_t *request, const char *what) {
+    int status = eng_exc_log(visit->state, request, what, text_of(visit, visit->snapshot->script));
+
+    if (eng_result_is_whole(request))
+        *visit->outcome = (pyglue_outcome_t){PYGLUE_COMPLETE, 0};
+    else if (request->is_started)
+        *visit->outcome = (pyglue_outcome_t){PYGLUE_CUT, 0};
+    else
+        *visit->outcome = (pyglue_outcome_t){PYGLUE_FAILED, status};
+}
+
+/* The application returned and was iterated without an exception. */
+static void succeed(visit_t *visit, eng_request_t *request) {
+    pyglue_str_t script = text_of(visit, visit->snapshot->script);
+
+    visit->is_short = !request->is_bodiless && request->length > request->taken;
+    if (visit->is_short && request->error == 0)
+        eng_log_format(visit->state, request, LEVEL_ERROR,
+                       "script '%s' announced a Content-Length of %lld and returned %lld bytes: "
+                       "the response is cut short",
+                       script.ptr, (long long)request->length, (long long)request->taken);
+    if (request->error == PYGLUE_E_HEAD)
+        eng_log_format(visit->state, request, LEVEL_ERROR,
+                       "the server refused the response head of script '%s'", script.ptr);
+    if (request->is_gathered || (request->is_started && request->error == 0))
+        visit->outcome->kind = visit->is_short ? PYGLUE_CUT : PYGLUE_COMPLETE;
+    else if (request->is_started)
+        visit->outcome->kind = PYGLUE_CUT;
+    if (visit->outcome->kind != PYGLUE_FAILED)
+        visit->outcome->status = 0;
+}
+
+static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObject *errors) {
+    PyObject *application, *result = NULL;
+    PyObject *args[2] = {NULL, (PyObject *)request};
+    int rv = -1;
+
+    application = eng_app_new(visit->state, text_of(visit, visit->snapshot->script),
+                              text_of(visit, visit->snapshot->callable), visit->modified);
+    if (application == NULL)
+        return -1;
+    args[0] = eng_environ_new(visit->state, request, input, errors, visit->thread->number,
+                              visit->entered);
+    if (args[0] != NULL)
+        result = PyObject_Vectorcall(application, args, 2, NULL);
+    if (result != NULL)
+        rv = eng_result_run(visit->state, request, result);
+    if (rv < 0)
+        fail(visit, request, "the request failed");
+    else
+        succeed(visit, request);
+    Py_XDECREF(result);
+    Py_XDECREF(args[0]);
+    Py_DECREF(application);
+    return 0;
+}
+
+/* Runs the request with the interpreter attached; nothing of it is left when it returns. */
+static void run(visit_t *visit) {
+    eng_request_t *outer = visit->thread->request;
+    eng_request_t *request =
+        eng_start_new(visit->state, visit->snapshot, visit->host, visit->scratch);
+    PyObject *input = NULL, *errors = NULL;
+
+    if (request == NULL) {
+        eng_exc_log(visit->state, NULL, "the request could not be set up", pyglue_str(""));
+        return;
+    }
+    visit->thread->request = request;
+    if ((input = eng_input_new(visit->state, request)) == NULL ||
+        (errors = eng_stream_new(visit->state, request, "wsgi.errors")) == NULL ||
+        serve(visit, request, input, errors))
+        fail(visit, request, "the application could not be reached");
+    if (errors != NULL)
+        eng_stream_finish(errors);
+    end_request(visit, request);
+    Py_XDECREF(input);
+    Py_XDECREF(errors);
+    visit->thread->request = outer;
+    Py_DECREF((PyObject *)request);
+}
+
+/* What was gathered, without Python. */
+static int send_gathered_nogil(visit_t *visit) {
+    eng_scratch_t *scratch = visit->scratch;
+    struct iovec block = {scratch->body, scratch->body_len};
+    const pyglue_host_ops_t *ops = visit->host->ops;
+    int rv = ops->start(visit->host, &scratch->head);
+
+    if (rv < 0) {
+        *visit->outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
+        if (rv == PYGLUE_E_HEAD)
+            ops->log(visit->host, LEVEL_ERROR,
+                     pyglue_str("the server refused the application's response head"));
+        return rv;
+    }
+    if (block.iov_len > 0)
+        rv = ops->write(visit->host, &block, 1, visit->is_short ? 0 : PYGLUE_WRITE_LAST);
+    if (rv < 0)
+        visit->outcome->kind = PYGLUE_CUT;
+    return rv;
+}
+
+/* Only where the script may change under a serving process; a worker is replaced instead. */
+static int64_t look_at_script_nogil(const pyglue_snapshot_t *snapshot) {
+    struct stat file;
+
+    if (!(snapshot->flags & PYGLUE_REQ_RELOADING) || snapshot->process_group.length > 0)
+        return 0;
+    if (stat(pyglue_snapshot_text(snapshot, snapshot->script).ptr, &file))
+        return -1; /* differs from any: the loader will tell what is wrong */
+    return (int64_t)file.st_mtim.tv_sec * 1000000 + file.st_mtim.tv_nsec / 1000;
+}
+
+static eng_scratch_t *take_scratch_nogil(eng_thread_t *thread) {
+    eng_scratch_t *scratch = thread->scratch;
+
+    thread->scratch = NULL;
+    if (scratch == NULL)
+        scratch = calloc(1, sizeof *scratch);
+    if (scratch != NULL) {
+        scratch->head = (pyglue_head_t){.content_length = -1};
+        scratch->body_len = 0;
+    }
+    return scratch;
+}
+
+static void log_failure(pyglue_host_t *host, const char *text) {
+    host->ops->log(host, LEVEL_ERROR, pyglue_str(text));
+}
+
+static int visit_nogil(visit_t *visit) {
+    pyglue_str_t group = text_of(visit, visit->snapshot->application_group);
+    eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group.ptr, group.len);
+
+    if (seat == NULL) {
+        log_failure(visit->host, "the application group's interpreter could not be made; the "
+                                 "server's error log has the reason");
+        return 0;
+    }
+    visit->state = seat->interp->state;
+    run(visit);
+    eng_interp_leave(seat);
+    if (visit->is_gathered)
+        visit->error = send_gathered_nogil(visit);
+    return visit->error < 0 && visit->error != PYGLUE_E_HEAD ? PYGLUE_E_GONE : 0;
+}
+
+static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot,
+                    pyglue_host_t *host, pyglue_outcome_t *outcome) {
+    visit_t visit = {.thread = eng_thread_nogil(engine),
+                     .snapshot = snapshot,
+                     .host = host,
+                     .outcome = outcome,
+                     .entered = eng_environ_now()};
+    int rv;
+
+    *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
+    if (visit.thread == NULL || (visit.scratch = take_scratch_nogil(visit.thread)) == NULL) {
+        log_failure(host, pyglue_error_text(PYGLUE_E_NOMEM));
+        return 0;
+    }
+    visit.modified = look_at_script_nogil(snapshot);
+    rv = visit_nogil(&visit);
+    /* A request inside a request (a test's host) may have left one of its own. */
+    eng_scratch_free(visit.thread->scratch);
+    visit.thread->scratch = visit.scratch;
+    return rv;
+}
+
+static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
+    eng_thread_t *thread = eng_thread_nogil(engine);
+    pyglue_str_t script = pyglue_str(load->script);
+    eng_seat_t *seat;
+    PyObject *object;
+
+    if (thread == NULL)
+        return PYGLUE_E_PYTHON;
+    seat = eng_interp_enter_nogil(thread, load->application_group, strlen(load->application_group));
+    if (seat == NULL)
+        return PYGLUE_E_PYTHON;
+    object = eng_app_new(seat->interp->state, script, pyglue_str(load->callable), 0);
+    if (object == NULL)
+        eng_exc_log(seat->interp->state, NULL, "the script could not be loaded", script);
+    Py_XDECREF(object);
+    eng_interp_leave(seat);
+    return object != NULL ? 0 : PYGLUE_E_PYTHON;
+}
+
+static void api_thread_end(pyglue_engine_t *engine) {
+    eng_interp_end_thread_nogil(engine);
+}
+
+/* --- Open and close --------------------------------------------------------------------------- */
+
+static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
+    pyglue_engine_t *engine = calloc(1, sizeof *engine);
+
+    if (engine == NULL)
+        return NULL;
+    engine->package = strdup(settings->package);
+    engine->settings = strdup(settings->settings);
+    engine->log = settings->log;
+    engine->baton = settings->baton;
+    engine->owns_python = settings->executable != NULL;
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->changed, NULL);
+    if (engine->package != NULL && engine->settings != NULL &&
+        pthread_key_create(&engine->thread_key, NULL) == 0)
+        return engine;
+    free(engine->package);
+    free(engine->settings);
+    free(engine);
+    return NULL;
+}
+
+static void free_engine(pyglue_engine_t *engine) {
+    pthread_key_delete(engine->thread_key);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->lock);
+    eng_note_clear(engine);
+    free(engine->package);
+    free(engine->settings);
+    free(engine);
+}
+
+static void log_status(const pyglue_engine_settings_t *settings, PyStatus status) {
+    char text[1024];
+    int len = snprintf(text, sizeof text, "Python could not be initialised as '%s': %s",
+                       settings->executable, status.err_msg ? status.err_msg : "it exited");
+
+    if (len > 0)
+        settings->log(settings->baton, LEVEL_ERROR, pyglue_str(text));
+}
+
+/* Python as `executable` itself would start, but for signals and arguments, which are httpd's. */
+static int initialise(const pyglue_engine_settings_t *settings) {
+    static char *argv[] = {"mod_wsgi", NULL};
+    PyConfig config;
+    PyStatus status;
+
+    PyConfig_InitPythonConfig(&config);
+    config.install_signal_handlers = 0;
+    config.parse_argv = 0;
+    status = PyConfig_SetBytesString(&config, &config.program_name, settings->executable);
+    if (!PyStatus_Exception(status))
+        status = PyConfig_SetBytesString(&config, &config.executable, settings->executable);
+    if (!PyStatus_Exception(status))
+        status = PyConfig_SetBytesArgv(&config, 1, argv);
+    if (!PyStatus_Exception(status))
+        status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (!PyStatus_Exception(status))
+        return 0;
+    log_status(settings, status);
+    return -1;
+}
+
+/* The calling thread has Python attached, and is its main thread where we initialised it. */
+static int adopt(pyglue_engine_t *engine) {
+    if (eng_interp_adopt_main(engine) == 0)
+        return 0;
+    eng_exc_log_early(engine, "Python could not be prepared");
+    return PYGLUE_E_PYTHON;
+}
+
+static int adopt_running(pyglue_engine_t *engine) {
+    PyGILState_STATE gil = PyGILState_Ensure();
+    int rv = adopt(engine);
+
+    PyGILState_Release(gil);
+    return rv;
+}
+
+static int adopt_own(pyglue_engine_t *engine, const pyglue_engine_settings_t *settings) {
+    int rv;
+
+    if (Py_IsInitialized() || initialise(settings))
+        return PYGLUE_E_PYTHON;
+    rv = adopt(engine);
+    PyEval_SaveThread();
+    return rv;
+}
+
+static int api_open(pyglue_engine_t **result, const pyglue_engine_settings_t *settings) {
+    pyglue_engine_t *engine;
+    int rv;
+
+    *result = NULL;
+    if (settings->size < sizeof *settings)
+        return PYGLUE_E_VERSION;
+    engine = new_engine(settings);
+    if (engine == NULL)
+        return PYGLUE_E_NOMEM;
+    rv = settings->executable != NULL ? adopt_own(engine, settings) : adopt_running(engine);
+    if (rv != 0)
+        free_engine(engine);
+    else
+        *result = engine;
+    return rv;
+}
+
+static void detach_main(pyglue_engine_t *engine) {
+    eng_thread_t *thread = eng_thread_nogil(engine);
+    eng_seat_t *seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+
+    if (seat == NULL)
+        return;
+    seat->interp->state->engine = NULL;
+    eng_interp_leave(seat);
+}
+
+static void api_close(pyglue_engine_t *engine) {
+    bool is_clean = eng_interp_end_all_nogil(engine);
+    bool finalises = engine->owns_python && is_clean;
+
+    if (finalises)
+        PyGILState_Ensure();
+    else if (is_clean)
+        detach_main(engine);
+    /* Where threads of the application live on, so does what they may still log to. */
+    if (finalises)
+        Py_FinalizeEx();
+    if (!is_clean)
+        return;
+    eng_interp_free_all(engine);
+    free_engine(engine);
+}
+
+static const pyglue_engine_ops_t operations = {
+    .size = sizeof operations,
+    .version = PYGLUE_ENGINE_VERSION,
+    .open = api_open,
+    .call = api_call,
+    .load = api_load,
+    .thread_end = api_thread_end,
+    .close = api_close,
+};
+
+__attribute__((visibility("default"))) const pyglue_engine_ops_t *pyglue_engine(void) {
+    return &operations;
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine's own header: its structs, and what its files offer to each other.
+ *
+ * Every function here is called with a thread state attached (the GIL held) unless its name ends
+ * in _nogil or its comment says otherwise. "0 or -1" means -1 with an exception set. `_new`
+ * returns a new reference. All Python objects of the engine belong to an eng_state_t, one for each
+ * interpreter; the process has one pyglue_engine_t. There is no other state. */
+#ifndef PYGLUE_ENG_H
+#define PYGLUE_ENG_H
+
+#include "eng_compat.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "engine.h"
+
+#define ENG_SMALL (64 * 1024) /* bodies up to this many bytes leave after the GIL was released */
+
+typedef struct eng_state eng_state_t;
+typedef struct eng_interp eng_interp_t;
+typedef struct eng_thread eng_thread_t;
+typedef struct eng_request eng_request_t;
+typedef struct eng_note eng_note_t;
+
+/* --- The process ------------------------------------------------------------------------------ */
+
+/* Made by open, freed by close; the upper half is frozen between. */
+struct pyglue_engine {
+    char *package;
+    char *settings;
+    pyglue_log_fn log;
+    void *baton;
+    bool owns_python; /* open initialised it, close finalises it */
+    pthread_key_t thread_key;
+    pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
+    pthread_cond_t changed; /* an interpreter is made, or was not */
+    eng_interp_t *interps;
+    eng_note_t *notes;
+    unsigned threads; /* seen so far: their numbers are mod_wsgi.thread_id */
+};
+
+/* --- interp.c: application groups and thread states ------------------------------------------- */
+
+/* An application group. Lives until close. */
+struct eng_interp {
+    eng_interp_t *next;
+    char *name; /* "": the main interpreter */
+    size_t name_len;
+    bool is_ready; /* others wait for it under the engine's lock */
+    PyInterpreterState *python;
+    eng_state_t *state; /* of _engine in this interpreter, which holds the module */
+    struct eng_seat *seats;
+};
+
+/* One thread's thread state in one interpreter. */
+typedef struct eng_seat {
+    struct eng_seat *next; /* of the thread */
+    struct eng_seat *peer; /* of the interpreter, under the engine's lock */
+    eng_interp_t *interp;
+    PyThreadState *python;
+    bool is_borrowed; /* Python's own for this thread: not ours to end */
+} eng_seat_t;
+
+/* The response head and a small body as plain memory: what is left of a request once its Python
+ * objects are gone. Kept by a thread for its next request. */
+typedef struct eng_scratch {
+    pyglue_head_t head;
+    pyglue_header_t *headers;
+    size_t header_room;
+    char *text; /* what head points into */
+    size_t text_room;
+    char *body; /* ENG_SMALL bytes, made when first needed */
+    size_t body_len;
+} eng_scratch_t;
+
+/* One OS thread. Made by its first call, freed by thread_end. */
+struct eng_thread {
+    pyglue_engine_t *engine;
+    unsigned number;
+    eng_seat_t *seats;
+    eng_scratch_t *scratch; /* NULL while a request uses it */
+    eng_request_t *request; /* running now: where sys.stderr goes; borrowed */
+};
+
+void eng_scratch_free(eng_scratch_t *scratch);
+
+/* This thread's record; NULL: out of memory. No thread state needed. */
+eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine);
+
+/* Attaches this thread to an application group, made if need be. NULL: it could not be made,
+ * nothing is attached, the reason went to the engine's log. */
+eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, const char *name, size_t len);
+void eng_interp_leave(eng_seat_t *seat);
+
+/* Gives the main interpreter its record. The calling thread has it attached. 0 or -1. */
+int eng_interp_adopt_main(pyglue_engine_t *engine);
+
+/* Ends the thread states of this thread and its record. */
+void eng_interp_end_thread_nogil(pyglue_engine_t *engine);
+
+/* Runs the exit callbacks of every sub-interpreter and ends those that nobody uses any more;
+ * true: none is left. */
+bool eng_interp_end_all_nogil(pyglue_engine_t *engine);
+
+/* Frees the records of ended interpreters, and those of threads that never said thread_end. */
+void eng_interp_free_all(pyglue_engine_t *engine);
+
+/* --- table.c: bytes to objects ---------------------------------------------------------------- */
+
+typedef struct eng_entry {
+    uint64_t hash;
+    size_t len;
+    char *bytes; /* NULL: free */
+    PyObject *object;
+} eng_entry_t;
+
+/* Open addressing; zeroed memory is an empty table. */
+typedef struct eng_table {
+    eng_entry_t *entries;
+    size_t room; /* a power of two, or 0 */
+    size_t used;
+} eng_table_t;
+
+PyObject *eng_table_borrow(const eng_table_t *table, const char *bytes, size_t len);
+/* Puts or replaces; keeps a reference of its own. 0, or -1 without memory and no exception set. */
+int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *object);
+int eng_table_traverse(eng_table_t *table, visitproc visit, void *arg);
+void eng_table_clear(eng_table_t *table);
+
+/* --- module.c: the state of one interpreter --------------------------------------------------- */
+
+/* Interned strings; the texts are in module.c, in this order. */
+enum eng_name {
+    ENG_NAME_SCRIPT_NAME,
+    ENG_NAME_PATH_INFO,
+    ENG_NAME_QUERY_STRING,
+    ENG_NAME_SCRIPT_FILENAME,
+    ENG_NAME_DOCUMENT_ROOT,
+    ENG_NAME_VERSION,
+    ENG_NAME_URL_SCHEME,
+    ENG_NAME_MULTITHREAD,
+    ENG_NAME_MULTIPROCESS,
+    ENG_NAME_RUN_ONCE,
+    ENG_NAME_ERRORS,
+    ENG_NAME_INPUT,
+    ENG_NAME_INPUT_TERMINATED,
+    ENG_NAME_FILE_WRAPPER,
+    ENG_NAME_APACHE_VERSION,
+    ENG_NAME_MOD_WSGI_VERSION,
+    ENG_NAME_PROCESS_GROUP,
+    ENG_NAME_APPLICATION_GROUP,
+    ENG_NAME_CALLABLE_OBJECT,
+    ENG_NAME_REQUEST_HANDLER,
+    ENG_NAME_HANDLER_SCRIPT,
+    ENG_NAME_REQUEST_ID,
+    ENG_NAME_CONNECTION_ID,
+    ENG_NAME_THREAD_ID,
+    ENG_NAME_REQUEST_START,
+    ENG_NAME_QUEUE_START,
+    ENG_NAME_DAEMON_START,
+    ENG_NAME_APPLICATION_START,
+    ENG_NAME_HTTP,
+    ENG_NAME_HTTPS,
+    ENG_NAME_EMPTY,
+    ENG_NAME_CLOSE,
+    ENG_NAME_READ,
+    ENG_NAME_FILENO,
+    ENG_NAME_TELL,
+    ENG_NAME_STATUS,
+    ENG_NAMES
+};
+
+struct eng_state {
+    pyglue_engine_t *engine; /* NULL until this interpreter belongs to one */
+    eng_interp_t *interp;
+    PyTypeObject *app_type, *request_type, *input_type, *stream_type, *file_type;
+    PyObject *names[ENG_NAMES];
+    PyObject *base_environ;   /* what every environ starts as */
+    PyObject *httpd_version;  /* tuple of the numbers beside it, or NULL */
+    PyObject *find;           /* pyglue.loader.script.find */
+    PyObject *error;          /* pyglue.errors.PyglueError */
+    int32_t httpd_numbers[3];
+    eng_table_t keys; /* environ keys, interned; bounded */
+    eng_table_t apps; /* script, NUL, callable: eng_app_t */
+};
+
+/* The state of an _engine module. */
+eng_state_t *eng_state_of(PyObject *module);
+
+/* The state of this interpreter's _engine, by the type of one of its objects. */
+static inline eng_state_t *eng_state_by_type(PyTypeObject *type) {
+    return PyType_GetModuleState(type);
+}
+
+/* --- app.c: a loaded application -------------------------------------------------------------- */
+
+/* The application for a request, or for a load (flags 0), loaded if need be; a new reference,
+ * NULL with an exception set. `modified` is the script's mtime in µs, 0: not looked at. */
+PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
+                      int64_t modified);
+
+/* --- api.c: one request, and its way to the host ---------------------------------------------- */
+
+/* A request while it runs, and the start_response of the application. Objects of the application
+ * may outlive the request: then host is NULL and every operation raises RuntimeError. */
+struct eng_request {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    const pyglue_snapshot_t *snapshot; /* valid while host is */
+    pthread_mutex_t lock;              /* one host operation at a time; guards host */
+    pyglue_host_t *host;               /* NULL once the request has ended */
+    eng_scratch_t *scratch;            /* valid while host is */
+    int64_t length;                    /* announced Content-Length, -1: none */
+    int64_t taken;                     /* body bytes of the application so far */
+    int error;                         /* first failure of the host: nothing more is sent */
+    bool has_head;                     /* start_response was called and its head is valid */
+    bool is_started;                   /* the host has the head */
+    bool is_gathered;                  /* the whole response is in scratch, to be sent later */
+    bool is_bodiless;                  /* HEAD, 204, 304 */
+    bool is_excess_logged;
+};
+
+enum eng_send { ENG_SEND_LAST = 1, ENG_SEND_FLUSH = 2 };
+
+/* Hands bytes to the host, the head first if it has not been. Lets the GIL go.
+ * 0, or a PYGLUE_E* that is also kept in request->error. PYGLUE_E_STATE: ended. */
+int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags);
+/* The same for the bytes of a regular file, which are the last. */
+int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len);
+/* Up to len bytes of the request body; PYGLUE_E_STATE: ended. Lets the GIL go. */
+ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len);
+
+/* One entry of the error log: of this request if there is one and it runs, of the thread's
+ * request, or of the engine. Lets the GIL go; an exception that is set stays set. */
+void eng_log(eng_state_t *state, eng_request_t *request, int level, const char *text, size_t len);
+void eng_log_format(eng_state_t *state, eng_request_t *request, int level, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Sets RuntimeError: the request has ended. */
+void eng_raise_ended(const char *what);
+
+/* --- environ.c -------------------------------------------------------------------------------- */
+
+/* Builds the dict that environs are copied from. 0 or -1. */
+int eng_environ_prepare(eng_state_t *state);
+PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *input,
+                          PyObject *errors, unsigned thread_number, double entered);
+/* Seconds since the epoch. */
+double eng_environ_now(void);
+
+/* --- start.c: start_response and write -------------------------------------------------------- */
+
+extern PyType_Spec eng_start_spec; /* of request_type */
+eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapshot,
+                             pyglue_host_t *host, eng_scratch_t *scratch);
+/* Adds a Content-Length that the application did not give. 0 or -1. */
+int eng_start_add_length(eng_request_t *request, int64_t length);
+
+/* --- result.c --------------------------------------------------------------------------------- */
+
+/* The bytes of an item within the announced length. 0, or -1 and TypeError. */
+int eng_result_take(eng_request_t *request, PyObject *item, struct iovec *block);
+/* Runs what the application returned to its end and calls close(). 0 or -1; errors of the host
+ * are in request->error. */
+int eng_result_run(eng_state_t *state, eng_request_t *request, PyObject *result);
+/* True: nothing that was announced is missing. */
+static inline bool eng_result_is_whole(const eng_request_t *request) {
+    return request->is_gathered || (request->is_started && request->length >= 0 &&
+                                    request->taken >= request->length);
+}
+
+/* --- file.c ----------------------------------------------------------------------------------- */
+
+extern PyType_Spec eng_file_spec;
+/* 1: sent as a file; 0: it is to be iterated; -1. */
+int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result);
+
+/* --- input.c, stream.c ------------------------------------------------------------------------ */
+
+extern PyType_Spec eng_input_spec;
+PyObject *eng_input_new(eng_state_t *state, eng_request_t *request);
+
+extern PyType_Spec eng_stream_spec;
+/* request NULL: sys.stdout or sys.stderr. */
+PyObject *eng_stream_new(eng_state_t *state, eng_request_t *request, const char *name);
+/* Logs a last line without an end. */
+void eng_stream_finish(PyObject *stream);
+
+/* --- exc.c: a Python exception to log text and outcome. The only translator ------------------- */
+
+/* Logs the exception that is set and clears it; `script` may be empty. Returns the status of a
+ * request that fails by it: 500 or 404. */
+int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, pyglue_str_t script);
+/* The same where there is no state yet. */
+void eng_exc_log_early(pyglue_engine_t *engine, const char *what);
+
+/* --- note.c: files that matter, of all interpreters ------------------------------------------- */
+
+PyObject *eng_note_add(PyObject *module, PyObject *args);
+PyObject *eng_note_list(PyObject *module, PyObject *unused);
+void eng_note_clear(pyglue_engine_t *engine);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A Python exception to log text and to the status of the request it ends. The only translator.
+ *
+ * What users can mend (pyglue.errors.PyglueError) is told in its own words, without a traceback;
+ * everything else with one. Formatting may fail itself: then the type's name must do. */
+#include "eng.h"
+
+enum { LEVEL_ERROR = 3 };
+
+/* The traceback as one str. NULL: another exception is set. */
+static PyObject *format(PyObject *exception) {
+    PyObject *module = PyImport_ImportModule("traceback");
+    PyObject *lines = NULL, *text = NULL, *nothing = PyUnicode_FromString("");
+
+    if (module != NULL && nothing != NULL) {
+        PyObject *traceback = PyException_GetTraceback(exception);
+
+        lines = PyObject_CallMethod(module, "format_exception", "OOO", Py_TYPE(exception),
+                                    exception, traceback != NULL ? traceback : Py_None);
+        Py_XDECREF(traceback);
+    }
+    if (lines != NULL)
+        text = PyUnicode_Join(nothing, lines);
+    Py_XDECREF(module);
+    Py_XDECREF(lines);
+    Py_XDECREF(nothing);
+    return text;
+}
+
+/* UTF-8 of the log text; NULL without an exception set: it could not be made. */
+static PyObject *encode(PyObject *exception, bool is_plain, const char *what,
+                        pyglue_str_t script) {
+    PyObject *text = is_plain ? PyObject_Str(exception) : format(exception);
+    PyObject *path = PyUnicode_DecodeFSDefaultAndSize(script.ptr ? script.ptr : "",
+                                                      (Py_ssize_t)script.len);
+    PyObject *entry = NULL, *bytes = NULL;
+
+    if (text != NULL && path != NULL && is_plain)
+        entry = Py_NewRef(text);
+    else if (text != NULL && path != NULL && script.len > 0)
+        entry = PyUnicode_FromFormat("script '%U': %s (%s)\n%U", path, what,
+                                     Py_TYPE(exception)->tp_name, text);
+    else if (text != NULL && path != NULL)
+        entry = PyUnicode_FromFormat("%s (%s)\n%U", what, Py_TYPE(exception)->tp_name, text);
+    if (entry != NULL)
+        bytes = PyUnicode_AsEncodedString(entry, "utf-8", "backslashreplace");
+    PyErr_Clear(); /* of str() or traceback: the caller names the type instead */
+    Py_XDECREF(text);
+    Py_XDECREF(path);
+    Py_XDECREF(entry);
+    return bytes;
+}
+
+static void log_bytes(eng_state_t *state, eng_request_t *request, PyObject *bytes) {
+    size_t len = (size_t)PyBytes_GET_SIZE(bytes);
+
+    while (len > 0 && PyBytes_AS_STRING(bytes)[len - 1] == '\n')
+        len--;
+    eng_log(state, request, LEVEL_ERROR, PyBytes_AS_STRING(bytes), len);
+}
+
+static int status_of(eng_state_t *state, PyObject *exception) {
+    PyObject *status = PyObject_GetAttr(exception, state->names[ENG_NAME_STATUS]);
+    long number = status != NULL ? PyLong_AsLong(status) : -1;
+
+    Py_XDECREF(status);
+    PyErr_Clear(); /* none, or not a number: any failure is a 500 */
+    return number == 404 ? 404 : 500;
+}
+
+int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what,
+                pyglue_str_t script) {
+    PyObject *exception = eng_compat_take_exception();
+    bool is_plain;
+    PyObject *bytes;
+    int status = 500;
+
+    if (exception == NULL)
+        return status;
+    is_plain = state->error != NULL &&
+               PyObject_TypeCheck(exception, (PyTypeObject *)(void *)state->error);
+    bytes = encode(exception, is_plain, what, script);
+    if (bytes != NULL)
+        log_bytes(state, request, bytes);
+    else
+        eng_log_format(state, request, LEVEL_ERROR, "script '%.*s': %s (%s)", (int)script.len,
+                       script.ptr ? script.ptr : "", what, Py_TYPE(exception)->tp_name);
+    if (is_plain)
+        status = status_of(state, exception);
+    Py_XDECREF(bytes);
+    Py_DECREF(exception);
+    return status;
+}
+
+void eng_exc_log_early(pyglue_engine_t *engine, const char *what) {
+    PyObject *exception = eng_compat_take_exception();
+    PyObject *bytes = exception != NULL ? encode(exception, false, what, pyglue_str("")) : NULL;
+    pyglue_str_t text = pyglue_str(what);
+
+    if (bytes != NULL)
+        text = (pyglue_str_t){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    engine->log(engine->baton, LEVEL_ERROR, text);
+    Py_XDECREF(bytes);
+    Py_XDECREF(exception);
+}

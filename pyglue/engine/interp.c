@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Application groups: one interpreter each, and the thread states in them.
+ *
+ * A thread that needs an interpreter which another one is making waits without a thread state.
+ * The engine's lock is a leaf: nothing that may want a GIL happens under it. */
+#include "eng.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+/* Makes pyglue importable from its folder, and the engine from its file, without sys.path. */
+static const char join_source[] =
+    "def join(package, engine):\n"
+    "    import importlib.util, sys\n"
+    "    def take(name, path, folders):\n"
+    "        if name not in sys.modules:\n"
+    "            spec = importlib.util.spec_from_file_location(\n"
+    "                name, path, submodule_search_locations=folders)\n"
+    "            module = importlib.util.module_from_spec(spec)\n"
+    "            sys.modules[name] = module\n"
+    "            try:\n"
+    "                spec.loader.exec_module(module)\n"
+    "            except BaseException:\n"
+    "                del sys.modules[name]\n"
+    "                raise\n"
+    "        return sys.modules[name]\n"
+    "    root = take('pyglue', package + '/__init__.py', [package])\n"
+    "    root._engine = take('pyglue._engine', engine, None)\n"
+    "    return root._engine\n";
+
+/* --- Threads ---------------------------------------------------------------------------------- */
+
+eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine) {
+    eng_thread_t *thread = pthread_getspecific(engine->thread_key);
+
+    if (thread != NULL)
+        return thread;
+    thread = calloc(1, sizeof *thread);
+    if (thread == NULL || pthread_setspecific(engine->thread_key, thread) != 0) {
+        free(thread);
+        return NULL;
+    }
+    thread->engine = engine;
+    pthread_mutex_lock(&engine->lock);
+    thread->number = ++engine->threads;
+    pthread_mutex_unlock(&engine->lock);
+    return thread;
+}
+
+void eng_scratch_free(eng_scratch_t *scratch) {
+    if (scratch == NULL)
+        return;
+    free(scratch->headers);
+    free(scratch->text);
+    free(scratch->body);
+    free(scratch);
+}
+
+static eng_seat_t *add_seat(eng_thread_t *thread, eng_interp_t *interp, PyThreadState *python,
+                            bool is_borrowed) {
+    eng_seat_t *seat = malloc(sizeof *seat);
+
+    if (seat == NULL)
+        return NULL;
+    *seat = (eng_seat_t){thread->seats, NULL, interp, python, is_borrowed};
+    thread->seats = seat;
+    pthread_mutex_lock(&thread->engine->lock);
+    seat->peer = interp->seats;
+    interp->seats = seat;
+    pthread_mutex_unlock(&thread->engine->lock);
+    return seat;
+}
+
+static void unlink_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
+    eng_seat_t **at;
+
+    pthread_mutex_lock(&engine->lock);
+    for (at = &seat->interp->seats; *at != NULL && *at != seat; at = &(*at)->peer)
+        ;
+    if (*at != NULL)
+        *at = seat->peer;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void end_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
+    unlink_seat(engine, seat);
+    if (!seat->is_borrowed && seat->python != NULL) {
+        PyEval_RestoreThread(seat->python);
+        PyThreadState_Clear(seat->python);
+        PyThreadState_DeleteCurrent();
+    }
+    free(seat);
+}
+
+void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
+    eng_thread_t *thread = pthread_getspecific(engine->thread_key);
+
+    if (thread == NULL)
+        return;
+    while (thread->seats != NULL) {
+        eng_seat_t *seat = thread->seats;
+
+        thread->seats = seat->next;
+        end_seat(engine, seat);
+    }
+    eng_scratch_free(thread->scratch);
+    free(thread);
+    pthread_setspecific(engine->thread_key, NULL);
+}
+
+/* --- Interpreters ----------------------------------------------------------------------------- */
+
+static bool is_named(const eng_interp_t *interp, const char *name, size_t len) {
+    return interp->name_len == len && memcmp(interp->name, name, len) == 0;
+}
+
+static eng_interp_t *new_interp(const char *name, size_t len) {
+    eng_interp_t *interp = calloc(1, sizeof *interp);
+
+    if (interp != NULL && (interp->name = malloc(len + 1)) == NULL) {
+        free(interp);
+        return NULL;
+    }
+    if (interp != NULL) {
+        memcpy(interp->name, name, len);
+        interp->name[len] = '\0';
+        interp->name_len = len;
+    }
+    return interp;
+}
+
+static void free_interp(eng_interp_t *interp) {
+    free(interp->name);
+    free(interp);
+}
+
+static void remove_locked(pyglue_engine_t *engine, const eng_interp_t *interp) {
+    eng_interp_t **at = &engine->interps;
+
+    while (*at != interp)
+        at = &(*at)->next;
+    *at = interp->next;
+}
+
+static void settle(pyglue_engine_t *engine, eng_interp_t *interp, bool is_made) {
+    pthread_mutex_lock(&engine->lock);
+    interp->is_ready = is_made;
+    if (!is_made)
+        remove_locked(engine, interp);
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->lock);
+    if (!is_made)
+        free_interp(interp);
+}
+
+/* The record of a group: ready, or new and ours to make (*is_mine). NULL: no memory. */
+static eng_interp_t *find_or_reserve(pyglue_engine_t *engine, const char *name, size_t len,
+                                     bool *is_mine) {
+    eng_interp_t *interp;
+
+    pthread_mutex_lock(&engine->lock);
+    for (;;) {
+        for (interp = engine->interps; interp != NULL; interp = interp->next)
+            if (is_named(interp, name, len))
+                break;
+        if (interp == NULL || interp->is_ready)
+            break;
+        pthread_cond_wait(&engine->changed, &engine->lock);
+    }
+    *is_mine = interp == NULL;
+    if (*is_mine && (interp = new_interp(name, len)) != NULL) {
+        interp->next = engine->interps;
+        engine->interps = interp;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return interp;
+}
+
+static PyObject *join(pyglue_engine_t *engine) {
+    PyObject *scope = PyDict_New(), *done = NULL, *module = NULL;
+    PyObject *package = PyUnicode_DecodeFSDefault(engine->package), *file = NULL;
+    Dl_info self;
+
+    if (dladdr((const void *)&pyglue_engine, &self) && self.dli_fname != NULL)
+        file = PyUnicode_DecodeFSDefault(self.dli_fname);
+    if (scope != NULL && package != NULL && file != NULL)
+        done = PyRun_String(join_source, Py_file_input, scope, scope);
+    if (done != NULL)
+        module = PyObject_CallFunctionObjArgs(PyDict_GetItemString(scope, "join"), package, file,
+                                              NULL);
+    Py_XDECREF(done);
+    Py_XDECREF(file);
+    Py_XDECREF(package);
+    Py_XDECREF(scope);
+    return module;
+}
+
+/* An attribute of one of our modules. */
+static PyObject *get(const char *module_name, const char *name) {
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *object = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
+
+    Py_XDECREF(module);
+    return object;
+}
+
+static int prepare(eng_state_t *state) {
+    PyObject *function = get("pyglue.loader.interpreter", "prepare");
+    PyObject *done = NULL;
+
+    if (function != NULL)
+        done = PyObject_CallFunction(function, "ss", state->engine->settings, state->interp->name);
+    Py_XDECREF(function);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* Fills the current interpreter with what serving needs. The module stays referenced for the
+ * life of the interpreter: the state is reached from C without it. 0 or -1. */
+static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
+    PyObject *module = join(engine);
+    eng_state_t *state;
+
+    if (module == NULL)
+        return -1;
+    state = eng_state_of(module);
+    state->engine = engine;
+    state->interp = interp;
+    interp->state = state;
+    interp->python = PyInterpreterState_Get();
+    Py_XSETREF(state->find, get("pyglue.loader.script", "find"));
+    Py_XSETREF(state->error, get("pyglue.errors", "PyglueError"));
+    if (state->find == NULL || state->error == NULL || eng_environ_prepare(state))
+        return -1;
+    return prepare(state);
+}
+
+int eng_interp_adopt_main(pyglue_engine_t *engine) {
+    eng_interp_t *interp = new_interp("", 0);
+
+    if (interp == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (furnish(engine, interp)) {
+        free_interp(interp);
+        return -1;
+    }
+    interp->is_ready = true;
+    engine->interps = interp;
+    return 0;
+}
+
+/* --- Entering --------------------------------------------------------------------------------- */
+
+/* Python may know this thread in that interpreter: one state for each is its rule. */
+static PyThreadState *borrow_python(const eng_interp_t *interp) {
+    PyThreadState *python = PyGILState_GetThisThreadState();
+
+    return python != NULL && PyThreadState_GetInterpreter(python) == interp->python ? python : NULL;
+}
+
+static eng_seat_t *sit(eng_thread_t *thread, eng_interp_t *interp) {
+    PyThreadState *python = borrow_python(interp);
+    bool is_borrowed = python != NULL;
+    eng_seat_t *seat;
+
+    if (python == NULL)
+        python = PyThreadState_New(interp->python);
+    if (python == NULL)
+        return NULL;
+    PyEval_RestoreThread(python);
+    seat = add_seat(thread, interp, python, is_borrowed);
+    if (seat != NULL)
+        return seat;
+    if (is_borrowed) {
+        PyEval_SaveThread();
+    } else {
+        PyThreadState_Clear(python);
+        PyThreadState_DeleteCurrent();
+    }
+    return NULL;
+}
+
+/* The new interpreter is left attached; NULL: nothing is. */
+static eng_seat_t *make(eng_thread_t *thread, eng_interp_t *interp) {
+    eng_seat_t *main_seat = eng_interp_enter_nogil(thread, "", 0);
+    PyThreadState *python;
+    eng_seat_t *seat;
+
+    if (main_seat == NULL)
+        return NULL;
+    python = Py_NewInterpreter();
+    if (python == NULL) {
+        eng_exc_log_early(thread->engine, "a sub-interpreter could not be made");
+        PyThreadState_Swap(main_seat->python);
+        eng_interp_leave(main_seat);
+        return NULL;
+    }
+    if (furnish(thread->engine, interp) == 0 &&
+        (seat = add_seat(thread, interp, python, false)) != NULL)
+        return seat;
+    eng_exc_log_early(thread->engine, "a sub-interpreter could not be prepared");
+    Py_EndInterpreter(python);
+    PyThreadState_Swap(main_seat->python);
+    eng_interp_leave(main_seat);
+    return NULL;
+}
+
+static eng_seat_t *enter_first(eng_thread_t *thread, const char *name, size_t len) {
+    bool is_mine;
+    eng_interp_t *interp = find_or_reserve(thread->engine, name, len, &is_mine);
+    eng_seat_t *seat;
+
+    if (interp == NULL || !is_mine)
+        return interp != NULL ? sit(thread, interp) : NULL;
+    seat = make(thread, interp);
+    settle(thread->engine, interp, seat != NULL);
+    return seat;
+}
+
+eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, const char *name, size_t len) {
+    for (eng_seat_t *seat = thread->seats; seat != NULL; seat = seat->next) {
+        if (is_named(seat->interp, name, len)) {
+            PyEval_RestoreThread(seat->python);
+            return seat;
+        }
+    }
+    return enter_first(thread, name, len);
+}
+
+void eng_interp_leave(eng_seat_t *seat) {
+    (void)seat;
+    PyEval_SaveThread();
+}
+
+/* --- The end ---------------------------------------------------------------------------------- */
+
+/* Thread states of threads that never said thread_end; they don't run any more. */
+static void end_seats_of_others(eng_interp_t *interp, const PyThreadState *own) {
+    for (eng_seat_t *seat = interp->seats; seat != NULL; seat = seat->peer) {
+        if (seat->python == own || seat->is_borrowed)
+            continue;
+        PyThreadState_Clear(seat->python);
+        PyThreadState_Delete(seat->python);
+        seat->python = NULL;
+    }
+}
+
+/* What Py_EndInterpreter would do too late: it is a fatal error while daemon threads live. */
+static void run_exit_callbacks(pyglue_engine_t *engine) {
+    static const char *const calls[][2] = {{"threading", "_shutdown"}, {"atexit", "_run_exitfuncs"}};
+
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        PyObject *function = get(calls[i][0], calls[i][1]);
+        PyObject *done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
+
+        if (done == NULL)
+            eng_exc_log_early(engine, "an exit callback of an application group failed");
+        Py_XDECREF(function);
+        Py_XDECREF(done);
+    }
+}
+
+/* 1: ended; 0: threads of the application still live in it, so it is left to the process. */
+static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
+    eng_seat_t *seat = eng_interp_enter_nogil(thread, interp->name, interp->name_len);
+
+    if (seat == NULL)
+        return false;
+    run_exit_callbacks(thread->engine);
+    end_seats_of_others(interp, seat->python);
+    if (PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
+        eng_interp_leave(seat);
+        return false;
+    }
+    interp->state = NULL;
+    Py_EndInterpreter(seat->python);
+    seat->python = NULL;
+    return true;
+}
+
+bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
+    eng_thread_t *thread = eng_thread_nogil(engine);
+    bool is_clean = thread != NULL;
+
+    for (eng_interp_t *interp = engine->interps; is_clean && interp != NULL; interp = interp->next)
+        if (interp->name_len > 0 && !end_one(thread, interp))
+            is_clean = false;
+    return is_clean;
+}
+
+void eng_interp_free_all(pyglue_engine_t *engine) {
+    eng_thread_t *thread = pthread_getspecific(engine->thread_key);
+
+    while (engine->interps != NULL) {
+        eng_interp_t *interp = engine->interps;
+
+        while (interp->seats != NULL) {
+            eng_seat_t *seat = interp->seats;
+
+            interp->seats = seat->peer;
+            free(seat);
+        }
+        engine->interps = interp->next;
+        free_interp(interp);
+    }
+    if (thread != NULL)
+        eng_scratch_free(thread->scratch);
+    free(thread);
+}

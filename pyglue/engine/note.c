@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The files that matter to a worker's watcher, with their times, of all interpreters of the
+ * process: plain memory under the engine's lock. pyglue.loader.reload is its face in Python. */
+#include "eng.h"
+
+struct eng_note {
+    eng_note_t *next;
+    int64_t modified;
+    char path[];
+};
+
+static eng_note_t *find_locked(pyglue_engine_t *engine, const char *path) {
+    eng_note_t *note = engine->notes;
+
+    while (note != NULL && strcmp(note->path, path) != 0)
+        note = note->next;
+    return note;
+}
+
+static int put(pyglue_engine_t *engine, const char *path, int64_t modified) {
+    size_t size = strlen(path) + 1;
+    eng_note_t *note;
+
+    pthread_mutex_lock(&engine->lock);
+    note = find_locked(engine, path);
+    if (note == NULL && (note = malloc(sizeof *note + size)) != NULL) {
+        memcpy(note->path, path, size);
+        note->next = engine->notes;
+        engine->notes = note;
+    }
+    if (note != NULL)
+        note->modified = modified;
+    pthread_mutex_unlock(&engine->lock);
+    return note == NULL ? -1 : 0;
+}
+
+PyObject *eng_note_add(PyObject *module, PyObject *args) {
+    eng_state_t *state = eng_state_of(module);
+    PyObject *path;
+    long long modified;
+    int rv = 0;
+
+    if (!PyArg_ParseTuple(args, "O&L:note", PyUnicode_FSConverter, &path, &modified))
+        return NULL;
+    if (state->engine != NULL)
+        rv = put(state->engine, PyBytes_AS_STRING(path), modified);
+    Py_DECREF(path);
+    if (rv)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static int add(PyObject *dict, const eng_note_t *note) {
+    PyObject *path = PyUnicode_DecodeFSDefault(note->path);
+    PyObject *modified = PyLong_FromLongLong(note->modified);
+    int rv = path && modified ? PyDict_SetItem(dict, path, modified) : -1;
+
+    Py_XDECREF(path);
+    Py_XDECREF(modified);
+    return rv;
+}
+
+/* Notes are only ever added in front and never freed before close, so the list may be walked
+ * without the lock from a head that was read under it. */
+PyObject *eng_note_list(PyObject *module, PyObject *unused) {
+    pyglue_engine_t *engine = eng_state_of(module)->engine;
+    PyObject *dict = PyDict_New();
+    const eng_note_t *note = NULL;
+
+    (void)unused;
+    if (engine != NULL) {
+        pthread_mutex_lock(&engine->lock);
+        note = engine->notes;
+        pthread_mutex_unlock(&engine->lock);
+    }
+    for (; dict != NULL && note != NULL; note = note->next)
+        if (add(dict, note))
+            Py_CLEAR(dict);
+    return dict;
+}
+
+void eng_note_clear(pyglue_engine_t *engine) {
+    while (engine->notes != NULL) {
+        eng_note_t *note = engine->notes;
+
+        engine->notes = note->next;
+        free(note);
+    }
+}

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares an interpreter, main or sub, before an application is loaded into it.
+
+The engine calls `prepare` once in each. What it does is mod_wsgi's: paths, arguments, streams into
+the error log, no signal handlers of applications, an importable module `mod_wsgi`.
+"""
+
+import json
+import os
+import signal
+import site
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pyglue._engine as engine
+from pyglue.compat import mod_wsgi
+from pyglue.loader import script
+
+WARNING = 4
+
+
+def prepare(settings_text: str, application_group: str) -> None:
+    """`settings_text`: JSON (`docs/bridge.md` 8); `application_group`: "" is the main one."""
+    settings: dict[str, Any] = json.loads(settings_text)
+    in_worker = settings.get("reload") == "worker"
+    script.policy.in_worker = in_worker
+    script.policy.uid = settings.get("script_uid")
+    script.policy.gid = settings.get("script_gid")
+    sys.argv = ["mod_wsgi"]
+    _add_paths(settings.get("python_path") or [], settings.get("home"))
+    _redirect_streams(own_descriptors=in_worker)
+    _refuse_signals()
+    mod_wsgi.process_group = settings.get("group") or ""
+    mod_wsgi.application_group = application_group
+    mod_wsgi.maximum_processes = int(settings.get("processes") or 1)
+    mod_wsgi.threads_per_process = int(settings.get("threads") or 1)
+    sys.modules["mod_wsgi"] = mod_wsgi
+
+
+def _text(path: str) -> str:
+    """Texts of a plan are bytes read as latin-1."""
+    try:
+        return os.fsdecode(path.encode("latin-1"))
+    except UnicodeEncodeError:
+        return path
+
+
+def _add_paths(folders: list[str], home: str | None) -> None:
+    """Folders as `site` adds them, with their .pth files, but in front and in their order."""
+    before = list(sys.path)
+    for folder in folders:
+        site.addsitedir(_text(folder))
+    added = [entry for entry in sys.path if entry not in before]
+    sys.path[:] = added + before
+    if home:
+        sys.path.insert(0, _text(home))
+
+
+def _redirect_streams(own_descriptors: bool) -> None:
+    """A worker's own descriptors lead to the error log already, but know of no request."""
+    sys.stdout = engine.stream("<stdout>")
+    sys.stderr = engine.stream("<stderr>")
+    if not own_descriptors or sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (lives as long as Python)
+
+
+def _refuse_signals() -> None:
+    """Signals are httpd's, or the worker's; a forked child of the application may have its own."""
+    original: Callable[[Any, Any], Any] = signal.signal
+    process = os.getpid()
+
+    def refuse(signalnum: Any, handler: Any) -> Any:
+        if os.getpid() != process:
+            return original(signalnum, handler)
+        stack = "".join(traceback.format_stack(sys._getframe(1)))
+        engine.log(WARNING, f"signal.signal() was ignored: signal {signalnum}\n{stack}")
+        return None
+
+    refuse.__name__ = refuse.__qualname__ = "signal"
+    signal.signal = refuse

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads a script file as a module and finds the application in it. `app.c` calls `find`.
+
+- A script's module is named after its path, so that two scripts `app.wsgi` never meet.
+- Loads of one script wait for each other; loads of different scripts do not.
+- A script that fails leaves nothing in `sys.modules`. Embedded in httpd it is run again by the next
+  request, as mod_wsgi does. In a worker it is not run again before one of the files in its
+  traceback has changed; the worker watches them and is replaced.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import CodeType, ModuleType
+from typing import Any
+
+from pyglue.errors import (
+    MissingCallableError,
+    NotCallableError,
+    ScriptFailedError,
+    ScriptFileError,
+)
+from pyglue.loader import reload
+
+GONE = -1  # the time of a file that is not there
+
+
+@dataclass
+class Policy:
+    """Set once by `interpreter.prepare`."""
+
+    in_worker: bool = False
+    uid: int | None = None  # that must own the scripts
+    gid: int | None = None
+
+
+@dataclass
+class _Script:
+    """What is known of one path. `lock` guards loading; `failed` the files of a failed load."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    failed: dict[str, int] | None = None
+
+
+policy = Policy()
+_scripts: dict[str, _Script] = {}
+
+
+def module_name(path: str) -> str:
+    """The name of the module that `path` is loaded as."""
+    digest = hashlib.md5(os.fsencode(path), usedforsecurity=False)
+    return "_mod_wsgi_" + digest.hexdigest()
+
+
+def find(path: str, name: str, stale: ModuleType | None) -> tuple[ModuleType, Any, int, Any]:
+    """Return (module, application, mtime in µs, reload_required or None) of a script.
+
+    `stale` is a module that is not to be used again. An empty `name`: the script is only executed.
+    """
+    script = _scripts.setdefault(path, _Script())
+    with script.lock:
+        module = sys.modules.get(module_name(path))
+        if module is None or module is stale or module.__dict__.get("__mtime__") != _mtime(path):
+            module = _load_anew(path, script)
+        application = _application(module, path, name) if name else None
+        # The module may be replaced by hand: what it says is not trusted to be an int.
+        mtime = int(module.__dict__.get("__mtime__", 0))
+    return module, application, mtime, getattr(module, "reload_required", None)
+
+
+def _application(module: ModuleType, path: str, name: str) -> Any:
+    try:
+        application = getattr(module, name)
+    except AttributeError:
+        raise MissingCallableError(
+            f"script '{path}' has no '{name}': define it there, or name what it is called by"
+            " WSGICallableObject or callable-object="
+        ) from None
+    if not callable(application):
+        raise NotCallableError(
+            f"'{name}' of script '{path}' is a {type(application).__name__}, which cannot be called"
+        )
+    return application
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns // 1000
+    except OSError:
+        return GONE
+
+
+def _mtime_ns(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return GONE
+
+
+def _load_anew(path: str, script: _Script) -> ModuleType:
+    """Load, and remember what a failure depended on."""
+    if policy.in_worker and script.failed is not None and _is_unchanged(script.failed):
+        raise ScriptFailedError(
+            f"script '{path}' failed to load; it is tried again when its files change. The reason"
+            " was logged then"
+        )
+    script.failed = None
+    reload.note(path, _mtime_ns(path))
+    try:
+        return _load(path)
+    except BaseException as error:
+        script.failed = _stamp(error, path)
+        for file, mtime in script.failed.items():
+            reload.note(file, mtime)
+        raise
+
+
+def _is_unchanged(files: dict[str, int]) -> bool:
+    return all(_mtime_ns(path) == mtime for path, mtime in files.items())
+
+
+def _stamp(error: BaseException, path: str) -> dict[str, int]:
+    """The files that a failure came through: one of them will be mended."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename:
+        files.add(error.filename)
+    ours = os.path.dirname(__file__)
+    seen = {file: _mtime_ns(file) for file in files if not file.startswith((ours, "<"))}
+    return seen | {path: _mtime_ns(path)}
+
+
+def _load(path: str) -> ModuleType:
+    name = module_name(path)
+    sys.modules.pop(name, None)
+    code, mtime = _compile(path)
+    module = ModuleType(name)
+    module.__file__ = path
+    module.__dict__["__mtime__"] = mtime
+    sys.modules[name] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _compile(path: str) -> tuple[CodeType, int]:
+    with _opened(path) as descriptor:
+        status = os.fstat(descriptor)
+        _check_owner(path, status)
+        with open(descriptor, "rb", closefd=False) as file:
+            source = file.read()
+    return compile(source, path, "exec", dont_inherit=True), status.st_mtime_ns // 1000
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    try:
+        # A FIFO must not hold the thread; what was opened is then looked at.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ScriptFileError(
+            f"script '{path}' cannot be read: {error.strerror}. It is opened as user"
+            f" {os.geteuid()}, group {os.getegid()}"
+        ) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ScriptFileError(f"script '{path}' is not a regular file")
+    for what, wanted, found in (
+        ("user", policy.uid, status.st_uid),
+        ("group", policy.gid, status.st_gid),
+    ):
+        if wanted is not None and wanted != found:
+            raise ScriptFileError(
+                f"script '{path}' belongs to {what} {found}, but script-{what} allows {wanted} only"
+            )
