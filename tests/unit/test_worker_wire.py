@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from harness import wire
 from harness.wire import Flag, Frame, Outcome, Peer, Refused, Type
 
