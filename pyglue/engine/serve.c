@@ -11,8 +11,7 @@
 #include "worker.h"
 
 typedef struct serve {
-    PyObject_HEAD
-    const pyglue_engine_ops_t *ops;
+    PyObject_HEAD const pyglue_engine_ops_t *ops;
     pyglue_engine_t *engine; /* NULL until open */
     wkr_pool_t *pool;        /* NULL until serve, and after stop */
 } serve_t;
@@ -56,10 +55,8 @@ static PyObject *serve_open(PyObject *self, PyObject *args) {
     if (serve->engine != NULL)
         return raise_error(PYGLUE_E_STATE);
     serve->ops = pyglue_engine();
-    Py_BEGIN_ALLOW_THREADS
-    rv = serve->ops->open(&serve->engine, &settings);
-    Py_END_ALLOW_THREADS
-    return none_or_error(rv);
+    Py_BEGIN_ALLOW_THREADS rv = serve->ops->open(&serve->engine, &settings);
+    Py_END_ALLOW_THREADS return none_or_error(rv);
 }
 
 static PyObject *serve_load(PyObject *self, PyObject *args) {
@@ -71,11 +68,8 @@ static PyObject *serve_load(PyObject *self, PyObject *args) {
         return NULL;
     if (serve->engine == NULL)
         return raise_error(PYGLUE_E_STATE);
-    Py_BEGIN_ALLOW_THREADS
-    rv = serve->ops->load(serve->engine, &load);
-    Py_END_ALLOW_THREADS
-    if (rv != 0 && rv != PYGLUE_E_PYTHON)
-        return raise_error(rv);
+    Py_BEGIN_ALLOW_THREADS rv = serve->ops->load(serve->engine, &load);
+    Py_END_ALLOW_THREADS if (rv != 0 && rv != PYGLUE_E_PYTHON) return raise_error(rv);
     return PyBool_FromLong(rv == 0);
 }
 
@@ -95,16 +89,24 @@ static int get_descriptors(int *fds, unsigned *count, unsigned room, PyObject *s
 static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds, unsigned count) {
     int rv;
 
-    Py_BEGIN_ALLOW_THREADS
-    rv = wkr_pool_start(&serve->pool, settings, serve->ops, serve->engine);
-    Py_END_ALLOW_THREADS
-    return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
+    Py_BEGIN_ALLOW_THREADS rv = wkr_pool_start(&serve->pool, settings, serve->ops, serve->engine);
+    Py_END_ALLOW_THREADS return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
 }
 
 static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"listener", "record", "events", "key", "number", "threads", "peer_uid",
-                            "request_max", "socket_timeout_ms", "pass_descriptors",
-                            "maximum_requests", "private", NULL};
+    static char *names[] = {"listener",
+                            "record",
+                            "events",
+                            "key",
+                            "number",
+                            "threads",
+                            "peer_uid",
+                            "request_max",
+                            "socket_timeout_ms",
+                            "pass_descriptors",
+                            "maximum_requests",
+                            "private",
+                            NULL};
     enum { ROOM = 16 };
     serve_t *serve = serve_of(self);
     wkr_settings_t settings = {0};
@@ -115,11 +117,10 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
     int fds[ROOM], is_key;
     unsigned count;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$iiiy*KIIIIpKO:serve", names,
-                                     &settings.listener, &settings.record, &settings.events, &key,
-                                     &number, &settings.threads, &peer_uid, &settings.request_max,
-                                     &settings.socket_timeout, &settings.pass_descriptors, &maximum,
-                                     &private))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, keywords, "$iiiy*KIIIIpKO:serve", names, &settings.listener, &settings.record,
+            &settings.events, &key, &number, &settings.threads, &peer_uid, &settings.request_max,
+            &settings.socket_timeout, &settings.pass_descriptors, &maximum, &private))
         return NULL;
     is_key = key.len == PYGLUE_KEY_SIZE;
     if (is_key)
@@ -143,10 +144,8 @@ static PyObject *serve_drain(PyObject *self, PyObject *unused) {
     (void)unused;
     if (serve->pool == NULL)
         return raise_error(PYGLUE_E_STATE);
-    Py_BEGIN_ALLOW_THREADS
-    wkr_pool_drain(serve->pool);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS wkr_pool_drain(serve->pool);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 static PyObject *serve_connections(PyObject *self, PyObject *unused) {
@@ -164,8 +163,7 @@ static PyObject *serve_stop(PyObject *self, PyObject *unused) {
     serve->pool = NULL;
     if (pool != NULL) {
         wkr_process_forks_end();
-        Py_BEGIN_ALLOW_THREADS
-        wkr_pool_stop(pool);
+        Py_BEGIN_ALLOW_THREADS wkr_pool_stop(pool);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
@@ -180,8 +178,7 @@ static PyObject *serve_close(PyObject *self, PyObject *unused) {
         return raise_error(PYGLUE_E_STATE);
     serve->engine = NULL;
     if (engine != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        serve->ops->close(engine);
+        Py_BEGIN_ALLOW_THREADS serve->ops->close(engine);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
@@ -288,8 +285,10 @@ static const struct {
     const char *name;
     long value;
 } constants[] = {
-    {"ENGINE_VERSION", PYGLUE_ENGINE_VERSION}, {"EVENT_MAXIMUM", WKR_EVENT_MAXIMUM},
-    {"EVENT_LEFT", WKR_EVENT_LEFT},            {"EVENT_LEAVE", WKR_EVENT_LEAVE},
+    {"ENGINE_VERSION", PYGLUE_ENGINE_VERSION},
+    {"EVENT_MAXIMUM", WKR_EVENT_MAXIMUM},
+    {"EVENT_LEFT", WKR_EVENT_LEFT},
+    {"EVENT_LEAVE", WKR_EVENT_LEAVE},
     {"EVENT_ORPHAN", WKR_EVENT_ORPHAN},
 };
 

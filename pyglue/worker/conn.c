@@ -112,8 +112,8 @@ int wkr_input_take(wkr_input_t *in, void *buf, size_t len) {
     while (done < len) {
         /* Nothing is at hand now, so the own memory is free to throw bytes away in. */
         size_t room = buf == NULL && len - done > in->size ? in->size : len - done;
-        ssize_t got = receive(in, buf != NULL ? (char *)buf + done : in->bytes, room,
-                              NOTHING_DEADLINE);
+        ssize_t got =
+            receive(in, buf != NULL ? (char *)buf + done : in->bytes, room, NOTHING_DEADLINE);
 
         if (got < 0)
             return (int)got;

@@ -21,7 +21,8 @@ static wkr_host_t *host_of(pyglue_host_t *h) {
     return (wkr_host_t *)(void *)h;
 }
 
-/* --- Out --------------------------------------------------------------------------------------- */
+/* --- Out ---------------------------------------------------------------------------------------
+ */
 
 /* The connection is of no more use; told once, unless the peer just left. */
 static int broken(wkr_host_t *host, int error) {
@@ -93,7 +94,8 @@ static int put_small(wkr_host_t *host, enum pyglue_frame_type type, unsigned fla
     return 0;
 }
 
-/* --- The response ------------------------------------------------------------------------------ */
+/* --- The response ------------------------------------------------------------------------------
+ */
 
 static int start_large(wkr_host_t *host, const pyglue_head_t *head, size_t size) {
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HEAD, 0, host->number, size);
@@ -224,7 +226,8 @@ static int op_gone(pyglue_host_t *h) {
     return is_gone(host_of(h));
 }
 
-/* --- The request body -------------------------------------------------------------------------- */
+/* --- The request body --------------------------------------------------------------------------
+ */
 
 /* The next frame that the child owes us: of this type, or GONE. 0 or PYGLUE_E_GONE. */
 static int expect(wkr_host_t *host, pyglue_frame_t *frame, enum pyglue_frame_type type) {
@@ -232,8 +235,7 @@ static int expect(wkr_host_t *host, pyglue_frame_t *frame, enum pyglue_frame_typ
 
     if (rv < 0)
         return broken(host, rv);
-    if (frame->number != host->number ||
-        (frame->type != type && frame->type != PYGLUE_FRAME_GONE))
+    if (frame->number != host->number || (frame->type != type && frame->type != PYGLUE_FRAME_GONE))
         return broken(host, PYGLUE_E_PROTOCOL);
     if (frame->type == type)
         return 0;
@@ -277,7 +279,8 @@ static ssize_t op_read(pyglue_host_t *h, void *buf, size_t len) {
     return host->body_ended || len == 0 ? 0 : pull_body(host, buf, len);
 }
 
-/* --- Files ------------------------------------------------------------------------------------- */
+/* --- Files -------------------------------------------------------------------------------------
+ */
 
 /* The byte that carries the descriptor. A re-opened one, so that its position is httpd's alone. */
 static int send_descriptor(wkr_host_t *host, int fd) {
@@ -337,16 +340,17 @@ static int send_range(wkr_host_t *host, int fd, off_t at, size_t len) {
     int can_sendfile = 1;
 
     while (len > 0) {
-        ssize_t sent = can_sendfile ? sendfile(host->in->fd, fd, &at, len)
-                                    : copy_some(host, fd, &at, len);
+        ssize_t sent =
+            can_sendfile ? sendfile(host->in->fd, fd, &at, len) : copy_some(host, fd, &at, len);
 
         if (sent > 0)
             len -= (size_t)sent;
         else if (sent < 0 && can_sendfile && (errno == EINVAL || errno == ENOSYS))
             can_sendfile = 0;
         else if (sent == 0 || errno != EINTR)
-            return broken(host, sent == 0 ? PYGLUE_E_IO
-                                          : errno == EAGAIN ? PYGLUE_E_TIMEOUT : PYGLUE_E_GONE);
+            return broken(host, sent == 0         ? PYGLUE_E_IO
+                                : errno == EAGAIN ? PYGLUE_E_TIMEOUT
+                                                  : PYGLUE_E_GONE);
     }
     return 0;
 }
@@ -419,7 +423,8 @@ static int op_file(pyglue_host_t *h, int fd, int64_t offset, int64_t len) {
     return rv;
 }
 
-/* --- Logs -------------------------------------------------------------------------------------- */
+/* --- Logs --------------------------------------------------------------------------------------
+ */
 
 /* Sent at once: what a worker says just before it dies is what somebody will want to read. */
 static int send_log(wkr_host_t *host, int level, pyglue_str_t text) {
@@ -453,7 +458,8 @@ static void op_log(pyglue_host_t *h, int level, pyglue_str_t text) {
         wkr_say_text(pyglue_str("\n"));
 }
 
-/* --- Begin and end ----------------------------------------------------------------------------- */
+/* --- Begin and end -----------------------------------------------------------------------------
+ */
 
 static const pyglue_host_ops_t operations = {
     .size = sizeof(pyglue_host_ops_t),

@@ -55,11 +55,11 @@ struct wkr_pool {
     int epoll;
     int stop; /* eventfd, readable: threads end */
     atomic_int is_leaving;
-    atomic_int is_swept;   /* drain has said goodbye to what it found */
-    atomic_int is_forked;  /* this is a child of the application: own nothing */
-    atomic_uint running;   /* requests in the engine, at most settings.threads */
+    atomic_int is_swept;  /* drain has said goodbye to what it found */
+    atomic_int is_forked; /* this is a child of the application: own nothing */
+    atomic_uint running;  /* requests in the engine, at most settings.threads */
     atomic_ullong served;
-    pthread_mutex_t lock;  /* of the next four */
+    pthread_mutex_t lock; /* of the next four */
     conn_t *all;
     conn_t *free;
     unsigned open;
@@ -77,7 +77,8 @@ static void tell(const wkr_pool_t *pool, enum wkr_event event) {
     while (done < 0 && errno == EINTR);
 }
 
-/* --- Connections ------------------------------------------------------------------------------- */
+/* --- Connections -------------------------------------------------------------------------------
+ */
 
 /* Called with the lock held: is this the moment at which the worker has left? Once. */
 static int leaves_now_locked(wkr_pool_t *pool) {
@@ -177,7 +178,8 @@ static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
     }
 }
 
-/* --- Accepting --------------------------------------------------------------------------------- */
+/* --- Accepting ---------------------------------------------------------------------------------
+ */
 
 static int is_httpd(const wkr_pool_t *pool, int fd) {
     struct ucred peer;
@@ -244,7 +246,8 @@ static void serve_listener(wkr_pool_t *pool) {
         arm_listener(pool, EPOLL_CTL_MOD);
 }
 
-/* --- Hello ------------------------------------------------------------------------------------- */
+/* --- Hello -------------------------------------------------------------------------------------
+ */
 
 static int is_same_key(const uint8_t *a, const uint8_t *b) {
     volatile uint8_t difference = 0;
@@ -272,7 +275,8 @@ static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
     return wkr_send_small(thread->first.fd, &answer, &hello);
 }
 
-/* --- Requests ---------------------------------------------------------------------------------- */
+/* --- Requests ----------------------------------------------------------------------------------
+ */
 
 static int place_take(wkr_pool_t *pool) {
     unsigned running = atomic_fetch_add(&pool->running, 1);
@@ -419,7 +423,8 @@ static void serve_connection(thread_t *thread, conn_t *conn) {
     conn_close(thread->pool, conn);
 }
 
-/* --- Threads ----------------------------------------------------------------------------------- */
+/* --- Threads -----------------------------------------------------------------------------------
+ */
 
 static void *thread_main(void *argument) {
     thread_t *thread = argument;
@@ -477,7 +482,8 @@ static void thread_free(thread_t *thread) {
     free(thread->host.out);
 }
 
-/* --- The pool ---------------------------------------------------------------------------------- */
+/* --- The pool ----------------------------------------------------------------------------------
+ */
 
 static int map_record(wkr_pool_t *pool) {
     struct stat st;

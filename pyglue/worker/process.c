@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -104,7 +104,8 @@ int wkr_process_watchdog(uint32_t milliseconds) {
     return 0;
 }
 
-/* --- The supervisor's commands ----------------------------------------------------------------- */
+/* --- The supervisor's commands -----------------------------------------------------------------
+ */
 
 enum command_type { COMMAND_DRAIN = 1, COMMAND_STOP = 2 };
 
@@ -114,9 +115,7 @@ struct command {
     uint64_t value; /* ms allowed; DRAIN: 0 is no limit */
 };
 
-static struct {
-    int control, log, events;
-} pipes;
+static struct { int control, log, events; } pipes;
 
 static atomic_int is_ready;
 
@@ -197,7 +196,8 @@ void wkr_process_ready(void) {
     atomic_store(&is_ready, 1);
 }
 
-/* --- Name and words ---------------------------------------------------------------------------- */
+/* --- Name and words ----------------------------------------------------------------------------
+ */
 
 /* The command line lies in this process's own memory; the kernel tells where: fields 48 and 49 of
  * its stat line. The process's file name, field 2, may hold anything but ends with the last ')'. */

@@ -30,11 +30,11 @@ enum wkr_event {
 
 /* Descriptors stay the caller's and live as long as the pool. */
 typedef struct wkr_settings {
-    int listener;              /* made to listen by the supervisor */
-    int record;                /* memfd of a pyglue_record_t, read-write */
-    int events;                /* write end of a non-blocking pipe */
-    uint32_t threads;          /* requests run at once, 1 ... PYGLUE_RECORD_SLOTS - 1 */
-    uint64_t number;           /* of this incarnation */
+    int listener;     /* made to listen by the supervisor */
+    int record;       /* memfd of a pyglue_record_t, read-write */
+    int events;       /* write end of a non-blocking pipe */
+    uint32_t threads; /* requests run at once, 1 ... PYGLUE_RECORD_SLOTS - 1 */
+    uint64_t number;  /* of this incarnation */
     uint8_t key[PYGLUE_KEY_SIZE];
     uid_t peer_uid;            /* httpd's: nobody else is answered */
     uint32_t request_max;      /* payload of a REQUEST frame */
@@ -97,13 +97,13 @@ int wkr_process_undumpable(void);
 /* Reads frames of one connection. The memory is the owner's, aligned for a uint64_t. */
 typedef struct wkr_input {
     int fd;
-    uint32_t timeout;      /* ms for a whole frame */
-    uint64_t deadline;     /* of the frame being read, ms of CLOCK_MONOTONIC; 0: not needed yet */
+    uint32_t timeout;  /* ms for a whole frame */
+    uint64_t deadline; /* of the frame being read, ms of CLOCK_MONOTONIC; 0: not needed yet */
     uint32_t request_max;
-    size_t size;           /* of bytes */
-    size_t begin, end;     /* what is at hand */
+    size_t size;       /* of bytes */
+    size_t begin, end; /* what is at hand */
     char *bytes;
-    char *large;           /* payload that did not fit, until the next reset; malloc */
+    char *large; /* payload that did not fit, until the next reset; malloc */
 } wkr_input_t;
 
 enum wkr_patience {
@@ -139,19 +139,19 @@ uint64_t wkr_now_ms(void);
 
 /* The host of one request. Belongs to the thread that runs it. */
 typedef struct wkr_host {
-    pyglue_host_t host;   /* first: the engine sees this */
-    wkr_input_t *in;      /* frames of the child within this request */
+    pyglue_host_t host; /* first: the engine sees this */
+    wkr_input_t *in;    /* frames of the child within this request */
     uint64_t number;
-    pyglue_str_t body;    /* what came with the request and is not read yet */
-    char *out;            /* WKR_BUFFER bytes of whole frames that are not sent yet */
+    pyglue_str_t body; /* what came with the request and is not read yet */
+    char *out;         /* WKR_BUFFER bytes of whole frames that are not sent yet */
     size_t used;
     uint8_t body_ended;
-    uint8_t body_failed;  /* sticky */
+    uint8_t body_failed; /* sticky */
     uint8_t is_headed;
-    uint8_t is_cut;       /* a file was shorter than announced */
-    uint8_t is_gone;      /* the client has left; END is still owed */
-    uint8_t is_broken;    /* the connection is of no more use */
-    uint8_t can_pass;     /* file() may hand over a descriptor */
+    uint8_t is_cut;    /* a file was shorter than announced */
+    uint8_t is_gone;   /* the client has left; END is still owed */
+    uint8_t is_broken; /* the connection is of no more use */
+    uint8_t can_pass;  /* file() may hand over a descriptor */
 } wkr_host_t;
 
 void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out);

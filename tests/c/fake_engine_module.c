@@ -44,8 +44,8 @@ const pyglue_engine_ops_t *pyglue_engine(void) {
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, eng_serve_exec}, {0, NULL}};
 
-static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "pyglue._engine", .m_slots = slots};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "pyglue._engine",
+                                 .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__engine(void) {
     return PyModuleDef_Init(&definition);
