@@ -292,6 +292,8 @@ def mpm(site: Site) -> str:
             f"StartServers {site.processes}",
             f"ThreadLimit {site.threads}",
             f"ThreadsPerChild {site.threads}",
+            "MinSpareThreads 1",
+            f"MaxSpareThreads {site.processes * site.threads}",
             f"MaxRequestWorkers {site.processes * site.threads}",
         ]
     )
@@ -312,9 +314,12 @@ def application(site: Site) -> str:
         return "\n".join([*lines, f"WSGIScriptAlias / {script} application-group=%{{GLOBAL}}"])
     options = [f"processes={site.processes}"] if site.processes > 1 else []
     options += [f"threads={site.threads}"]
-    python = f"python={quoted(site.python)}" if site.python else f"python-home={quoted(sys.prefix)}"
-    options += [f'"{python}"']
-    options += [f'"python-path={path}"'] if path else []
+    options += (
+        [f'python="{quoted(site.python)}"']
+        if site.python
+        else [f'python-home="{quoted(sys.prefix)}"']
+    )
+    options += [f'python-path="{path}"'] if path else []
     group = f"WSGIDaemonProcess application {' '.join(options)}"
     return f"{group}\nWSGIScriptAlias / {script} process-group=application"
 

@@ -80,7 +80,7 @@ def test_daemon_mode_defines_a_group_of_the_named_python(
 ) -> None:
     wanted = parse(str(script), "--processes", "2", "--python", "/usr/bin/python3")
     text = rendered(wanted, monkeypatch, tmp_path)
-    assert 'WSGIDaemonProcess application processes=2 threads=15 "python=/usr/bin/python3"' in text
+    assert 'WSGIDaemonProcess application processes=2 threads=15 python="/usr/bin/python3"' in text
     assert f'WSGIScriptAlias / "{script}" process-group=application' in text
     assert "$" not in text
 
