@@ -19,5 +19,5 @@ void glue_check_dump(apr_pool_t *pconf, server_rec *s) {
         return;
     glue_plan_make(&plan, DUMP_NUMBER, s, pconf);
     if (apr_file_open_stdout(&out, pconf) == APR_SUCCESS)
-        apr_file_printf(out, "%.*s\n", (int)plan.length, plan.text);
+        apr_file_printf(out, "%.*s", (int)plan.length, plan.text);
 }

@@ -57,13 +57,13 @@ def read_plan(chosen: argparse.Namespace) -> Plan:
     if ran.returncode != 0:
         raise PyglueError(explained(words, Path(chosen.file or "the system's configuration")))
     sys.stderr.write(words)
-    dumped = next((line for line in ran.stdout.splitlines() if line.startswith(b"{")), None)
-    if dumped is None:
+    _, brace, rest = ran.stdout.partition(b"{")  # httpd may have said something before
+    if not brace:
         raise PyglueError(
             "mod_pyglue is not part of this configuration: add the lines of `pyglue module-config`."
         )
     try:
-        return parse(dumped)
+        return parse(brace + rest)
     except PlanError as error:
         raise PyglueError(
             f"mod_pyglue.so and this command are of different versions: {error}."
