@@ -148,22 +148,31 @@ typedef struct launch {
     int fds[6]; /* what becomes 0 ... 5 */
 } launch_t;
 
-/* What root is about to execute. The parts of docs/plan.md 1; NULL: all is root's. */
-static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
-    const char *folder = ap_make_dirstr_parent(pool, python);
-    const char *library = strstr(package, "/lib/python");
-    const char *complaint = glue_trust_complaint(python, pool);
-    const char *settings = apr_pstrcat(pool, folder, "../pyvenv.cfg", NULL);
+/* The standard library of an executable, which may be a link from an environment:
+ * PREFIX/lib/pythonX.Y beside PREFIX/bin, by the name of the folder that our package lies in. */
+static const char *library_of(const char *python, const char *package, apr_pool_t *pool) {
+    const char *version = strstr(package, "/lib/python");
+    char *resolved = realpath(python, NULL);
+    const char *library = NULL;
 
-    if (complaint == NULL && access(settings, F_OK) == 0)
-        complaint = glue_trust_complaint(settings, pool);
-    if (complaint == NULL && library != NULL)
-        complaint = glue_trust_complaint(
-            apr_pstrmemdup(pool, package, (apr_size_t)(library - package) + strlen("/lib/pythonX.Y")),
-            pool);
-    if (complaint == NULL)
-        complaint = glue_trust_complaint(
-            apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL), pool);
+    if (version != NULL && resolved != NULL)
+        library = apr_psprintf(pool, "%s../lib/%.*s", ap_make_dirstr_parent(pool, resolved),
+                               (int)strcspn(version + 5, "/"), version + 5);
+    free(resolved);
+    return library;
+}
+
+/* What root is about to execute (docs/plan.md 1). NULL: all of it is root's. */
+static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
+    const char *settings = apr_pstrcat(pool, ap_make_dirstr_parent(pool, python), "../pyvenv.cfg", NULL);
+    const char *const needed[] = {python, library_of(python, package, pool), package,
+                                  apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL),
+                                  access(settings, F_OK) == 0 ? settings : NULL};
+    const char *complaint = NULL;
+
+    for (unsigned i = 0; complaint == NULL && i < sizeof needed / sizeof needed[0]; i++)
+        if (needed[i] != NULL)
+            complaint = glue_trust_complaint(needed[i], pool);
     return complaint;
 }
 
@@ -253,13 +262,15 @@ static int log_descriptor(void) {
 static int start_with(launch_t *launch) {
     int pair[2], main_log = log_descriptor();
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC), pages = reopen(here->pages_fd, O_RDWR);
-    int error = PYGLUE_E_IO;
+    int error = PYGLUE_E_IO, on = 1;
     pid_t pid;
 
     if (nothing < 0 || pages < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         goto done;
     memcpy(launch->fds, (int[]){nothing, main_log, main_log, pair[1], pages, here->rows_fd},
            sizeof launch->fds);
+    /* Already now: the kernel notes a sender's credentials when a message is sent. */
+    setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     pid = fork();
     if (pid == 0)
         become_supervisor_child(launch);
