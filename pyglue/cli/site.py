@@ -320,8 +320,9 @@ def application(site: Site) -> str:
         else [f'python-home="{quoted(sys.prefix)}"']
     )
     options += [f'python-path="{path}"'] if path else []
+    where = "process-group=application application-group=%{GLOBAL}"  # both: loaded at once
     group = f"WSGIDaemonProcess application {' '.join(options)}"
-    return f"{group}\nWSGIScriptAlias / {script} process-group=application"
+    return f"{group}\nWSGIScriptAlias / {script} {where}"
 
 
 def home(site: Site) -> Path:
