@@ -60,7 +60,7 @@ def start_httpd() -> Iterator[Callable[..., Httpd]]:
 def shared_site(mode: str) -> Iterator[Httpd]:
     """One httpd for the module and mode with every application of apps/ at /NAME."""
     server = sites.with_apps(APPS, mode).start()
-    yield server
+    yield sites.warm(server)
     sites.end(server)
 
 

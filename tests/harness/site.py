@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from . import census, conf
+from .client import connected, request
 from .httpd import Httpd, new_root
 
 GROUP = "tests"
@@ -46,6 +47,14 @@ def with_apps(apps: Path, mode: str, *lines: str, mpm: str = "event", modules: t
         *lines,
     ]
     return Httpd(text, root=root, mpm=mpm, modules=modules)
+
+
+def warm(server: Httpd) -> Httpd:
+    """Started processes have come to rest: one request was answered."""
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/environ"))
+        connection.read_response()
+    return server
 
 
 def end(server: Httpd) -> None:

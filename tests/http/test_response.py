@@ -101,7 +101,7 @@ def test_head_has_the_length_of_get(site: Httpd) -> None:
 
 
 def test_body_longer_than_content_length_is_cut(site: Httpd) -> None:
-    site.log.allow("GL0")
+    site.log.expect("returned more than its Content-Length of 5 bytes")
     with connected(site.address) as connection:
         connection.send(request("GET", told("200 OK", [("Content-Length", "5")], "123", "456789")))
         assert connection.read_response().body == b"12345"
@@ -110,7 +110,7 @@ def test_body_longer_than_content_length_is_cut(site: Httpd) -> None:
 
 
 def test_body_shorter_than_content_length_is_seen_as_cut(site: Httpd) -> None:
-    site.log.allow("GL0")
+    site.log.expect("Content-Length of 9 and returned 5 bytes")
     with pytest.raises(CutError) as cut:
         get(site, told("200 OK", [("Content-Length", "9")], "12345"))
     assert cut.value.response.body == b"12345"
@@ -143,7 +143,6 @@ def test_each_block_is_seen_before_the_application_goes_on(site: Httpd, name: st
 @pytest.mark.parametrize("kind", ["error", "exit", "interrupt"])
 def test_exception_before_the_head_is_a_500(site: Httpd, where: str, kind: str) -> None:
     site.log.expect_traceback(f"raised {where}")
-    site.log.allow("GL0|mod_wsgi")
     response = get(site, f"/raises?{where}&{kind}")
     assert response.status == 500
     assert response.header("X-Lost") is None
@@ -156,7 +155,6 @@ def test_exception_before_the_head_is_a_500(site: Httpd, where: str, kind: str) 
 def test_exception_after_the_head_is_seen_as_cut(site: Httpd, where: str, kind: str) -> None:
     """RELIABILITY A3: a response cut short never looks complete."""
     site.log.expect_traceback(f"raised {where}")
-    site.log.allow("GL0|mod_wsgi")
     with pytest.raises(CutError) as cut:
         get(site, f"/raises?{where}&{kind}")
     assert cut.value.response.body == b"first"
@@ -164,7 +162,6 @@ def test_exception_after_the_head_is_seen_as_cut(site: Httpd, where: str, kind: 
 
 def test_exception_in_close_leaves_the_response_whole(site: Httpd) -> None:
     site.log.expect_traceback("raised in close")
-    site.log.allow("GL0|mod_wsgi")
     assert get(site, "/raises?in_close").body == b"whole"
 
 
@@ -184,7 +181,7 @@ def test_close_runs_once(site: Httpd) -> None:
 
 def test_close_runs_once_when_the_client_leaves(site: Httpd) -> None:
     note = site.root / "files" / "endless"
-    site.log.allow("GL0|OSError|mod_wsgi|Traceback|  File|    ")
+    site.log.allow("script|OSError|Traceback|  File|    ")
     connection = Connection(site.address)
     connection.send(request("GET", "/counts_close?endless&endless"))
     connection.read_head()
@@ -213,7 +210,6 @@ def test_hop_by_hop_header_is_dropped_with_a_warning(site: Httpd, name: str) -> 
 
 def test_two_lengths_that_differ_are_refused(site: Httpd) -> None:
     site.log.expect_traceback("ValueError")
-    site.log.allow("GL0|mod_wsgi")
     headers = [("Content-Length", "5"), ("Content-Length", "6")]
     assert get(site, told("200 OK", headers, "12345")).status == 500
 
