@@ -10,7 +10,8 @@
 
 #include "glue_group.h"
 
-/* --- Directives --------------------------------------------------------------------------------- */
+/* --- Directives ---------------------------------------------------------------------------------
+ */
 
 static const char *set_option(glue_alias_t *alias, const char *name, const char *value) {
     static const glue_row_t flag = {.type = GLUE_FLAG,
@@ -67,11 +68,13 @@ static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
     alias->pass_authorization = GLUE_UNSET;
     alias->server = cmd->server;
     if (*alias->target == '\0')
-        return apr_pstrcat(cmd->pool, cmd->cmd->name, ": a URL and a file or folder are needed", NULL);
+        return apr_pstrcat(cmd->pool, cmd->cmd->name, ": a URL and a file or folder are needed",
+                           NULL);
     complaint = read_options(alias, cmd, line);
     if (complaint != NULL)
         return complaint;
-    if (is_match && (alias->expression = ap_pregcomp(cmd->pool, alias->url, AP_REG_EXTENDED)) == NULL)
+    if (is_match &&
+        (alias->expression = ap_pregcomp(cmd->pool, alias->url, AP_REG_EXTENDED)) == NULL)
         return glue_value_complaint(cmd->cmd->name, alias->url, "is not a regular expression",
                                     cmd->pool);
     APR_ARRAY_PUSH(glue_config_server(cmd->server)->aliases, glue_alias_t *) = alias;
@@ -95,7 +98,8 @@ const char *glue_alias_match_directive(cmd_parms *cmd, void *unused, const char 
     return add_alias(cmd, line, 1);
 }
 
-/* --- Matching ----------------------------------------------------------------------------------- */
+/* --- Matching -----------------------------------------------------------------------------------
+ */
 
 /* How much of the URI the prefix covers, 0: it does not match. A run of slashes in either matches
  * any run, and the match ends where a path segment ends. */
@@ -126,7 +130,8 @@ static apr_size_t match(const char **target, const glue_alias_t *alias, request_
     *target = alias->target;
     if (alias->expression == NULL)
         return match_prefix(r->uri, alias->url);
-    if (ap_regexec(alias->expression, r->uri, AP_MAX_REG_MATCH, groups, 0) != 0 || groups[0].rm_eo <= 0)
+    if (ap_regexec(alias->expression, r->uri, AP_MAX_REG_MATCH, groups, 0) != 0 ||
+        groups[0].rm_eo <= 0)
         return 0;
     *target = ap_pregsub(r->pool, alias->target, r->uri, AP_MAX_REG_MATCH, groups);
     return *target != NULL ? (apr_size_t)groups[0].rm_eo : 0;
@@ -175,7 +180,8 @@ const glue_alias_t *glue_alias_of(const request_rec *r) {
     return ap_get_module_config(r->request_config, &wsgi_module);
 }
 
-/* --- Alone in a process group ------------------------------------------------------------------- */
+/* --- Alone in a process group -------------------------------------------------------------------
+ */
 
 /* Is path the folder or URL itself, or below it? */
 static int is_below(const char *path, const char *folder) {
@@ -190,7 +196,8 @@ static int is_below(const char *path, const char *folder) {
 /* Can a WSGIProcessGroup written there concern requests of this alias? Sections that cannot be
  * judged by comparing paths (Files, Match, If, patterns) are taken to concern all. */
 static int can_concern(const glue_mention_t *mention, const glue_alias_t *alias) {
-    if (mention->server->is_virtual && mention->server != alias->server && alias->server->is_virtual)
+    if (mention->server->is_virtual && mention->server != alias->server &&
+        alias->server->is_virtual)
         return 0;
     if (mention->section == NULL || alias->expression != NULL || apr_fnmatch_test(mention->path))
         return 1;
@@ -223,7 +230,8 @@ static int is_same_application(const glue_alias_t *a, const glue_alias_t *b) {
 
 /* 1: one application reaches the group, and twins are its aliases: one in each virtual host, as the
  * same application on two ports is one. 0: none does, or several. */
-static int find_only(apr_array_header_t *twins, const glue_group_t *group, server_rec *main_server) {
+static int find_only(apr_array_header_t *twins, const glue_group_t *group,
+                     server_rec *main_server) {
     apr_array_clear(twins);
     for (server_rec *s = main_server; s != NULL; s = s->next) {
         const apr_array_header_t *aliases = glue_config_server(s)->aliases;

@@ -7,14 +7,14 @@
 
 /* Written while the configuration is read, but for `is_alone`: post_config. Then frozen. */
 struct glue_alias {
-    const char *url;            /* prefix, or the text of the expression */
-    ap_regex_t *expression;     /* NULL: url is a prefix */
-    const char *target;         /* file or folder; of an expression with $1 */
-    const char *process_group;  /* of the options, each NULL when not given; "" : embedded */
+    const char *url;           /* prefix, or the text of the expression */
+    ap_regex_t *expression;    /* NULL: url is a prefix */
+    const char *target;        /* file or folder; of an expression with $1 */
+    const char *process_group; /* of the options, each NULL when not given; "" : embedded */
     const char *application_group;
-    const char *callable;       /* taken as it is: no token */
-    int pass_authorization;     /* GLUE_UNSET: as the directive says */
-    int is_alone;               /* nothing else reaches its group: the main interpreter is its default */
+    const char *callable;   /* taken as it is: no token */
+    int pass_authorization; /* GLUE_UNSET: as the directive says */
+    int is_alone; /* nothing else reaches its group: the main interpreter is its default */
     server_rec *server;
 };
 

@@ -28,8 +28,7 @@ static const char *set_word(cmd_parms *cmd, void *request_config, const char *wo
     if (problem != NULL)
         return problem;
     problem = glue_value_parse(base, cmd->info, word, cmd->pool);
-    return problem == NULL ? NULL
-                           : glue_value_complaint(cmd->cmd->name, word, problem, cmd->pool);
+    return problem == NULL ? NULL : glue_value_complaint(cmd->cmd->name, word, problem, cmd->pool);
 }
 
 /* A list: each directive begins a new one, and one without words is an empty list. */
@@ -73,12 +72,13 @@ static const char *ignore(cmd_parms *cmd, void *request_config, const char *line
 
 #define ROW(type_, home_, struct_, field_, standard_)                                              \
     (void *)&(const glue_row_t) {                                                                  \
-        .type = (type_), .home = (home_), .offset = offsetof(struct_, field_),                 \
+        .type = (type_), .home = (home_), .offset = offsetof(struct_, field_),                     \
         .standard = (standard_)                                                                    \
     }
 #define FLAG(name, field, standard, where, help)                                                   \
     AP_INIT_TAKE1(name, set_word,                                                                  \
-                  ROW(GLUE_FLAG, GLUE_REQUEST, glue_request_config_t, field, standard), where, help)
+                  ROW(GLUE_FLAG, GLUE_REQUEST, glue_request_config_t, field, standard), where,     \
+                  help)
 #define TEXT(name, field, setter, where, help)                                                     \
     AP_INIT_TAKE1(name, setter, ROW(GLUE_TEXT, GLUE_REQUEST, glue_request_config_t, field, 0),     \
                   where, help)

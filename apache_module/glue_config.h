@@ -2,10 +2,10 @@
 /* The configuration: its structs, who writes them when, how to get at them.
  *
  * Three structs. The request level lies in httpd's per-directory vector, which httpd also keeps and
- * merges for servers. The site is one for the whole configuration, for directives of the main server
- * and for lists over all servers. A server's own list of aliases is glue_alias.c's.
- * All are written while httpd reads its configuration and frozen from the end of post_config on;
- * they live in the configuration pool (merged request levels: in the request's). */
+ * merges for servers. The site is one for the whole configuration, for directives of the main
+ * server and for lists over all servers. A server's own list of aliases is glue_alias.c's. All are
+ * written while httpd reads its configuration and frozen from the end of post_config on; they live
+ * in the configuration pool (merged request levels: in the request's). */
 #ifndef GLUE_CONFIG_H
 #define GLUE_CONFIG_H
 
@@ -14,14 +14,15 @@
 typedef struct glue_alias glue_alias_t; /* one WSGIScriptAlias: glue_alias.h */
 
 typedef struct glue_request_config {
-    const char *process_group;             /* as written: may be a token */
-    const char *application_group;         /* as written; NULL: %{RESOURCE} */
-    const char *callable;                  /* as written; NULL: application */
+    const char *process_group;                  /* as written: may be a token */
+    const char *application_group;              /* as written; NULL: %{RESOURCE} */
+    const char *callable;                       /* as written; NULL: application */
     const apr_array_header_t *restrict_process; /* names that may serve; NULL: all */
     int script_reloading, pass_authorization, chunked_request, enable_sendfile;
 } glue_request_config_t;
 
-/* A place where WSGIProcessGroup was written: glue_group.c counts by these how a group is reached. */
+/* A place where WSGIProcessGroup was written: glue_group.c counts by these how a group is reached.
+ */
 typedef struct glue_mention {
     const char *process_group;
     const char *section; /* "<Directory", "<Location", ...; NULL: server level */

@@ -14,12 +14,12 @@
 #include "glue_log.h"
 #include "glue_python.h"
 
-#define CLOSE_BOUND_S 5  /* a child that ends does not wait longer for Python */
+#define CLOSE_BOUND_S 5 /* a child that ends does not wait longer for Python */
 #define RETRY_AFTER apr_time_from_sec(5)
 
 enum glue_embed_state {
-    GLUE_EMBED_IDLE,    /* nobody has needed Python yet */
-    GLUE_EMBED_WANTED,  /* the thread is to open it, or is doing so */
+    GLUE_EMBED_IDLE,   /* nobody has needed Python yet */
+    GLUE_EMBED_WANTED, /* the thread is to open it, or is doing so */
     GLUE_EMBED_OPEN,
     GLUE_EMBED_FAILED,  /* with a cause */
     GLUE_EMBED_CLOSING, /* the child ends */
@@ -29,17 +29,17 @@ enum glue_embed_state {
 /* Of this child; written by child_init, then as the comments say. */
 static struct embed {
     server_rec *server;
-    apr_pool_t *pool;       /* child's; used by the thread alone */
+    apr_pool_t *pool; /* child's; used by the thread alone */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pthread_key_t key;      /* set in threads that have called the engine */
-    int is_started;         /* the thread runs; frozen after child_init */
-    int state;              /* glue_embed_state; under lock, OPEN also read without */
-    int running;            /* calls that run; atomic */
-    int is_final;           /* lock: a failure that stays */
-    apr_time_t failed_at;   /* lock */
-    const char *cause;      /* lock: of a failure */
-    glue_python_t python;   /* written before OPEN */
+    pthread_key_t key;    /* set in threads that have called the engine */
+    int is_started;       /* the thread runs; frozen after child_init */
+    int state;            /* glue_embed_state; under lock, OPEN also read without */
+    int running;          /* calls that run; atomic */
+    int is_final;         /* lock: a failure that stays */
+    apr_time_t failed_at; /* lock */
+    const char *cause;    /* lock: of a failure */
+    glue_python_t python; /* written before OPEN */
     pyglue_engine_t *engine;
 } embed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -52,7 +52,8 @@ static void set_state_locked(enum glue_embed_state state) {
     pthread_cond_broadcast(&embed.changed);
 }
 
-/* --- Opening, in the thread --------------------------------------------------------------------- */
+/* --- Opening, in the thread ---------------------------------------------------------------------
+ */
 
 static void log_text(void *baton, int level, pyglue_str_t text) {
     glue_log_server(baton, level, text);
@@ -63,7 +64,8 @@ static const char *json_text(const char *text, apr_pool_t *pool) {
     char *json = apr_palloc(pool, 6 * strlen(text) + 3), *at = json;
 
     for (*at++ = '"'; *text != '\0'; text++)
-        if (*text == '"' || *text == '\\' || (unsigned char)*text < 32 || (unsigned char)*text > 126)
+        if (*text == '"' || *text == '\\' || (unsigned char)*text < 32 ||
+            (unsigned char)*text > 126)
             at += apr_snprintf(at, 7, "\\u%04x", (unsigned char)*text);
         else
             *at++ = *text;
@@ -83,10 +85,11 @@ static const char *settings_json(apr_pool_t *pool) {
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     for (char *folder; path && (folder = apr_strtok(rest, ":", &state)) != NULL; rest = NULL)
         list = apr_pstrcat(pool, list, *list ? ", " : "", json_text(folder, pool), NULL);
-    return apr_psprintf(pool,
-                        "{\"group\": \"\", \"processes\": %d, \"threads\": %d, \"python_path\": [%s], "
-                        "\"home\": null, \"script_uid\": null, \"script_gid\": null}",
-                        processes, threads > 0 ? threads : 1, list);
+    return apr_psprintf(
+        pool,
+        "{\"group\": \"\", \"processes\": %d, \"threads\": %d, \"python_path\": [%s], "
+        "\"home\": null, \"script_uid\": null, \"script_gid\": null}",
+        processes, threads > 0 ? threads : 1, list);
 }
 
 static const char *open_engine(int *is_final, apr_pool_t *pool) {
@@ -160,7 +163,8 @@ static void *thread_main(void *unused) {
     return NULL;
 }
 
-/* --- Life of the child -------------------------------------------------------------------------- */
+/* --- Life of the child --------------------------------------------------------------------------
+ */
 
 /* A thread that has called the engine ends. */
 static void forget_thread(void *unused) {
@@ -228,7 +232,8 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
     else if (is_restricted)
         return;
     apr_pool_create(&embed.pool, pchild);
-    if ((error = pthread_key_create(&embed.key, forget_thread)) != 0 || (error = start_thread()) != 0) {
+    if ((error = pthread_key_create(&embed.key, forget_thread)) != 0 ||
+        (error = start_thread()) != 0) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, APR_FROM_OS_ERROR(error), s,
                      GLUE_ID(0401) "embedded mode: its thread could not be started");
         return;
@@ -237,16 +242,16 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
     apr_pool_pre_cleanup_register(pchild, NULL, end_child);
 }
 
-/* --- Requests ----------------------------------------------------------------------------------- */
+/* --- Requests -----------------------------------------------------------------------------------
+ */
 
 /* Waits until Python is open. 0, or PYGLUE_E_STATE. */
 static int await_open(void) {
     int state;
 
     pthread_mutex_lock(&embed.lock);
-    if (embed.state == GLUE_EMBED_IDLE ||
-        (embed.state == GLUE_EMBED_FAILED && !embed.is_final &&
-         apr_time_now() - embed.failed_at > RETRY_AFTER))
+    if (embed.state == GLUE_EMBED_IDLE || (embed.state == GLUE_EMBED_FAILED && !embed.is_final &&
+                                           apr_time_now() - embed.failed_at > RETRY_AFTER))
         set_state_locked(GLUE_EMBED_WANTED);
     while (embed.state == GLUE_EMBED_WANTED)
         pthread_cond_wait(&embed.changed, &embed.lock);

@@ -40,7 +40,8 @@ int glue_group_is_open_to(const glue_group_t *group, const server_rec *s) {
            strcmp(group->server->server_hostname, s->server_hostname) == 0;
 }
 
-/* --- Users and groups: "name" or "#number" ------------------------------------------------------ */
+/* --- Users and groups: "name" or "#number" ------------------------------------------------------
+ */
 
 static int is_numeric(apr_int64_t *number, const char *word) {
     char *end;
@@ -105,7 +106,8 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
     return NULL;
 }
 
-/* --- WSGIDaemonProcess -------------------------------------------------------------------------- */
+/* --- WSGIDaemonProcess --------------------------------------------------------------------------
+ */
 
 /* pool: configuration's, as of all that a group points to. */
 static glue_definition_t *definition_make(const char *name, const char *where, server_rec *s,
@@ -137,8 +139,8 @@ static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
 
 const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line) {
     const char *name = ap_getword_conf(cmd->pool, &line);
-    const char *where = apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename,
-                                     cmd->directive->line_num);
+    const char *where =
+        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
     glue_definition_t *definition = definition_make(name, where, cmd->server, cmd->pool);
     const glue_group_t *other = glue_group_find(cmd->server, name);
     const char *complaint;
@@ -151,8 +153,8 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
         complaint = check_names(definition, cmd->cmd->name, cmd->pool);
     if (complaint == NULL && other != NULL)
         complaint = glue_value_complaint(
-            cmd->cmd->name, name, apr_pstrcat(cmd->pool, "is defined already at ", other->where, NULL),
-            cmd->pool);
+            cmd->cmd->name, name,
+            apr_pstrcat(cmd->pool, "is defined already at ", other->where, NULL), cmd->pool);
     if (complaint != NULL)
         return complaint;
     definition_finish(definition, cmd->pool);
@@ -160,20 +162,22 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
     return NULL;
 }
 
-/* --- Scripts to load when processes start ------------------------------------------------------- */
+/* --- Scripts to load when processes start -------------------------------------------------------
+ */
 
 const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script) {
     if (*script->process_group != '\0') {
         const glue_group_t *group = glue_group_find(cmd->server, script->process_group);
 
         if (group == NULL)
-            return glue_value_complaint(apr_pstrcat(cmd->pool, cmd->cmd->name, " process-group=", NULL),
-                                        script->process_group,
-                                        "is not defined by a WSGIDaemonProcess above", cmd->pool);
+            return glue_value_complaint(
+                apr_pstrcat(cmd->pool, cmd->cmd->name, " process-group=", NULL),
+                script->process_group, "is not defined by a WSGIDaemonProcess above", cmd->pool);
         if (!glue_group_is_open_to(group, cmd->server))
             return glue_value_complaint(
                 apr_pstrcat(cmd->pool, cmd->cmd->name, " process-group=", NULL),
-                script->process_group, "belongs to a virtual host of another ServerName", cmd->pool);
+                script->process_group, "belongs to a virtual host of another ServerName",
+                cmd->pool);
     }
     APR_ARRAY_PUSH(glue_config_site(cmd->server)->scripts, glue_script_t) = *script;
     return NULL;
@@ -198,13 +202,15 @@ const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char
         *field = strcmp(value, "%{GLOBAL}") == 0 ? "" : value;
     }
     if (more < 0)
-        return glue_value_complaint(cmd->cmd->name, name, "is not of the form name=value", cmd->pool);
+        return glue_value_complaint(cmd->cmd->name, name, "is not of the form name=value",
+                                    cmd->pool);
     if (script.process_group == NULL || script.application_group == NULL)
         return "WSGIImportScript: process-group= and application-group= are both needed";
     return glue_group_add_script(cmd, &script);
 }
 
-/* --- Once the whole configuration is known ------------------------------------------------------ */
+/* --- Once the whole configuration is known ------------------------------------------------------
+ */
 
 /* The groups of a user as initgroups would have them, the primary one first. */
 static apr_array_header_t *groups_of(const char *user, gid_t gid, apr_pool_t *pool) {
@@ -287,10 +293,11 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
         if (group->socket_timeout == 0)
             group->socket_timeout = group->server->timeout;
         if (group->uid == 0 && geteuid() == 0)
-            complaint = apr_psprintf(pconf,
-                                     "WSGIDaemonProcess: '%s' (%s) would run as root: give it user=, "
-                                     "or httpd another User",
-                                     group->name, group->where);
+            complaint =
+                apr_psprintf(pconf,
+                             "WSGIDaemonProcess: '%s' (%s) would run as root: give it user=, "
+                             "or httpd another User",
+                             group->name, group->where);
     }
     is_clean = has_two_users(groups);
     for (int i = 0; i < groups->nelts; i++) {
@@ -322,8 +329,9 @@ void glue_group_advise(server_rec *main_server) {
         advise_unknown(main_server, mention->process_group, mention->server);
     }
     if (has_two_users(groups))
-        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
-                     GLUE_ID(0103) "process groups run as several users, so they start with a clean "
-                                   "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
-                                   "gives a group httpd's");
+        ap_log_error(
+            APLOG_MARK, APLOG_NOTICE, 0, main_server,
+            GLUE_ID(0103) "process groups run as several users, so they start with a clean "
+                          "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
+                          "gives a group httpd's");
 }

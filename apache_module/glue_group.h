@@ -18,8 +18,8 @@ typedef struct glue_script {
 
 struct glue_group {
     const char *name;
-    server_rec *server;        /* where it is defined: who may use it, and its error log */
-    const char *where;         /* "file:line" of the definition, for messages */
+    server_rec *server;                 /* where it is defined: who may use it, and its error log */
+    const char *where;                  /* "file:line" of the definition, for messages */
     uint8_t digest[PYGLUE_DIGEST_SIZE]; /* identity, docs/plan.md; set in post_config */
     /* identity; NULL or -1: httpd's own */
     const char *user;
@@ -30,19 +30,20 @@ struct glue_group {
     const char *home, *chroot;
     const char *python_home, *python, *python_path;
     const char *display_name, *lang, *locale;
-    int environ_mode;          /* GLUE_ENVIRON_* */
+    int environ_mode; /* GLUE_ENVIRON_* */
     int processes;
-    int has_processes;         /* `processes=` was written */
+    int has_processes; /* `processes=` was written */
     int threads;
-    int umask;                 /* -1: inherited */
+    int umask; /* -1: inherited */
     int listen_backlog;
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
     int pass_descriptors, no_new_privs, dumpable;
     int maximum_requests;
     apr_int64_t script_uid, script_gid; /* -1: not asked for */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
-        queue_timeout, response_timeout; /* µs; 0: off, or httpd's Timeout where the manual says so */
-    pyglue_bounds_t bounds;    /* on what its workers send */
+        queue_timeout,
+        response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */
+    pyglue_bounds_t bounds; /* on what its workers send */
 };
 
 enum glue_environ { GLUE_ENVIRON_DEFAULT, GLUE_ENVIRON_CLEAN, GLUE_ENVIRON_INHERIT };

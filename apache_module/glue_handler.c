@@ -21,14 +21,17 @@ static int complain(int status, request_rec *r, const char *what) {
 
 static int check_target(request_rec *r) {
     if (!(ap_allow_options(r) & OPT_EXECCGI) && glue_alias_of(r) == NULL)
-        return complain(HTTP_FORBIDDEN, r,
-                        GLUE_ID(0204) "Options ExecCGI is off here and no WSGIScriptAlias leads here");
+        return complain(
+            HTTP_FORBIDDEN, r,
+            GLUE_ID(0204) "Options ExecCGI is off here and no WSGIScriptAlias leads here");
     if (r->finfo.filetype == APR_NOFILE)
-        return complain(HTTP_NOT_FOUND, r, GLUE_ID(0205) "there is no such script, or it cannot be seen");
+        return complain(HTTP_NOT_FOUND, r,
+                        GLUE_ID(0205) "there is no such script, or it cannot be seen");
     if (r->finfo.filetype == APR_DIR)
         return complain(HTTP_FORBIDDEN, r, GLUE_ID(0206) "the target is a folder, not a script");
     if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info && *r->path_info)
-        return complain(HTTP_NOT_FOUND, r, GLUE_ID(0207) "AcceptPathInfo Off disallows the path behind");
+        return complain(HTTP_NOT_FOUND, r,
+                        GLUE_ID(0207) "AcceptPathInfo Off disallows the path behind");
     return OK;
 }
 
@@ -51,10 +54,12 @@ static int check_body(apr_int64_t *length, request_rec *r, const glue_request_co
     if (header == NULL)
         /* HTTP/2 may send a body without announcing its length. */
         return ap_request_has_body(r) ? (*length = -1, OK) : OK;
-    if (!apr_isdigit(*header) || apr_strtoff(&number, header, &end, 10) != APR_SUCCESS || *end != '\0')
+    if (!apr_isdigit(*header) || apr_strtoff(&number, header, &end, 10) != APR_SUCCESS ||
+        *end != '\0')
         return complain(HTTP_BAD_REQUEST, r, GLUE_ID(0210) "invalid Content-Length");
     if (limit > 0 && number > limit)
-        return complain(HTTP_REQUEST_ENTITY_TOO_LARGE, r, GLUE_ID(0211) "LimitRequestBody is exceeded");
+        return complain(HTTP_REQUEST_ENTITY_TOO_LARGE, r,
+                        GLUE_ID(0211) "LimitRequestBody is exceeded");
     *length = number;
     return OK;
 }

@@ -17,17 +17,18 @@
 
 #include "glue_log.h"
 
-#define HELD_MAX 16384   /* more than this is not copied and held, but passed on */
+#define HELD_MAX 16384 /* more than this is not copied and held, but passed on */
 #define PULL_MAX 65536
 
 static glue_host_t *host_of(pyglue_host_t *base) {
     return (glue_host_t *)(void *)base;
 }
 
-/* --- The request body --------------------------------------------------------------------------- */
+/* --- The request body ---------------------------------------------------------------------------
+ */
 
-/* What a failed read of httpd's input filters means. For a malformed chunk httpd puts its own answer
- * into the output filters by itself; its EOS tells. */
+/* What a failed read of httpd's input filters means. For a malformed chunk httpd puts its own
+ * answer into the output filters by itself; its EOS tells. */
 static int body_failed(glue_host_t *h, apr_status_t rv) {
     h->body_error = 1;
     h->body_answered = rv == AP_FILTER_ERROR || h->r->eos_sent;
@@ -107,12 +108,13 @@ apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, in
     return taken;
 }
 
-/* --- The response head -------------------------------------------------------------------------- */
+/* --- The response head --------------------------------------------------------------------------
+ */
 
 /* Fields that concern the connection, and are httpd's alone (RFC 9110 section 7.6.1). */
 static int is_framing(const char *name) {
-    static const char *const names[] = {"Connection", "Keep-Alive", "Proxy-Connection", "TE",
-                                        "Trailer", "Transfer-Encoding", "Upgrade"};
+    static const char *const names[] = {"Connection", "Keep-Alive",        "Proxy-Connection", "TE",
+                                        "Trailer",    "Transfer-Encoding", "Upgrade"};
 
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcasecmp(name, names[i]) == 0)
@@ -161,8 +163,9 @@ static const char *status_line(const pyglue_head_t *head, request_rec *r) {
         return apr_psprintf(r->pool, "%d %.*s", head->status, (int)head->reason.len,
                             head->reason.ptr);
     own = ap_get_status_line(head->status);
-    return atoi(own) == head->status ? own
-                                     : apr_psprintf(r->pool, "%d Status %d", head->status, head->status);
+    return atoi(own) == head->status
+               ? own
+               : apr_psprintf(r->pool, "%d Status %d", head->status, head->status);
 }
 
 static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
@@ -195,14 +198,15 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
     return 0;
 }
 
-/* --- Output ------------------------------------------------------------------------------------- */
+/* --- Output -------------------------------------------------------------------------------------
+ */
 
 static int pass_down(glue_host_t *h) {
     request_rec *r = h->r;
     apr_status_t rv;
 
-    /* A 100 Continue that was never sent leaves the client undecided whether it sends its body: only
-     * closing is safe, and then httpd does not wait for the body either (HTTPD 3). */
+    /* A 100 Continue that was never sent leaves the client undecided whether it sends its body:
+     * only closing is safe, and then httpd does not wait for the body either (HTTPD 3). */
     if (!h->has_sent && r->expecting_100)
         r->connection->keepalive = AP_CONN_CLOSE;
     h->has_sent = 1;
@@ -245,7 +249,8 @@ static int op_write(pyglue_host_t *base, const struct iovec *v, int n, unsigned 
         if (is_copied)
             apr_brigade_write(h->out, NULL, NULL, v[i].iov_base, v[i].iov_len);
         else
-            append(h, apr_bucket_transient_create(v[i].iov_base, v[i].iov_len, h->out->bucket_alloc));
+            append(h,
+                   apr_bucket_transient_create(v[i].iov_base, v[i].iov_len, h->out->bucket_alloc));
     h->held = total;
     if (is_copied)
         return 0;
@@ -264,7 +269,8 @@ static int op_flush(pyglue_host_t *base) {
     return pass_down(h);
 }
 
-/* --- Files -------------------------------------------------------------------------------------- */
+/* --- Files --------------------------------------------------------------------------------------
+ */
 
 /* A response part of known length whose bytes are fetched when a filter wants them (HTTPD 4). */
 typedef struct pulled {
@@ -340,9 +346,14 @@ static apr_status_t pulled_setaside(apr_bucket *b, apr_pool_t *pool) {
     return pulled_read(b, &text, &length, APR_BLOCK_READ);
 }
 
-static const apr_bucket_type_t pulled_type = {
-    "PYGLUE_PULLED",  5, APR_BUCKET_DATA, pulled_destroy, pulled_read, pulled_setaside,
-    apr_bucket_shared_split, apr_bucket_shared_copy};
+static const apr_bucket_type_t pulled_type = {"PYGLUE_PULLED",
+                                              5,
+                                              APR_BUCKET_DATA,
+                                              pulled_destroy,
+                                              pulled_read,
+                                              pulled_setaside,
+                                              apr_bucket_shared_split,
+                                              apr_bucket_shared_copy};
 
 /* APR's shared buckets keep the length in an apr_size_t. pool: request. */
 static apr_bucket *pulled_create(pulled_t *source, apr_int64_t length, apr_bucket_alloc_t *list) {
@@ -419,7 +430,8 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     return pass_down(h);
 }
 
-/* --- The client, the log, the end --------------------------------------------------------------- */
+/* --- The client, the log, the end ---------------------------------------------------------------
+ */
 
 /* A client that only closed its sending side is still there to read: POLLHUP means both. */
 static int op_gone(pyglue_host_t *base) {
@@ -483,7 +495,8 @@ static void cut(glue_host_t *h) {
     append(h, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, h->out->bucket_alloc));
     append_eos(h);
     pass_down(h);
-    if (r->proto_num < HTTP_VERSION(1, 1) && apr_table_get(r->headers_out, "Content-Length") == NULL)
+    if (r->proto_num < HTTP_VERSION(1, 1) &&
+        apr_table_get(r->headers_out, "Content-Length") == NULL)
         reset(r->connection);
 }
 

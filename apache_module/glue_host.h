@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host operations on request_rec: the only code that reads a request body and writes a response.
- * The engine calls them in embedded mode, glue_daemon.c on behalf of a worker: one path. */
+/* The host operations on request_rec: the only code that reads a request body and writes a
+ * response. The engine calls them in embedded mode, glue_daemon.c on behalf of a worker: one path.
+ */
 #ifndef GLUE_HOST_H
 #define GLUE_HOST_H
 
-#include "glue.h"
 #include "frame.h"
+#include "glue.h"
 
 /* Lives on the handler's stack or in the request pool. The fields are glue_host.c's. */
 typedef struct glue_host {
     pyglue_host_t base; /* ops first: this is what engines and glue_daemon.c are given */
     request_rec *r;
-    apr_bucket_brigade *out;   /* what was written and not yet passed down */
-    apr_bucket_brigade *in;    /* request body read but not yet given */
+    apr_bucket_brigade *out; /* what was written and not yet passed down */
+    apr_bucket_brigade *in;  /* request body read but not yet given */
     const pyglue_bounds_t *bounds;
-    int allows_sendfile;       /* WSGIEnableSendfile On */
-    int has_started;           /* the head was accepted */
-    int has_sent;              /* something went down the filters, the head with it */
-    int has_ended;             /* EOS went down: nothing may follow */
-    int error;                 /* the first PYGLUE_E* of an output operation; sticky */
-    int body_error;            /* reading failed: sticky */
-    int body_answered;         /* httpd has put its own error answer into the filters: drop ours */
-    int body_done;             /* the request body has been read to its end */
-    apr_off_t held;            /* bytes in out */
+    int allows_sendfile; /* WSGIEnableSendfile On */
+    int has_started;     /* the head was accepted */
+    int has_sent;        /* something went down the filters, the head with it */
+    int has_ended;       /* EOS went down: nothing may follow */
+    int error;           /* the first PYGLUE_E* of an output operation; sticky */
+    int body_error;      /* reading failed: sticky */
+    int body_answered;   /* httpd has put its own error answer into the filters: drop ours */
+    int body_done;       /* the request body has been read to its end */
+    apr_off_t held;      /* bytes in out */
 } glue_host_t;
 
 /* Fetches up to len bytes at offset of an announced file into buf (len > 0, at most 64 KiB).
@@ -38,7 +39,8 @@ void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bound
 apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end);
 
 /* The rest of the response: `length` bytes that `pull` fetches. One bucket of known length and EOS
- * go down in one brigade, so that httpd's range filter works. Returns when all was sent, or an error. */
+ * go down in one brigade, so that httpd's range filter works. Returns when all was sent, or an
+ * error. */
 int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t length);
 
 /* Ends the response. COMPLETE: EOS. CUT: an error bucket, EOS: the client sees that it is

@@ -43,8 +43,7 @@ const char *glue_install_python(apr_pool_t *pool) {
     *lib = '\0';
     /* The system's Python installs with the prefix /usr/local, but lies in /usr. */
     for (int i = 0; i < 2; i++) {
-        const char *python =
-            apr_pstrcat(pool, i == 0 ? prefix : "/usr", "/bin/", name, NULL);
+        const char *python = apr_pstrcat(pool, i == 0 ? prefix : "/usr", "/bin/", name, NULL);
 
         if (access(python, X_OK) == 0)
             return python;

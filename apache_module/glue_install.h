@@ -5,13 +5,14 @@
 
 #include "glue.h"
 
-/* The folder of the package pyglue in which mod_pyglue.so lies, by the loader's own knowledge: a path
- * from the build would be stale, as packages are built in one place and used in another.
+/* The folder of the package pyglue in which mod_pyglue.so lies, by the loader's own knowledge: a
+ * path from the build would be stale, as packages are built in one place and used in another.
  * Absolute, symbolic links resolved; NULL: it cannot be told. pool: any. */
 const char *glue_install_package(apr_pool_t *pool);
 
 /* The Python that the package was installed for: PREFIX/bin/pythonX.Y, where the package is
- * PREFIX/lib/pythonX.Y/.../pyglue. NULL: none is there. Never looks at PATH or at WSGIPythonHome. */
+ * PREFIX/lib/pythonX.Y/.../pyglue. NULL: none is there. Never looks at PATH or at WSGIPythonHome.
+ */
 const char *glue_install_python(apr_pool_t *pool);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <limits.h>
 
-#define SECONDS(n) ((apr_int64_t)(n) * APR_USEC_PER_SEC)
+#define SECONDS(n) ((apr_int64_t)(n)*APR_USEC_PER_SEC)
 #define DAYS(n) (SECONDS(86400) * (n))
 
 static const char *const environ_words[] = {"default", "clean", "inherit", NULL};
@@ -13,7 +13,7 @@ static const char *const environ_words[] = {"default", "clean", "inherit", NULL}
 #define OPTION(name_, field_, ...)                                                                 \
     {                                                                                              \
         (name_), {                                                                                 \
-            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field_), .also = -1,    \
+            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field_), .also = -1,        \
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
@@ -26,8 +26,8 @@ static const char *const environ_words[] = {"default", "clean", "inherit", NULL}
 #define BUFFER(name, field, from)                                                                  \
     {                                                                                              \
         (name), {                                                                                  \
-            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field),                 \
-            .type = GLUE_SIZE, .least = (from), .most = INT_MAX                                    \
+            .home = GLUE_OPTION, .offset = offsetof(glue_definition_t, field), .type = GLUE_SIZE,  \
+            .least = (from), .most = INT_MAX                                                       \
         }                                                                                          \
     }
 
@@ -84,8 +84,8 @@ void glue_options_default(glue_definition_t *definition) {
         glue_value_default(definition, &options[i].row);
 }
 
-const char *glue_options_parse(glue_definition_t *definition, const char *subject,
-                               const char *line, apr_pool_t *pool) {
+const char *glue_options_parse(glue_definition_t *definition, const char *subject, const char *line,
+                               apr_pool_t *pool) {
     const char *name, *value, *problem;
     const struct option *option;
     int more;
@@ -99,5 +99,6 @@ const char *glue_options_parse(glue_definition_t *definition, const char *subjec
             return glue_value_complaint(apr_pstrcat(pool, subject, " ", name, "=", NULL), value,
                                         problem, pool);
     }
-    return more == 0 ? NULL : glue_value_complaint(subject, name, "is not of the form name=value", pool);
+    return more == 0 ? NULL
+                     : glue_value_complaint(subject, name, "is not of the form name=value", pool);
 }

@@ -10,7 +10,7 @@
  * numbers in glue_group_resolve. */
 typedef struct glue_definition {
     glue_group_t group;
-    const char *user, *group_name;         /* NULL: httpd's */
+    const char *user, *group_name;          /* NULL: httpd's */
     const char *script_user, *script_group; /* at most one of them */
 } glue_definition_t;
 
@@ -18,8 +18,8 @@ typedef struct glue_definition {
 void glue_options_unset(glue_definition_t *definition);
 
 /* Reads the options of a line. NULL, or a whole complaint that starts with subject. */
-const char *glue_options_parse(glue_definition_t *definition, const char *subject,
-                               const char *line, apr_pool_t *pool);
+const char *glue_options_parse(glue_definition_t *definition, const char *subject, const char *line,
+                               apr_pool_t *pool);
 
 /* Applies the defaults. */
 void glue_options_default(glue_definition_t *definition);

@@ -31,7 +31,8 @@ static const char script[] =
     "print('%d.%d' % sys.version_info[:2], var('SOABI'), var('EXT_SUFFIX'), var('LIBDIR'),\n"
     "      var('MULTIARCH'), var('INSTSONAME'), var('Py_ENABLE_SHARED'), package, sep='\\n')\n";
 
-/* --- Asking ------------------------------------------------------------------------------------- */
+/* --- Asking -------------------------------------------------------------------------------------
+ */
 
 static const char *executable_of(const char *home, apr_pool_t *pool) {
     static const char *const names[] = {"/bin/python", "/bin/python3"};
@@ -104,7 +105,8 @@ static int split(const char *answers[ANSWER_COUNT], char *text) {
 }
 
 /* NULL: the answers are there, in the pool. */
-static const char *ask(const char *answers[ANSWER_COUNT], const char *executable, apr_pool_t *pool) {
+static const char *ask(const char *answers[ANSWER_COUNT], const char *executable,
+                       apr_pool_t *pool) {
     char *text = apr_palloc(pool, ANSWER_MAX + 1);
     int ends[2], error, status = 0;
     ssize_t length;
@@ -134,7 +136,8 @@ static const char *ask(const char *answers[ANSWER_COUNT], const char *executable
     return NULL;
 }
 
-/* --- Opening ------------------------------------------------------------------------------------ */
+/* --- Opening ------------------------------------------------------------------------------------
+ */
 
 /* RTLD_GLOBAL because extension modules are not linked with libpython (HTTPD 5). */
 static void *open_library(const char *const answers[ANSWER_COUNT], apr_pool_t *pool) {
@@ -172,10 +175,11 @@ static int is_of_version(const char *full, const char *version) {
 
 static const char *engine_missing(const char *const answers[ANSWER_COUNT], const char *executable,
                                   apr_pool_t *pool) {
-    return apr_psprintf(pool,
-                        "there is no engine for Python %s (%s): run `pyglue install-engine --python "
-                        "%s`, or pip install mod-pyglue with it",
-                        answers[VERSION], answers[SOABI], executable);
+    return apr_psprintf(
+        pool,
+        "there is no engine for Python %s (%s): run `pyglue install-engine --python "
+        "%s`, or pip install mod-pyglue with it",
+        answers[VERSION], answers[SOABI], executable);
 }
 
 /* *file: the first engine that exists, *package: what it belongs to. */
@@ -225,8 +229,8 @@ const char *glue_python_open(glue_python_t *python, int *is_final, const char *h
     python->executable = executable_of(home, pool);
     if (python->executable == NULL)
         return home != NULL
-                   ? apr_psprintf(pool, "WSGIPythonHome: '%s' has no bin/python that can be run here",
-                                  home)
+                   ? apr_psprintf(
+                         pool, "WSGIPythonHome: '%s' has no bin/python that can be run here", home)
                    : "no Python was found beside mod_pyglue.so: set WSGIPythonHome to a prefix or "
                      "virtual environment";
     problem = ask(answers, python->executable, pool);
@@ -236,14 +240,16 @@ const char *glue_python_open(glue_python_t *python, int *is_final, const char *h
         return engine_missing(answers, python->executable, pool);
     *is_final = 1;
     if (before != NULL && !is_of_version(before, answers[VERSION]))
-        return apr_psprintf(pool,
-                            "another module has loaded Python %.*s into httpd, and WSGIPythonHome's "
-                            "is %s: remove that module, or use a process group",
-                            (int)strcspn(before, " "), before, answers[VERSION]);
+        return apr_psprintf(
+            pool,
+            "another module has loaded Python %.*s into httpd, and WSGIPythonHome's "
+            "is %s: remove that module, or use a process group",
+            (int)strcspn(before, " "), before, answers[VERSION]);
     if (before == NULL && open_library(answers, pool) == NULL)
-        return apr_psprintf(pool,
-                            "Python %s (%s) has no shared library (%s): install libpython%s, build "
-                            "Python with --enable-shared, or use a process group (WSGIDaemonProcess)",
-                            answers[VERSION], python->executable, answers[LIBRARY], answers[VERSION]);
+        return apr_psprintf(
+            pool,
+            "Python %s (%s) has no shared library (%s): install libpython%s, build "
+            "Python with --enable-shared, or use a process group (WSGIDaemonProcess)",
+            answers[VERSION], python->executable, answers[LIBRARY], answers[VERSION]);
     return open_engine(python, file, pool);
 }

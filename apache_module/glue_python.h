@@ -6,8 +6,8 @@
 #include "glue.h"
 
 typedef struct glue_python {
-    const char *executable;  /* the configured Python */
-    const char *package;     /* folder of the package pyglue that the engine belongs to */
+    const char *executable; /* the configured Python */
+    const char *package;    /* folder of the package pyglue that the engine belongs to */
     const pyglue_engine_ops_t *engine;
 } glue_python_t;
 

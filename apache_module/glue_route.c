@@ -35,8 +35,9 @@ static const char *expand_host(request_rec *r) {
 
 static const char *expand_resource(request_rec *r) {
     const char *uri = r->uri;
-    char *script = apr_pstrmemdup(
-        r->pool, uri, r->path_info ? (apr_size_t)ap_find_path_info(uri, r->path_info) : strlen(uri));
+    char *script = apr_pstrmemdup(r->pool, uri,
+                                  r->path_info ? (apr_size_t)ap_find_path_info(uri, r->path_info)
+                                               : strlen(uri));
 
     ap_no2slash(script);
     return apr_pstrcat(r->pool, expand_server(r), "|", script, NULL);
@@ -75,14 +76,16 @@ static const char *look_up_env(const char *value, request_rec *r) {
     return getenv(name);
 }
 
-/* A group's value: a token, or a variable that may itself hold a token, but not another variable. */
+/* A group's value: a token, or a variable that may itself hold a token, but not another variable.
+ */
 static const char *expand_group(const char *value, request_rec *r) {
     const char *found = look_up_env(value, r);
 
     return expand_plain(found ? found : value, r);
 }
 
-/* A callable's value: only %{ENV:NAME} is a token; what starts with % and is none is the default. */
+/* A callable's value: only %{ENV:NAME} is a token; what starts with % and is none is the default.
+ */
 static const char *expand_callable(const char *value, request_rec *r) {
     const char *found;
 
@@ -139,10 +142,11 @@ static int find_group(glue_route_t *route, request_rec *r) {
         return PYGLUE_E_STATE;
     }
     if (!glue_group_is_open_to(route->group, r->server)) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      GLUE_ID(0203) "WSGIProcessGroup: process group '%s' (%s) belongs to a virtual "
-                                    "host of another ServerName",
-                      route->process_group, route->group->where);
+        ap_log_rerror(
+            APLOG_MARK, APLOG_ERR, 0, r,
+            GLUE_ID(0203) "WSGIProcessGroup: process group '%s' (%s) belongs to a virtual "
+                          "host of another ServerName",
+            route->process_group, route->group->where);
         return PYGLUE_E_STATE;
     }
     return 0;
@@ -155,13 +159,14 @@ int glue_route_find(glue_route_t *route, request_rec *r) {
 
     memset(route, 0, sizeof *route);
     glue_config_request(&route->config, r);
-    process_group = alias && alias->process_group ? alias->process_group : route->config.process_group;
+    process_group =
+        alias && alias->process_group ? alias->process_group : route->config.process_group;
     route->process_group = process_group ? expand_group(process_group, r) : "";
     if ((error = find_group(route, r)) != 0)
         return error;
     route->application_group = application_group_of(route, alias, r);
-    route->callable = alias && alias->callable ? alias->callable
-                                               : expand_callable(route->config.callable, r);
+    route->callable =
+        alias && alias->callable ? alias->callable : expand_callable(route->config.callable, r);
     route->pass_authorization = alias && alias->pass_authorization != GLUE_UNSET
                                     ? alias->pass_authorization
                                     : route->config.pass_authorization;

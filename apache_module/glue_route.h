@@ -7,9 +7,9 @@
 #include "glue_group.h"
 
 struct glue_route {
-    glue_request_config_t config; /* what holds for this request, defaults applied */
-    const glue_group_t *group;    /* NULL: embedded */
-    const char *process_group;    /* "" : embedded */
+    glue_request_config_t config;  /* what holds for this request, defaults applied */
+    const glue_group_t *group;     /* NULL: embedded */
+    const char *process_group;     /* "" : embedded */
     const char *application_group; /* "" : the main interpreter */
     const char *callable;
     int pass_authorization;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Freezes a request: CGI variables, flags and texts, once, into one block.
- * The variables are those of httpd's ap_add_common_vars and ap_add_cgi_vars as mod_wsgi passes them,
- * made without their formatted copies of the environment and without a subrequest. Later pairs win
- * over earlier ones of the same key: what SetEnv and others put into subprocess_env comes first,
- * then headers, then the variables that only httpd may set. */
+ * The variables are those of httpd's ap_add_common_vars and ap_add_cgi_vars as mod_wsgi passes
+ * them, made without their formatted copies of the environment and without a subrequest. Later
+ * pairs win over earlier ones of the same key: what SetEnv and others put into subprocess_env comes
+ * first, then headers, then the variables that only httpd may set. */
 #include "glue_snapshot.h"
 
 #include <ap_mpm.h>
@@ -17,9 +17,9 @@
 
 /* The same for all requests of this child; written in child_init. */
 static struct child {
-    apr_uint64_t number;  /* of the last request; atomic */
-    uint32_t mode;        /* PYGLUE_REQ_MULTI* of embedded mode */
-    int32_t version[3];   /* of httpd */
+    apr_uint64_t number; /* of the last request; atomic */
+    uint32_t mode;       /* PYGLUE_REQ_MULTI* of embedded mode */
+    int32_t version[3];  /* of httpd */
     pyglue_str_t pid;
 } child;
 
@@ -44,7 +44,8 @@ void glue_snapshot_child_init(apr_pool_t *pchild, server_rec *s) {
                    ((apr_uint64_t)apr_time_as_msec(apr_time_now()) & ((1ull << 42) - 1));
 }
 
-/* --- Pairs -------------------------------------------------------------------------------------- */
+/* --- Pairs --------------------------------------------------------------------------------------
+ */
 
 typedef struct pairs {
     request_rec *r;
@@ -88,7 +89,8 @@ static const char *decimal(unsigned number, apr_pool_t *pool) {
     return end;
 }
 
-/* --- Headers ------------------------------------------------------------------------------------ */
+/* --- Headers ------------------------------------------------------------------------------------
+ */
 
 /* HTTP_NAME, or an empty string for a name that may not become a variable: with anything but
  * letters, digits and '-' it could be mistaken for another header (X_User, X.User for X-User). */
@@ -113,8 +115,10 @@ static enum header_rule rule_of(const char *name) {
         const char *name;
         enum header_rule rule;
     } rules[] = {
-        {"Content-Type", CONTENT_TYPE},   {"Content-Length", CONTENT_LENGTH},
-        {"Authorization", CREDENTIALS},   {"Proxy-Authorization", CREDENTIALS},
+        {"Content-Type", CONTENT_TYPE},
+        {"Content-Length", CONTENT_LENGTH},
+        {"Authorization", CREDENTIALS},
+        {"Proxy-Authorization", CREDENTIALS},
         {"Proxy", DROP}, /* CVE-2016-5387: HTTP_PROXY is a setting of programs */
     };
 
@@ -151,7 +155,8 @@ static void add_headers(pairs_t *p, const glue_route_t *route) {
     }
 }
 
-/* --- Variables of httpd ------------------------------------------------------------------------- */
+/* --- Variables of httpd -------------------------------------------------------------------------
+ */
 
 /* subprocess_env, less HTTPS: url_scheme tells it, as in mod_wsgi. */
 static int add_environment(pairs_t *p) {
@@ -239,9 +244,10 @@ static void add_redirect(pairs_t *p) {
 
     if (r->prev == NULL)
         return;
-    add(p, "REDIRECT_URL", core->qualify_redirect_url == AP_CORE_CONFIG_ON
-                               ? ap_construct_url(r->pool, r->prev->uri, r->prev)
-                               : r->prev->uri);
+    add(p, "REDIRECT_URL",
+        core->qualify_redirect_url == AP_CORE_CONFIG_ON
+            ? ap_construct_url(r->pool, r->prev->uri, r->prev)
+            : r->prev->uri);
     add(p, "REDIRECT_QUERY_STRING", r->prev->args);
 }
 
@@ -249,7 +255,8 @@ static void add_request(pairs_t *p) {
     request_rec *r = p->r;
     const char *target = target_of(r);
     const char *path_info = r->path_info ? r->path_info : "";
-    apr_size_t length = *path_info ? (apr_size_t)ap_find_path_info(r->uri, path_info) : strlen(r->uri);
+    apr_size_t length =
+        *path_info ? (apr_size_t)ap_find_path_info(r->uri, path_info) : strlen(r->uri);
     pyglue_str_t script = {r->uri, length};
 
     add(p, "REQUEST_METHOD", r->method);
@@ -267,7 +274,8 @@ static void add_request(pairs_t *p) {
     add(p, "CONTEXT_DOCUMENT_ROOT", ap_context_document_root(r));
 }
 
-/* --- The block ---------------------------------------------------------------------------------- */
+/* --- The block ----------------------------------------------------------------------------------
+ */
 
 static uint32_t mode_of(const glue_group_t *group) {
     if (group == NULL)
@@ -282,8 +290,7 @@ static uint32_t flags_of(const request_rec *r, const glue_route_t *route, int is
     return mode_of(route->group) | (is_https ? PYGLUE_REQ_HTTPS : 0) |
            (route->config.script_reloading ? PYGLUE_REQ_RELOADING : 0) |
            (route->config.enable_sendfile ? PYGLUE_REQ_SENDFILE : 0) |
-           (content_length != 0 ? PYGLUE_REQ_HAS_BODY : 0) |
-           (r->header_only ? PYGLUE_REQ_HEAD : 0);
+           (content_length != 0 ? PYGLUE_REQ_HAS_BODY : 0) | (r->header_only ? PYGLUE_REQ_HEAD : 0);
 }
 
 const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *route,

@@ -55,7 +55,8 @@ static const char *integer(int *value, const glue_row_t *row, const char *word, 
         *value = (int)number;
         return NULL;
     }
-    return apr_psprintf(pool, "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
+    return apr_psprintf(pool,
+                        "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
                         row->least, row->most);
 }
 
@@ -77,8 +78,8 @@ typedef struct unit {
 
 static const unit_t size_units[] = {
     {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
-static const unit_t time_units[] = {{"", APR_USEC_PER_SEC}, {"ms", 1000},
-                                    {"s", APR_USEC_PER_SEC}, {"m", 60 * APR_USEC_PER_SEC},
+static const unit_t time_units[] = {{"", APR_USEC_PER_SEC},         {"ms", 1000},
+                                    {"s", APR_USEC_PER_SEC},        {"m", 60 * APR_USEC_PER_SEC},
                                     {"h", 3600 * APR_USEC_PER_SEC}, {NULL, 0}};
 
 /* A number and its unit, of either case; overflow is no number. */
