@@ -5,4 +5,4 @@ import pathlib
 import pypiserver
 
 packages = pathlib.Path(__file__).with_name("packages")
-application = pypiserver.app(roots=[packages], password_file=".", authenticate=["."])
+application = pypiserver.app(roots=[packages], password_file=".", authenticate=[])
