@@ -41,8 +41,8 @@ def stop(machine: Machine) -> None:
 
 
 def processes(machine: Machine) -> list[str]:
-    """Command lines of what belongs to the server. A bare machine has no ps."""
-    ours = "apache2 -f|boot.py|supervisor/__main__.py|pyglue serve"
+    """What belongs to the server (and not this question itself). A bare machine has no ps."""
+    ours = "[a]pache2 -f|[w]orker/boot.py|[s]upervisor/__main__.py|[p]yglue serve"
     all_of_them = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
     return machine.run(f"{all_of_them} | grep -oE '{ours}' || true").split("\n")[:-1]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pyglue check`: what httpd says, the plan, a word a group. The probe itself is shown elsewhere."""
+"""`pyglue check`: what httpd says, the plan, a word a group; and the two lines for any httpd."""
 
 from __future__ import annotations
 
