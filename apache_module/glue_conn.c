@@ -14,8 +14,8 @@
 
 #include "glue_janitor.h"
 
-#define IDLE_MAX 256    /* idle connections that a child keeps; the least recently used goes */
-#define BUFFERS_MAX 64  /* free buffers that a child keeps */
+#define IDLE_MAX 256   /* idle connections that a child keeps; the least recently used goes */
+#define BUFFERS_MAX 64 /* free buffers that a child keeps */
 #define SLICE apr_time_from_sec(1) /* of a blocking call */
 
 #ifndef SO_PASSRIGHTS
@@ -42,7 +42,8 @@ static struct {
     uid_t supervisor; /* frozen */
 } here;
 
-/* --- Buffers ------------------------------------------------------------------------------------ */
+/* --- Buffers ------------------------------------------------------------------------------------
+ */
 
 void *glue_conn_buffer_get(void) {
     void *buffer;
@@ -74,7 +75,8 @@ void glue_conn_buffer_put(void *buffer) {
         free(buffer);
 }
 
-/* --- Waiting ------------------------------------------------------------------------------------ */
+/* --- Waiting ------------------------------------------------------------------------------------
+ */
 
 /* Blocks for less than a slice. 0 when the call may be tried without blocking, or E_TIMEOUT. */
 static int wait_for(int fd, short events, apr_time_t deadline) {
@@ -115,7 +117,8 @@ static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t d
     }
 }
 
-/* --- Reading frames ----------------------------------------------------------------------------- */
+/* --- Reading frames -----------------------------------------------------------------------------
+ */
 
 /* Brings at least `wanted` bytes (at most a header) into the buffer. */
 static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
@@ -132,7 +135,8 @@ static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
         ssize_t got = receive(conn, conn->buffer + conn->end, room, deadline);
 
         if (got < 0)
-            return conn->end > conn->start && got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL : (int)got;
+            return conn->end > conn->start && got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL
+                                                                      : (int)got;
         /* The first byte of a frame starts its own clock. */
         if (conn->end == conn->start)
             deadline = conn->frame_deadline = apr_time_now() + conn->terms->frame_timeout;
@@ -178,9 +182,8 @@ int glue_conn_part(glue_conn_t *conn, pyglue_str_t *part, size_t most) {
     if (conn->start == conn->end) {
         /* All of it at once where it fits, without reading into the frame behind it if need be. */
         size_t wanted = conn->left < most ? conn->left : most;
-        size_t room = conn->terms->takes_descriptors && wanted < GLUE_CONN_BUFFER
-                          ? wanted
-                          : GLUE_CONN_BUFFER;
+        size_t room =
+            conn->terms->takes_descriptors && wanted < GLUE_CONN_BUFFER ? wanted : GLUE_CONN_BUFFER;
         ssize_t got = receive(conn, conn->buffer, room, conn->frame_deadline);
 
         error = got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL : got < 0 ? (int)got : 0;
@@ -220,7 +223,8 @@ int glue_conn_has_more(glue_conn_t *conn) {
     return conn->end > conn->start || poll(&p, 1, 0) > 0;
 }
 
-/* CMSG_SPACE of one int has room for two descriptors (TENANTS 5), so the length says exactly one. */
+/* CMSG_SPACE of one int has room for two descriptors (TENANTS 5), so the length says exactly one.
+ */
 int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
     union {
         struct cmsghdr align;
@@ -253,7 +257,8 @@ int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
     return PYGLUE_E_PROTOCOL;
 }
 
-/* --- Sending ------------------------------------------------------------------------------------ */
+/* --- Sending ------------------------------------------------------------------------------------
+ */
 
 /* Takes `sent` bytes off the front. */
 static void advance(struct msghdr *m, size_t sent) {
@@ -288,7 +293,8 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     return 0;
 }
 
-/* --- Connecting --------------------------------------------------------------------------------- */
+/* --- Connecting ---------------------------------------------------------------------------------
+ */
 
 /* The peer is whoever called listen: the supervisor, for that path alone (TENANTS 4). */
 static int is_supervisors(int fd) {
@@ -393,7 +399,8 @@ static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker,
     return error ? error : greet(conn, worker);
 }
 
-/* --- The stack of idle ones --------------------------------------------------------------------- */
+/* --- The stack of idle ones ---------------------------------------------------------------------
+ */
 
 static glue_conn_t *pop_idle(uint64_t worker) {
     glue_conn_t **at = &here.idle, *conn;

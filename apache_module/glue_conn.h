@@ -2,11 +2,11 @@
 /* This child's persistent connections to workers: connect, prove the peer, frames, reuse, close.
  *
  * A connection is used by one request at a time and idles in a bounded stack between them. A worker
- * is a stranger: each frame is checked before its payload is looked at, a whole frame has a deadline,
- * and descriptors are taken only where they were asked for. A small exchange costs one sendmsg and one
- * recv: what came beyond the frame asked for waits in a buffer, which is the request's, not the
- * thread's, and comes from a bounded pool of this process.
- * All functions: any thread of a child; a connection is one thread's at a time. */
+ * is a stranger: each frame is checked before its payload is looked at, a whole frame has a
+ * deadline, and descriptors are taken only where they were asked for. A small exchange costs one
+ * sendmsg and one recv: what came beyond the frame asked for waits in a buffer, which is the
+ * request's, not the thread's, and comes from a bounded pool of this process. All functions: any
+ * thread of a child; a connection is one thread's at a time. */
 #ifndef GLUE_CONN_H
 #define GLUE_CONN_H
 
@@ -49,10 +49,11 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n);
 
 /* The next frame's header, checked. Waits until `deadline` for its first byte.
  * 0; PYGLUE_E_TIMEOUT: not a byte of it came; PYGLUE_E_IO: the worker has closed or died;
- * PYGLUE_E_PROTOCOL (also: it stopped within a frame), PYGLUE_E_TOO_BIG: it must be closed. What is left of the frame before is skipped. */
+ * PYGLUE_E_PROTOCOL (also: it stopped within a frame), PYGLUE_E_TOO_BIG: it must be closed. What is
+ * left of the frame before is skipped. */
 int glue_conn_frame(glue_conn_t *conn, pyglue_frame_t *frame, apr_time_t deadline);
-/* Some of the payload that is left: 1 ... `most` bytes, valid until the next call on this connection;
- * len 0: all was given. 0 or an error as above. */
+/* Some of the payload that is left: 1 ... `most` bytes, valid until the next call on this
+ * connection; len 0: all was given. 0 or an error as above. */
 int glue_conn_part(glue_conn_t *conn, pyglue_str_t *part, size_t most);
 /* The clock of the current frame stood still: the client was waited for, not the worker. */
 void glue_conn_paused(glue_conn_t *conn, apr_interval_time_t time);

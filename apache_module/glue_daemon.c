@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a snapshot in a worker: its frames become calls of the host operations that embedded mode
  * calls too. What a worker may send is decided by the tables of the bridge (frame.c); what follows
- * from each frame is the table `takers` here; whether a failed try may be repeated is docs/wire.md 11. */
+ * from each frame is the table `takers` here; whether a failed try may be repeated is
+ * docs/wire.md 11. */
 #include "glue_daemon.h"
 
 #include <http_core.h>
@@ -12,10 +13,10 @@
 #include "glue_passed.h"
 
 #define REFUSALS_MAX 8
-#define LOG_MAX (1u << 20)                    /* log-request-size */
-#define CLIENT_CHECK apr_time_from_sec(2)     /* how often, while the worker is silent */
+#define LOG_MAX (1u << 20)                /* log-request-size */
+#define CLIENT_CHECK apr_time_from_sec(2) /* how often, while the worker is silent */
 #define OBITUARY_WAIT apr_time_from_sec(1)
-#define REVIVAL_WAIT apr_time_from_sec(5)     /* while the supervisor itself is being replaced */
+#define REVIVAL_WAIT apr_time_from_sec(5) /* while the supervisor itself is being replaced */
 #define HEARTBEAT_LATE_MS 2500
 
 /* One request, over all its tries. Lives on the handler's stack. */
@@ -28,7 +29,8 @@ typedef struct exchange {
     glue_conn_terms_t terms;
     glue_search_t search;
     apr_interval_time_t response_timeout;
-    char *buffer;      /* GLUE_CONN_BUFFER bytes: the body at hand, later what the host is given or reads */
+    char *buffer; /* GLUE_CONN_BUFFER bytes: the body at hand, later what the host is given or reads
+                   */
     size_t at_hand;    /* body bytes in it, for each try */
     int is_whole_body; /* and there are no more */
     int has_died;      /* a worker died under it: no second repetition */
@@ -37,18 +39,19 @@ typedef struct exchange {
     glue_place_t place;
     glue_conn_t *conn;
     pyglue_exchange_t order;
-    int was_started;    /* a frame came that only a started request sends */
-    int is_leaving;     /* the worker said goodbye: the connection is not kept */
+    int was_started; /* a frame came that only a started request sends */
+    int is_leaving;  /* the worker said goodbye: the connection is not kept */
     int wants_flush;
-    apr_int64_t left;   /* body bytes that may follow by Content-Length; -1: no bound */
-    int is_bodyless;    /* HEAD, 204, 304 */
+    apr_int64_t left; /* body bytes that may follow by Content-Length; -1: no bound */
+    int is_bodyless;  /* HEAD, 204, 304 */
 } exchange_t;
 
 static const pyglue_host_ops_t *ops(const exchange_t *x) {
     return x->host->base.ops;
 }
 
-/* --- What the worker asks for and says ---------------------------------------------------------- */
+/* --- What the worker asks for and says ----------------------------------------------------------
+ */
 
 static int flush(exchange_t *x) {
     int error = x->wants_flush ? ops(x)->flush(&x->host->base) : 0;
@@ -65,9 +68,11 @@ static int take_log(exchange_t *x, const pyglue_frame_t *frame) {
 
     x->was_started = 1;
     if (error == 0 && x->log_bytes <= LOG_MAX && x->log_bytes + frame->length > LOG_MAX)
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, x->r,
-                      GLUE_ID(0501) "process group '%s': this request has logged more than %u bytes; "
-                                    "the rest is left out", x->group->name, LOG_MAX);
+        ap_log_rerror(
+            APLOG_MARK, APLOG_WARNING, 0, x->r,
+            GLUE_ID(0501) "process group '%s': this request has logged more than %u bytes; "
+                          "the rest is left out",
+            x->group->name, LOG_MAX);
     x->log_bytes += frame->length;
     do {
         if (error == 0 && part.len > 0 && x->log_bytes <= LOG_MAX)
@@ -92,18 +97,21 @@ static int take_read(exchange_t *x, const pyglue_frame_t *frame) {
         error = flush(x);
     if (error != 0)
         return error;
-    got = ops(x)->read(&x->host->base, x->buffer, credit < GLUE_CONN_BUFFER ? credit : GLUE_CONN_BUFFER);
+    got = ops(x)->read(&x->host->base, x->buffer,
+                       credit < GLUE_CONN_BUFFER ? credit : GLUE_CONN_BUFFER);
     if (got > 0)
         glue_host_read_at_hand(x->host, x->buffer, 0, &is_end);
     flags = got < 0 ? PYGLUE_BODY_ERROR : got == 0 || is_end ? PYGLUE_BODY_END : 0;
-    answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number, got > 0 ? (size_t)got : 0);
-    error = glue_conn_send(x->conn, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}}, 2);
+    answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number,
+                          got > 0 ? (size_t)got : 0);
+    error = glue_conn_send(
+        x->conn, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}}, 2);
     return error == PYGLUE_E_REFUSED ? PYGLUE_E_IO : error;
 }
 
 static void note_length(exchange_t *x) {
-    x->is_bodyless = x->r->header_only || x->r->status == HTTP_NO_CONTENT ||
-                     x->r->status == HTTP_NOT_MODIFIED;
+    x->is_bodyless =
+        x->r->header_only || x->r->status == HTTP_NO_CONTENT || x->r->status == HTTP_NOT_MODIFIED;
     x->left = apr_table_get(x->r->headers_out, "Content-Length") != NULL ? x->r->clength : -1;
 }
 
@@ -111,15 +119,17 @@ static int take_head(exchange_t *x, const pyglue_frame_t *frame) {
     const pyglue_bounds_t *bounds = x->terms.bounds;
     /* A field has two lengths and a name: this many can be in there at most. */
     size_t room = frame->length / 9 < bounds->fields ? frame->length / 9 : bounds->fields;
-    char *payload = frame->length <= GLUE_CONN_BUFFER ? x->buffer : apr_palloc(x->r->pool, frame->length);
+    char *payload =
+        frame->length <= GLUE_CONN_BUFFER ? x->buffer : apr_palloc(x->r->pool, frame->length);
     pyglue_header_t *fields = apr_palloc(x->r->pool, (room + 1) * sizeof *fields);
     pyglue_head_t head;
     int error = glue_conn_copy(x->conn, payload, frame->length);
 
     x->was_started = 1;
     if (error == 0)
-        error = pyglue_head_get(&head, fields, bounds->fields < room + 1 ? bounds->fields : room + 1,
-                                payload, frame->length, bounds);
+        error =
+            pyglue_head_get(&head, fields, bounds->fields < room + 1 ? bounds->fields : room + 1,
+                            payload, frame->length, bounds);
     if (error == 0)
         error = ops(x)->start(&x->host->base, &head);
     if (error == 0)
@@ -141,7 +151,8 @@ static int take_body(exchange_t *x, const pyglue_frame_t *frame) {
     pyglue_str_t part;
     int error = frame->length == 0 || frame->flags != 0 || x->order.state == PYGLUE_EXCHANGE_FILE
                     ? PYGLUE_E_PROTOCOL
-                    : x->is_bodyless ? 0 : count_body(x, frame->length);
+                : x->is_bodyless ? 0
+                                 : count_body(x, frame->length);
 
     while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
            part.len > 0) {
@@ -169,8 +180,10 @@ static int take_end(exchange_t *x, const pyglue_frame_t *frame) {
     if (error != 0)
         return error;
     if (!x->host->has_started)
-        return o->kind == PYGLUE_FAILED && (o->status == HTTP_INTERNAL_SERVER_ERROR ||
-                                            o->status == HTTP_NOT_FOUND) ? 0 : PYGLUE_E_PROTOCOL;
+        return o->kind == PYGLUE_FAILED &&
+                       (o->status == HTTP_INTERNAL_SERVER_ERROR || o->status == HTTP_NOT_FOUND)
+                   ? 0
+                   : PYGLUE_E_PROTOCOL;
     if (o->kind != PYGLUE_COMPLETE || (x->left > 0 && !x->is_bodyless))
         o->kind = PYGLUE_CUT;
     return 0;
@@ -182,7 +195,8 @@ static int take_refuse(exchange_t *x, const pyglue_frame_t *frame) {
     return PYGLUE_E_REFUSED;
 }
 
-/* --- Frames ------------------------------------------------------------------------------------- */
+/* --- Frames -------------------------------------------------------------------------------------
+ */
 
 /* Waits for the worker, looking after the client now and then. */
 static int await_frame(exchange_t *x, pyglue_frame_t *frame) {
@@ -212,10 +226,10 @@ static int next_frame(exchange_t *x, pyglue_frame_t *frame) {
 static int take_file(exchange_t *x, const pyglue_frame_t *frame);
 
 static int (*const takers[PYGLUE_FRAME_TYPES])(exchange_t *, const pyglue_frame_t *) = {
-    [PYGLUE_FRAME_BODY] = take_body, [PYGLUE_FRAME_READ] = take_read,
-    [PYGLUE_FRAME_HEAD] = take_head, [PYGLUE_FRAME_FILE] = take_file,
+    [PYGLUE_FRAME_BODY] = take_body,   [PYGLUE_FRAME_READ] = take_read,
+    [PYGLUE_FRAME_HEAD] = take_head,   [PYGLUE_FRAME_FILE] = take_file,
     [PYGLUE_FRAME_FLUSH] = take_flush, [PYGLUE_FRAME_LOG] = take_log,
-    [PYGLUE_FRAME_END] = take_end, [PYGLUE_FRAME_REFUSE] = take_refuse,
+    [PYGLUE_FRAME_END] = take_end,     [PYGLUE_FRAME_REFUSE] = take_refuse,
 };
 
 /* Everything already received is taken before anything is flushed. */
@@ -235,12 +249,14 @@ static int take_frames(exchange_t *x) {
     return error;
 }
 
-/* --- Files -------------------------------------------------------------------------------------- */
+/* --- Files --------------------------------------------------------------------------------------
+ */
 
 static int send_pull(exchange_t *x, apr_uint64_t offset, apr_size_t len) {
     pyglue_pull_t pull = {.offset = offset, .length = (uint32_t)len};
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_PULL, 0, x->order.number, sizeof pull);
-    int error = glue_conn_send(x->conn, (struct iovec[]){{&frame, sizeof frame}, {&pull, sizeof pull}}, 2);
+    int error =
+        glue_conn_send(x->conn, (struct iovec[]){{&frame, sizeof frame}, {&pull, sizeof pull}}, 2);
 
     return error == PYGLUE_E_REFUSED ? PYGLUE_E_IO : error;
 }
@@ -263,7 +279,8 @@ static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t l
     if (p->error == 0 && frame.type == PYGLUE_FRAME_BODY && frame.flags == PYGLUE_BODY_ERROR &&
         frame.length == 0)
         return PYGLUE_E_BODY; /* the file is shorter than it was: END tells the rest */
-    if (p->error == 0 && (frame.type != PYGLUE_FRAME_BODY || frame.flags != 0 || frame.length != len))
+    if (p->error == 0 &&
+        (frame.type != PYGLUE_FRAME_BODY || frame.flags != 0 || frame.length != len))
         p->error = PYGLUE_E_PROTOCOL;
     if (p->error == 0)
         p->error = glue_conn_copy(x->conn, buf, len);
@@ -313,7 +330,8 @@ static int take_file(exchange_t *x, const pyglue_frame_t *frame) {
     return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : take_pulled(x, &file);
 }
 
-/* --- One try ------------------------------------------------------------------------------------ */
+/* --- One try ------------------------------------------------------------------------------------
+ */
 
 static int send_request(exchange_t *x) {
     pyglue_request_t request = {x->snapshot->size, (uint32_t)x->at_hand};
@@ -345,7 +363,8 @@ static void give_up(exchange_t *x) {
 
 /* Ends the use of connection and place. */
 static void finish_try(exchange_t *x, int error) {
-    int is_over = x->order.state == PYGLUE_EXCHANGE_ENDED && (error == 0 || error == PYGLUE_E_REFUSED);
+    int is_over =
+        x->order.state == PYGLUE_EXCHANGE_ENDED && (error == 0 || error == PYGLUE_E_REFUSED);
 
     if (error == PYGLUE_E_GONE || error == PYGLUE_E_TIMEOUT) {
         give_up(x);
@@ -380,7 +399,8 @@ static int try_once(exchange_t *x) {
     return error;
 }
 
-/* --- A worker that died ------------------------------------------------------------------------- */
+/* --- A worker that died -------------------------------------------------------------------------
+ */
 
 static int is_supervisor_late(void) {
     struct timespec now;
@@ -419,15 +439,17 @@ static int judge_death(exchange_t *x) {
                      !is_named(x, &obituary);
 
     x->has_died = 1;
-    ap_log_rerror(APLOG_MARK, may_repeat ? APLOG_INFO : APLOG_ERR, 0, x->r,
-                  GLUE_ID(0504) "process group '%s': the worker at %s ended while it had this request: "
-                                "%s%s", x->group->name, x->place.worker.path,
-                  is_known ? obituary.cause : "the cause is unknown",
-                  may_repeat ? "; it had not started it, so it goes to another" : "");
+    ap_log_rerror(
+        APLOG_MARK, may_repeat ? APLOG_INFO : APLOG_ERR, 0, x->r,
+        GLUE_ID(0504) "process group '%s': the worker at %s ended while it had this request: "
+                      "%s%s",
+        x->group->name, x->place.worker.path, is_known ? obituary.cause : "the cause is unknown",
+        may_repeat ? "; it had not started it, so it goes to another" : "");
     return may_repeat ? PYGLUE_E_REFUSED : PYGLUE_E_IO;
 }
 
-/* --- All tries ---------------------------------------------------------------------------------- */
+/* --- All tries ----------------------------------------------------------------------------------
+ */
 
 static void log_failure(exchange_t *x, int error, const char *what) {
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, GLUE_ID(0505) "process group '%s': %s: %s",
@@ -480,8 +502,9 @@ static int run(exchange_t *x) {
     return PYGLUE_E_REFUSED;
 }
 
-/* The first part of an upload is awaited before a thread of a worker is taken (DESIGN 4), unless the
- * client waits to be asked for it, or does not know its length either and may be in a dialogue. */
+/* The first part of an upload is awaited before a thread of a worker is taken (DESIGN 4), unless
+ * the client waits to be asked for it, or does not know its length either and may be in a dialogue.
+ */
 static void gather_body(exchange_t *x) {
     apr_int64_t length = x->snapshot->content_length;
     ssize_t got = glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
@@ -505,8 +528,12 @@ static apr_interval_time_t or_timeout(apr_interval_time_t configured, const exch
 
 int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_host_t *host,
                     const pyglue_snapshot_t *snapshot) {
-    exchange_t x = {.host = host, .r = host->r, .group = group, .snapshot = snapshot,
-                    .outcome = outcome, .search = {.group = group}};
+    exchange_t x = {.host = host,
+                    .r = host->r,
+                    .group = group,
+                    .snapshot = snapshot,
+                    .outcome = outcome,
+                    .search = {.group = group}};
     int error;
 
     x.terms = (glue_conn_terms_t){&group->bounds, or_timeout(group->socket_timeout, &x),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two threads of this child, started when first needed: the closer may block in close(2) for as long
- * as a stranger likes (TENANTS 5), the watcher never does, so that places are given back beside it. */
+/* Two threads of this child, started when first needed: the closer may block in close(2) for as
+ * long as a stranger likes (TENANTS 5), the watcher never does, so that places are given back
+ * beside it. */
 #include "glue_janitor.h"
 
 #include <poll.h>
@@ -18,8 +19,8 @@
 struct watched {
     int fd;
     glue_place_t place;
-    size_t skip;           /* payload bytes that come before the next header */
-    size_t have;           /* bytes of that header */
+    size_t skip; /* payload bytes that come before the next header */
+    size_t have; /* bytes of that header */
     char header[sizeof(pyglue_frame_t)];
 };
 
@@ -47,7 +48,8 @@ static int start(pthread_t *thread, void *(*run)(void *)) {
     return error == 0;
 }
 
-/* --- Closing ------------------------------------------------------------------------------------ */
+/* --- Closing ------------------------------------------------------------------------------------
+ */
 
 static void close_now(int fd) {
     struct linger off = {.l_onoff = 0};
@@ -91,7 +93,8 @@ void glue_janitor_close(int fd) {
         close_now(fd);
 }
 
-/* --- Watching ----------------------------------------------------------------------------------- */
+/* --- Watching -----------------------------------------------------------------------------------
+ */
 
 static void give_back(struct watched *w) {
     glue_place_give(&w->place);
@@ -216,7 +219,8 @@ void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_s
         give_back(w);
 }
 
-/* --- The child's end ---------------------------------------------------------------------------- */
+/* --- The child's end ----------------------------------------------------------------------------
+ */
 
 /* The module is unmapped soon after: a thread that sleeps in it must be gone. One that blocks in
  * close(2) cannot be waited for; it never returns to our code while the child lives. */

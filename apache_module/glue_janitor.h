@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread of this child for what may block or last on account of a worker: closing descriptors that
- * a stranger touched, and watching connections whose client has left until the worker has finished.
- * It starts when it is first needed. Any thread of a child may call. */
+/* A thread of this child for what may block or last on account of a worker: closing descriptors
+ * that a stranger touched, and watching connections whose client has left until the worker has
+ * finished. It starts when it is first needed. Any thread of a child may call. */
 #ifndef GLUE_JANITOR_H
 #define GLUE_JANITOR_H
 
@@ -14,8 +14,8 @@ void glue_janitor_close(int fd);
 
 /* A connection on which GONE was sent: read until its END or its end, then closed and the place
  * given back. `read`: the bytes of it that were received already and not used, starting with `skip`
- * bytes of payload. All are the janitor's from now on. Beyond a bound they are closed and given back
- * at once: the worker's own refusal then corrects the count. */
+ * bytes of payload. All are the janitor's from now on. Beyond a bound they are closed and given
+ * back at once: the worker's own refusal then corrects the count. */
 void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_str_t read);
 
 #endif

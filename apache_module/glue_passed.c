@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks a passed descriptor in the order that keeps each look harmless: flags, then the file system
- * by the number of its mount, which even a silent FUSE daemon cannot delay, and only then the file. */
+/* Checks a passed descriptor in the order that keeps each look harmless: flags, then the file
+ * system by the number of its mount, which even a silent FUSE daemon cannot delay, and only then
+ * the file. */
 #include "glue_passed.h"
 
 #include <fcntl.h>
@@ -9,8 +10,8 @@
 #include <unistd.h>
 
 /* What answers by itself. Network file systems and FUSE are refused: they can block this child. */
-static const char *const known[] = {"ext2", "ext3", "ext4", "xfs",     "btrfs", "f2fs", "zfs",
-                                    "tmpfs", "overlay", "bcachefs", "erofs", "squashfs"};
+static const char *const known[] = {"ext2", "ext3",  "ext4",    "xfs",      "btrfs", "f2fs",
+                                    "zfs",  "tmpfs", "overlay", "bcachefs", "erofs", "squashfs"};
 
 static int is_known(const char *type) {
     for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -63,8 +64,7 @@ const char *glue_passed_check(int fd, const pyglue_file_t *file) {
         return "its file system is not one that httpd can read without waiting for others";
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size <= 0)
         return "it is no regular file with a size";
-    if (file->offset > (uint64_t)st.st_size ||
-        file->length > (uint64_t)st.st_size - file->offset)
+    if (file->offset > (uint64_t)st.st_size || file->length > (uint64_t)st.st_size - file->offset)
         return "the file is shorter than was announced";
     return NULL;
 }

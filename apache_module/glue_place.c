@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which worker gets a request. The count in the rows is a hint, a worker's refusal the authority. */
+/* Which worker gets a request. The count in the rows is a hint, a worker's refusal the authority.
+ */
 #include "glue_place.h"
 
 #include <stdatomic.h>
 
-#define WAITING_SHARE 75 /* percent of a child's threads that may wait for workers: child-threads */
+#define WAITING_SHARE 75 /* percent of a child's threads that may wait for workers: child-threads  \
+                          */
 
-static int waiting_max = 1;       /* frozen after child_init */
+static int waiting_max = 1; /* frozen after child_init */
 static _Atomic int waiting;
-static _Atomic uint64_t draws;    /* of random numbers */
+static _Atomic uint64_t draws; /* of random numbers */
 
 void glue_place_child_init(int threads) {
     waiting_max = threads * WAITING_SHARE / 100;
@@ -41,8 +43,8 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
     place->slot = slot;
     return pyglue_pages_get_worker(p->pages, slot, &place->worker) &&
            is_candidate(&place->worker, search) &&
-           (p->row < 0 || pyglue_rows_take(p->rows, p->row, slot, place->worker.number,
-                                           place->worker.threads));
+           (p->row < 0 ||
+            pyglue_rows_take(p->rows, p->row, slot, place->worker.number, place->worker.threads));
 }
 
 /* One look at all workers of the group, in random order. 1: taken. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which worker gets a request: looks through the pages for ready workers of the group, takes a place
- * in this child's row, waits in short sleeps when all are full (SUCCESSION 6). Any thread of a child. */
+/* Which worker gets a request: looks through the pages for ready workers of the group, takes a
+ * place in this child's row, waits in short sleeps when all are full (SUCCESSION 6). Any thread of
+ * a child. */
 #ifndef GLUE_PLACE_H
 #define GLUE_PLACE_H
 
@@ -16,17 +17,18 @@ typedef struct glue_place {
 /* One request's search, over all its tries. */
 typedef struct glue_search {
     const glue_group_t *group;
-    apr_time_t deadline;  /* of waiting for a thread, or for a worker to start */
-    uint64_t avoided;     /* number of the worker that refused last; 0: none. Tried only after a sleep */
-    const char *reason;   /* why it failed, for the log; static or the search's own */
+    apr_time_t deadline; /* of waiting for a thread, or for a worker to start */
+    uint64_t
+        avoided; /* number of the worker that refused last; 0: none. Tried only after a sleep */
+    const char *reason; /* why it failed, for the log; static or the search's own */
     char cause[PYGLUE_CAUSE_SIZE];
 } glue_search_t;
 
 /* Once in child_init: how many threads of this child may wait at once. */
 void glue_place_child_init(int threads);
 
-/* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, or too many wait already; PYGLUE_E_STATE: the
- * group is disabled, or its plan was refused. search->reason tells which. */
+/* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, or too many wait already; PYGLUE_E_STATE:
+ * the group is disabled, or its plan was refused. search->reason tells which. */
 int glue_place_take(glue_place_t *place, glue_search_t *search);
 void glue_place_give(const glue_place_t *place);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration as JSON. Texts are bytes written as latin-1 characters, so that any path survives
- * (docs/plan.md 3). A field of a group is a row of the table. */
+/* The configuration as JSON. Texts are bytes written as latin-1 characters, so that any path
+ * survives (docs/plan.md 3). A field of a group is a row of the table. */
 #include "glue_plan.h"
 
 #include <limits.h>
@@ -73,12 +73,14 @@ static void put_seconds(writer_t *w, apr_interval_time_t time) {
     put_format(w, "%ld.%06ld", (long)apr_time_sec(time), (long)apr_time_usec(time));
 }
 
-/* --- The fields of a group ---------------------------------------------------------------------- */
+/* --- The fields of a group ----------------------------------------------------------------------
+ */
 
 enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, WIDE, ID, DURATION };
 
 /* PRESENT: as TEXT, but "" in place of null. NATURAL, WIDE: null when negative. */
-#define FIELD(kind, member) {#member, kind, APR_OFFSETOF(glue_group_t, member)}
+#define FIELD(kind, member)                                                                        \
+    { #member, kind, APR_OFFSETOF(glue_group_t, member) }
 static const struct field {
     const char *name;
     enum kind kind;
@@ -208,7 +210,9 @@ static void put_group(writer_t *w, const glue_group_t *group, int log) {
     const server_rec *s = group->server;
 
     put_format(w, "{\"log\": %d, \"log_level\": %d, \"digest\": \"", log,
-               s->log.level < 0 ? APLOG_WARNING : s->log.level > 15 ? 15 : s->log.level);
+               s->log.level < 0    ? APLOG_WARNING
+               : s->log.level > 15 ? 15
+                                   : s->log.level);
     put_digest(w, group->digest);
     put_plain(w, "\", \"server\": ");
     put_text(w, s->server_hostname != NULL ? s->server_hostname : "");
@@ -227,7 +231,8 @@ static void put_group(writer_t *w, const glue_group_t *group, int log) {
     put_plain(w, "]}");
 }
 
-/* --- The whole ---------------------------------------------------------------------------------- */
+/* --- The whole ----------------------------------------------------------------------------------
+ */
 
 static int log_of(const server_rec *s) {
     apr_os_file_t fd;
@@ -260,10 +265,12 @@ static void put_httpd(writer_t *w, server_rec *s) {
     int is_privileged = geteuid() == 0;
     const char *prefix = glue_config_site(s)->socket_prefix;
 
-    put_format(w, "\"httpd\": {\"pid\": %ld, \"uid\": %lu, \"gid\": %lu, \"privileged\": %s, \"timeout\": ",
-               (long)getpid(), (unsigned long)(is_privileged ? ap_unixd_config.user_id : geteuid()),
-               (unsigned long)(is_privileged ? ap_unixd_config.group_id : getegid()),
-               is_privileged ? "true" : "false");
+    put_format(
+        w,
+        "\"httpd\": {\"pid\": %ld, \"uid\": %lu, \"gid\": %lu, \"privileged\": %s, \"timeout\": ",
+        (long)getpid(), (unsigned long)(is_privileged ? ap_unixd_config.user_id : geteuid()),
+        (unsigned long)(is_privileged ? ap_unixd_config.group_id : getegid()),
+        is_privileged ? "true" : "false");
     put_seconds(w, s->timeout);
     put_plain(w, ", \"socket_prefix\": ");
     put_text(w, prefix != NULL ? prefix : ap_runtime_dir_relative(w->pool, "wsgi"));
@@ -276,8 +283,8 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_p
 
     plan->logs = apr_array_make(pool, 4, sizeof(int));
     list_log(plan->logs, s);
-    put_format(&w, "{\"version\": 1, \"plan\": %" APR_UINT64_T_FMT ", \"module\": \"%s\",\n ", number,
-               GLUE_VERSION);
+    put_format(&w, "{\"version\": 1, \"plan\": %" APR_UINT64_T_FMT ", \"module\": \"%s\",\n ",
+               number, GLUE_VERSION);
     put_httpd(&w, s);
     put_plain(&w, ",\n \"environ\": [");
     put_environ(&w);

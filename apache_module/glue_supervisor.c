@@ -47,23 +47,24 @@ typedef struct state {
     pyglue_rows_t *rows;
     int pages_fd, rows_fd; /* read-only descriptors: children inherit them until child_init */
     uint64_t epoch, plan;
-    uid_t owner;           /* of parent and supervisor */
-    apr_proc_t proc;       /* pid 0: none runs */
-    int is_registered;     /* with httpd, as an other child: it must be there to be unregistered */
-    int channel;           /* our end of the socket pair; -1 */
+    uid_t owner;       /* of parent and supervisor */
+    apr_proc_t proc;   /* pid 0: none runs */
+    int is_registered; /* with httpd, as an other child: it must be there to be unregistered */
+    int channel;       /* our end of the socket pair; -1 */
     uint64_t started_ms;
-    unsigned failures;     /* starts in a row that did not last */
-    uint64_t start_at_ms;  /* back-off: not before */
-    int plan_fd;           /* the latest plan, sealed; -1 */
-    int sent_logs;         /* of it: -1: the plan itself was not sent yet */
-    int is_restarting;     /* reason RESTART was seen: the pconf cleanup is a hard restart's or a stop's */
+    unsigned failures;    /* starts in a row that did not last */
+    uint64_t start_at_ms; /* back-off: not before */
+    int plan_fd;          /* the latest plan, sealed; -1 */
+    int sent_logs;        /* of it: -1: the plan itself was not sent yet */
+    int is_restarting; /* reason RESTART was seen: the pconf cleanup is a hard restart's or a stop's
+                        */
     apr_interval_time_t stop_wait;
 } state_t;
 
-static state_t *here;                     /* the retained one */
-static const apr_array_header_t *logs;    /* of the latest plan; pconf */
-static server_rec *main_server;           /* pconf */
-static glue_placement_t placement;        /* in a child: frozen after child_init */
+static state_t *here;                  /* the retained one */
+static const apr_array_header_t *logs; /* of the latest plan; pconf */
+static server_rec *main_server;        /* pconf */
+static glue_placement_t placement;     /* in a child: frozen after child_init */
 
 static uint64_t now_ms(void) {
     struct timespec now;
@@ -76,7 +77,8 @@ static void complain(int error, const char *what) {
     ap_log_error(APLOG_MARK, APLOG_CRIT, error, main_server, GLUE_ID(0601) "%s", what);
 }
 
-/* --- The two memories --------------------------------------------------------------------------- */
+/* --- The two memories ---------------------------------------------------------------------------
+ */
 
 /* A sealed memfd of 0600 and its mapping for writing. The descriptor, or -1. */
 static int make_memory(void **memory, const char *name, size_t size) {
@@ -93,8 +95,8 @@ static int make_memory(void **memory, const char *name, size_t size) {
     return -1;
 }
 
-/* The same memory through an open file of its own: a mapping made from a read-only one cannot be made
- * writable (SUCCESSION 6), and only root can open it again otherwise. */
+/* The same memory through an open file of its own: a mapping made from a read-only one cannot be
+ * made writable (SUCCESSION 6), and only root can open it again otherwise. */
 static int reopen(int fd, int flags) {
     char path[32];
 
@@ -139,7 +141,8 @@ static int make_memories(void) {
     return 0;
 }
 
-/* --- Starting ----------------------------------------------------------------------------------- */
+/* --- Starting -----------------------------------------------------------------------------------
+ */
 
 /* All that the new process needs, made before the fork. */
 typedef struct launch {
@@ -164,7 +167,8 @@ static const char *library_of(const char *python, const char *package, apr_pool_
 
 /* What root is about to execute (docs/plan.md 1). NULL: all of it is root's. */
 static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
-    const char *settings = apr_pstrcat(pool, ap_make_dirstr_parent(pool, python), "../pyvenv.cfg", NULL);
+    const char *settings =
+        apr_pstrcat(pool, ap_make_dirstr_parent(pool, python), "../pyvenv.cfg", NULL);
     const char *const needed[] = {python, library_of(python, package, pool), package,
                                   apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL),
                                   access(settings, F_OK) == 0 ? settings : NULL};
@@ -182,15 +186,18 @@ static int find_program(launch_t *launch, apr_pool_t *pool) {
     int n = 0, e = 0;
 
     if (package == NULL || python == NULL) {
-        complain(0, "the Python that mod_pyglue was installed for was not found: no process group can "
-                    "start. Install it by pip, and load mod_pyglue.so from where pip put it");
+        complain(0,
+                 "the Python that mod_pyglue was installed for was not found: no process group can "
+                 "start. Install it by pip, and load mod_pyglue.so from where pip put it");
         return PYGLUE_E_STATE;
     }
     complaint = geteuid() == 0 ? distrust(python, package, pool) : NULL;
     if (complaint != NULL) {
-        ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
-                     GLUE_ID(0602) "no process group can start: %s, and root would execute what lies "
-                                   "there. Install mod_pyglue where only root can write", complaint);
+        ap_log_error(
+            APLOG_MARK, APLOG_CRIT, 0, main_server,
+            GLUE_ID(0602) "no process group can start: %s, and root would execute what lies "
+                          "there. Install mod_pyglue where only root can write",
+            complaint);
         return PYGLUE_E_STATE;
     }
     launch->argv[n++] = python;
@@ -265,7 +272,8 @@ static int start_with(launch_t *launch) {
     int error = PYGLUE_E_IO, on = 1;
     pid_t pid;
 
-    if (nothing < 0 || pages < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    if (nothing < 0 || pages < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         goto done;
     memcpy(launch->fds, (int[]){nothing, main_log, main_log, pair[1], pages, here->rows_fd},
            sizeof launch->fds);
@@ -315,7 +323,8 @@ static void start(apr_pool_t *pool) {
     }
 }
 
-/* --- Plans -------------------------------------------------------------------------------------- */
+/* --- Plans --------------------------------------------------------------------------------------
+ */
 
 /* 0, or errno. */
 static int send_message(message_t *message, const int *fds, int count) {
@@ -394,7 +403,8 @@ static void make_plan(apr_pool_t *pconf) {
         complain(errno, "the plan of the process groups could not be written");
 }
 
-/* --- The supervisor's end ----------------------------------------------------------------------- */
+/* --- The supervisor's end -----------------------------------------------------------------------
+ */
 
 static void forget(void) {
     here->proc.pid = 0;
@@ -417,11 +427,12 @@ static void on_death(int reason, void *data, int status) {
         return;
     if (now_ms() - here->started_ms > 60000)
         here->failures = 0;
-    ap_log_error(APLOG_MARK, APLOG_ERR, 0, main_server,
-                 GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
-                               "on, and a new one is started",
-                 (long)here->proc.pid, WIFSIGNALED(status) ? "by signal" : "with status",
-                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    ap_log_error(
+        APLOG_MARK, APLOG_ERR, 0, main_server,
+        GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
+                      "on, and a new one is started",
+        (long)here->proc.pid, WIFSIGNALED(status) ? "by signal" : "with status",
+        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     forget();
     back_off();
 }
@@ -462,7 +473,8 @@ static apr_status_t leave_configuration(void *unused) {
     return APR_SUCCESS;
 }
 
-/* --- Hooks -------------------------------------------------------------------------------------- */
+/* --- Hooks --------------------------------------------------------------------------------------
+ */
 
 static state_t *retained(void) {
     state_t *state = ap_retained_data_get(KEY);
@@ -494,7 +506,8 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
     if (groups->nelts == 0 && here->proc.pid == 0)
         return OK;
     if (here->pages == NULL && make_memories() != 0) {
-        complain(errno, "the memories of placement could not be made: no process group can be reached");
+        complain(errno,
+                 "the memories of placement could not be made: no process group can be reached");
         return OK;
     }
     here->stop_wait = longest_shutdown(groups);

@@ -16,9 +16,9 @@
 typedef struct glue_placement {
     const pyglue_pages_t *pages; /* NULL: no daemon group is configured */
     pyglue_rows_t *rows;
-    int row;            /* -1: serve without placement */
-    uint64_t plan;      /* under which this child was born */
-    uid_t supervisor;   /* the uid that must have called listen on workers' sockets */
+    int row;          /* -1: serve without placement */
+    uint64_t plan;    /* under which this child was born */
+    uid_t supervisor; /* the uid that must have called listen on workers' sockets */
 } glue_placement_t;
 
 /* Hooks of httpd; run in the parent, but for child_init. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The chain of root-owned files. Symbolic links are resolved first, and the chain that leads to each
- * link is checked as well: whoever can replace a link chooses what root runs. */
+/* The chain of root-owned files. Symbolic links are resolved first, and the chain that leads to
+ * each link is checked as well: whoever can replace a link chooses what root runs. */
 #include "glue_trust.h"
 
 #include <limits.h>
@@ -16,7 +16,8 @@ static const char *check(const char *path, apr_pool_t *pool) {
         return apr_psprintf(pool, "%s cannot be looked at", path);
     if (st.st_uid != 0)
         return apr_psprintf(pool, "%s is not owned by root", path);
-    if (!S_ISLNK(st.st_mode) && (st.st_mode & WRITABLE) && !(S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX)))
+    if (!S_ISLNK(st.st_mode) && (st.st_mode & WRITABLE) &&
+        !(S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX)))
         return apr_psprintf(pool, "%s is writable by others than root", path);
     return NULL;
 }
