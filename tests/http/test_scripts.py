@@ -68,7 +68,7 @@ def test_script_without_the_callable_is_not_found_and_the_log_names_it(server: H
 
 
 def test_callable_that_cannot_be_called_is_an_error(server: Httpd, scripts: Path) -> None:
-    server.log.expect("not callable")
+    server.log.expect("cannot be called")
     server.log.allow("GL0|Traceback|  File|    ")
     write(scripts / "number.py", "application = 1\n")
     assert get(server, "/number.py").status == 500

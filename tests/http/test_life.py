@@ -1,0 +1,191 @@
+"""Crashes, restarts and stop, under load: what is lost is what had started, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import census, conf
+from harness.client import CutError, connected, request, wait_until
+from harness.httpd import Httpd
+
+APPS = Path(__file__).parents[1] / "apps"
+Start = Callable[..., Httpd]
+
+
+def lines(mode: str, folder: Path, options: str = "threads=4") -> list[str]:
+    """Two applications: `process` tells its pid, `waits` runs until it is told to end."""
+    for name in ("process", "waits"):
+        shutil.copytree(APPS / name, folder / name, dirs_exist_ok=True)
+    group = [f"WSGIDaemonProcess own {options}", "WSGIProcessGroup own"] if mode == "daemon" else []
+    folder.chmod(0o777)
+    aliases = [f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in ("process", "waits")]
+    own = [*group, "WSGIApplicationGroup %{GLOBAL}", *aliases, f'SetEnv files "{folder}"']
+    return [*own, *conf.granted(folder)]
+
+
+def ask(server: Httpd, target: str = "/process") -> int:
+    """The status of one request on a connection of its own; 0 when it was cut or refused."""
+    try:
+        with connected(server.address) as connection:
+            connection.send(request("GET", target, {"Connection": "close"}))
+            return connection.read_response().status
+    except (OSError, EOFError, CutError):
+        return 0
+
+
+def pid_of(server: Httpd) -> int:
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/process"))
+        return int(json.loads(connection.read_response().body)["pid"])
+
+
+@contextmanager
+def load(server: Httpd, clients: int = 3) -> Iterator[list[int]]:
+    """Requests one after the other from several clients; their statuses."""
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            statuses.append(ask(server))
+
+    threads = [threading.Thread(target=run) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def answered_more(statuses: list[int], number: int = 60) -> None:
+    wanted = len(statuses) + number
+    wait_until(lambda: len(statuses) >= wanted, "requests go on being answered", 20)
+
+
+def test_killed_worker_loses_only_what_it_had_started(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines("daemon", folder, "processes=2 threads=4"))
+    server.log.allow("GL0|SIGKILL|signal 9|killed")
+    with load(server) as statuses:
+        answered_more(statuses)
+        os.kill(pid_of(server), signal.SIGKILL)
+        answered_more(statuses, 150)
+    lost = [status for status in statuses if status != 200]
+    assert len(lost) <= 3
+    assert set(lost) <= {502}
+
+
+def test_request_on_a_killed_worker_is_answered_502(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines("daemon", folder))
+    server.log.allow("GL0|SIGKILL|signal 9|killed")
+    worker = pid_of(server)
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?a"))
+        wait_until((folder / "a.runs").exists, "the request runs")
+        os.kill(worker, signal.SIGKILL)
+        assert connection.read_response().status == 502
+    assert ask(server) == 200
+    assert pid_of(server) != worker
+
+
+def test_killed_supervisor_loses_no_request(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines("daemon", folder))
+    server.log.allow("GL0|supervisor|SIGKILL|signal 9|killed")
+    pid_of(server)
+    first = server.supervisor()
+    with load(server) as statuses:
+        answered_more(statuses)
+        os.kill(first, signal.SIGKILL)
+        server.wait_for_exit(first)
+        answered_more(statuses, 300)
+        wait_until(lambda: new_supervisor(server, first), "a new supervisor", 20)
+        answered_more(statuses)
+    assert set(statuses) == {200}
+
+
+def new_supervisor(server: Httpd, old: int) -> bool:
+    names = {pid: census.command(pid) for pid in server.processes()}
+    return any("supervisor/__main__" in name for pid, name in names.items() if pid != old)
+
+
+def test_graceful_restart_under_load_loses_no_request(mode: str, start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines(mode, folder))
+    pid_of(server)
+    with load(server) as statuses:
+        answered_more(statuses)
+        for _ in range(2):
+            server.graceful()
+            answered_more(statuses)
+    assert set(statuses) == {200}
+
+
+def test_request_that_runs_outlives_a_graceful_restart(mode: str, start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines(mode, folder))
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?b"))
+        wait_until((folder / "b.runs").exists, "the request runs")
+        server.graceful()
+        assert ask(server) == 200
+        (folder / "b.end").touch()
+        assert connection.read_response().body == b"done"
+
+
+@pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
+def test_stop_leaves_nothing(mode: str, start_httpd: Start, folder: Path, mpm: str) -> None:
+    server = start_httpd(lines(mode, folder), mpm=mpm)
+    assert ask(server) == 200
+    server.stop()
+    assert not census.processes(server.root)
+
+
+def test_parent_holds_no_python(mode: str, start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines(mode, folder))
+    pid_of(server)
+    assert "libpython" not in Path(f"/proc/{server.pid}/maps").read_text()
+
+
+def test_worker_memory_holds_no_secret_of_httpd(start_httpd: Start, folder: Path) -> None:
+    """RELIABILITY A1: a canary in another host's configuration is not in the worker."""
+    canary = os.urandom(24).hex()
+    host = ["<VirtualHost *>", f"SetEnv password {canary}", "</VirtualHost>"]
+    server = start_httpd([*lines("daemon", folder), *host])
+    child = next(pid for pid in census.family(server.pid) if pid != server.pid and "apache2" in census.command(pid))
+    assert is_in_memory(child, canary), "the canary must be found where it is"
+    for worker in server.workers():
+        assert not is_in_memory(worker, canary)
+
+
+def is_in_memory(pid: int, text: str) -> bool:
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            first, end = (int(number, 16) for number in span.split("-"))
+            if not rights.startswith("rw") or end - first > 1 << 28:
+                continue
+            try:
+                memory.seek(first)
+                if text.encode() in memory.read(end - first):
+                    return True
+            except (OSError, ValueError):
+                continue
+    return False
+
+
+def test_supervisor_and_workers_have_no_listening_port_of_httpd(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines("daemon", folder))
+    worker = pid_of(server)
+    listening = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+    for pid in (worker, server.supervisor()):
+        held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(fd)}
+        assert not held & {f"socket:[{inode}]" for inode in listening}
+
