@@ -1,5 +1,6 @@
 """Answers facts about the process that runs it as JSON."""
 
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,15 @@ def umask():
     return value
 
 
+def descriptors():
+    """What is open, less what another thread closes meanwhile."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink("/proc/self/fd/" + number))
+    return found
+
+
 def application(environ, start_response):
     facts = {
         "pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
@@ -19,8 +29,7 @@ def application(environ, start_response):
         "version": list(sys.version_info[:2]), "prefix": sys.prefix, "argv": sys.argv,
         "name": __name__, "file": __file__, "thread": threading.current_thread().name,
         "title": open("/proc/self/cmdline", "rb").read().decode("latin-1"),
-        "fds": [os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd")
-                if os.path.lexists("/proc/self/fd/" + fd)],
+        "fds": descriptors(),
         "status": open("/proc/self/status").read(),
         "process_group": environ["mod_wsgi.process_group"],
         "application_group": environ["mod_wsgi.application_group"],
