@@ -5,6 +5,8 @@ The engine calls `prepare` once in each. What it does is mod_wsgi's: paths, argu
 the error log, no signal handlers of applications, an importable module `mod_wsgi`.
 """
 
+import codecs
+import io
 import json
 import os
 import signal
@@ -58,10 +60,34 @@ def _add_paths(folders: list[str], home: str | None) -> None:
         sys.path.insert(0, _text(home))
 
 
+class _Bytes(io.RawIOBase):
+    """`sys.stdout.buffer`: what is written in bytes goes into the log as UTF-8 text."""
+
+    def __init__(self, name: str) -> None:
+        self.text: Any = engine.stream(name)
+        self.decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.text.write(self.decode(data))
+        return len(data)
+
+    def flush(self) -> None:
+        self.text.flush()
+
+
+def _stream(name: str) -> Any:
+    stream: Any = engine.stream(name)
+    stream.buffer = _Bytes(name)
+    return stream
+
+
 def _redirect_streams(own_descriptors: bool) -> None:
     """A worker's own descriptors lead to the error log already, but know of no request."""
-    sys.stdout = engine.stream("<stdout>")
-    sys.stderr = engine.stream("<stderr>")
+    sys.stdout = _stream("<stdout>")
+    sys.stderr = _stream("<stderr>")
     if not own_descriptors or sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (lives as long as Python)
 
