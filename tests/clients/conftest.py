@@ -72,9 +72,7 @@ def wait_until_it_answers(server: subprocess.Popen[str], port: int) -> None:
 
 
 @pytest.fixture
-def serve(
-    mode: str, clients: pathlib.Path, folder: pathlib.Path
-) -> Iterator[Callable[[str], str]]:
+def serve(mode: str, clients: pathlib.Path, folder: pathlib.Path) -> Iterator[Callable[[str], str]]:
     """Serve one of apps/ from `folder`; returns its address. Ctrl-C ends it at the end."""
     started: list[subprocess.Popen[str]] = []
 
@@ -85,7 +83,9 @@ def serve(
         command = [pyglue(), "serve", str(script), "--host", "127.0.0.1", "--port", str(port)]
         command += ["--mode", mode, "--python", str(clients / "python")]
         command += ["--server-root", str(folder / "server")]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         started.append(server)
         wait_until_it_answers(server, port)
         return f"http://127.0.0.1:{port}"
@@ -101,17 +101,22 @@ def serve(
 
 @pytest.fixture
 def run(clients: pathlib.Path, folder: pathlib.Path) -> Callable[..., str]:
-    """Run a program of the environment (or of the system) in `folder`; returns what it printed."""
+    """Run a program of the environment (or of the system); returns what it printed."""
     home = folder / "home"
     home.mkdir()
     env = {"PATH": f"{clients}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
     # What the machine sets for pip (indexes, certificates) holds for its clients too.
     env |= {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
 
-    def run_command(*command: str, **changes: str) -> str:
+    def run_command(*command: str, cwd: pathlib.Path = folder, **changes: str) -> str:
         done = subprocess.run(
-            command, cwd=folder, env=env | changes, text=True, timeout=600,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command,
+            cwd=cwd,
+            env=env | changes,
+            text=True,
+            timeout=600,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ def test_hg_clones_pushes_and_pulls(
 
     run("hg", "clone", address, "first")
     # More than one buffer of every kind on the way: 3 MiB that do not compress.
-    (folder / "first" / "big").write_bytes(pathlib.Path("/dev/urandom").open("rb").read(3 << 20))
+    (folder / "first" / "big").write_bytes(os.urandom(3 << 20))
     (folder / "first" / "small").write_text("hello\n")
     run("hg", "commit", "-A", "-m", "both", *ALICE, "-R", "first")
     run("hg", "push", "-R", "first", address)

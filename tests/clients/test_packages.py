@@ -39,7 +39,13 @@ def test_twine_uploads_what_pip_then_installs(
 
     files = [str(path) for path in (sample / "dist").iterdir()]
     run("twine", "upload", "--repository-url", address, "-u", "a", "-p", "b", *files)
-    index = ("--index-url", address + "/simple/", "--no-deps", "--target", str(folder / "installed"))
+    index = (
+        "--index-url",
+        address + "/simple/",
+        "--no-deps",
+        "--target",
+        str(folder / "installed"),
+    )
     run("pip", "install", *index, "glued-sample==1.2.3", PIP_CONFIG_FILE="/dev/null")
 
     assert (folder / "installed" / "glued_sample.py").read_text() == "answer = 42\n"
