@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 from docker.models.containers import Container
 
 import docker
@@ -36,6 +37,7 @@ PASSED_ON = (
     "NO_PROXY",
 )
 START_SECONDS = 30.0
+ADDRESS = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> object:
@@ -49,58 +51,57 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> object:
     raise AssertionError(f"not within {seconds:.0f} seconds: {what}")
 
 
-def answering(client: docker.DockerClient) -> bool:
-    try:
-        return bool(client.ping())
-    except (DockerException, OSError):
-        return False
+def answers(address: str) -> bool:
+    """Does something listen there? Asked by our own socket: docker's client leaks one if not."""
+    if not address.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(address.removeprefix("unix://")) == 0
 
 
 def why_no_daemon() -> str | None:
     """Why no daemon can be had on this machine, or None."""
-    try:
-        if answering(docker.from_env()):
-            return None
-    except DockerException:
-        pass  # no socket at all: one of our own is next
+    if answers(ADDRESS):
+        return None
     if os.geteuid() != 0:
-        return "no docker daemon answers, and only root can start one"
-    return (
-        None
-        if shutil.which("dockerd")
-        else "no docker daemon answers, and dockerd is not installed"
-    )
+        return f"no docker daemon answers at {ADDRESS}, and only root can start one"
+    return None if shutil.which("dockerd") else "there is no docker daemon, and no dockerd to start"
 
 
 @contextmanager
 def daemon() -> Iterator[docker.DockerClient]:
     """The daemon that answers, or one of our own that ends, with its data, with the caller."""
-    try:
-        client = docker.from_env()
-        if answering(client):
+    if answers(ADDRESS):
+        with connected(ADDRESS) as client:
             yield client
-            return
-    except DockerException:
-        pass  # as above
+        return
     with tempfile.TemporaryDirectory(prefix="dockerd-") as folder:
         process = start_daemon(Path(folder))
         try:
-            client = docker.DockerClient(f"unix://{folder}/docker.sock", timeout=600)
-            wait_until_it_answers(client, process, Path(folder) / "log")
-            yield client
+            address = f"unix://{folder}/docker.sock"
+            wait_until_it_answers(address, process, Path(folder) / "log")
+            with connected(address) as client:
+                yield client
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[docker.DockerClient]:
+    client = docker.DockerClient(address, timeout=600)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 class NoDaemonError(Exception):
     """A daemon of our own cannot run here, as in a container without privileges."""
 
 
-def wait_until_it_answers(
-    client: docker.DockerClient, process: subprocess.Popen[bytes], log: Path
-) -> None:
-    until(lambda: answering(client) or process.poll() is not None, START_SECONDS, "dockerd answers")
+def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until(lambda: answers(address) or process.poll() is not None, START_SECONDS, "dockerd answers")
     if process.poll() is not None:
         raise NoDaemonError(f"dockerd does not start: {log.read_text().splitlines()[-1]}")
 
