@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import census, site as sites
+from harness import census
+from harness import site as sites
 from harness.httpd import Httpd, new_root
 
 APPS = Path(__file__).parent / "apps"

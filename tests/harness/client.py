@@ -43,7 +43,9 @@ class Response:
         return self.body.decode("latin-1")
 
 
-def request(method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
+def request(
+    method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> bytes:
     """The bytes of a well-formed request; Content-Length is added for a body."""
     fields = {"Host": "tests.invalid", **(headers or {})}
     if body and "Transfer-Encoding" not in fields:

@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-MODULE_FOLDERS = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/local/apache2/modules")
+MODULE_FOLDERS = (
+    "/usr/lib/apache2/modules",
+    "/usr/lib64/httpd/modules",
+    "/usr/local/apache2/modules",
+)
 PROGRAMS = ("apache2", "httpd")
 BASE_MODULES = (
     *("authz_core", "authz_host", "authn_core", "authn_file", "auth_basic", "authz_user"),

@@ -80,15 +80,24 @@ class Httpd:
     def test_configuration(self, *more: str) -> subprocess.CompletedProcess[str]:
         """`httpd -t`."""
         return subprocess.run(
-            self.command("-t", *more), env=self._env(), text=True, timeout=START,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            self.command("-t", *more),
+            env=self._env(),
+            text=True,
+            timeout=START,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     def start(self) -> Httpd:
         with (self.root / "console").open("w") as console:
             self._process = subprocess.Popen(
-                self.command("-DFOREGROUND"), env=self._env(), stdin=subprocess.DEVNULL,
-                stdout=console, stderr=console, text=True, start_new_session=True,
+                self.command("-DFOREGROUND"),
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                text=True,
+                start_new_session=True,
             )
         wait_until(self._is_up, "httpd listens", START)
         return self
@@ -99,7 +108,11 @@ class Httpd:
         return census.is_listening(self.address)
 
     def _env(self) -> dict[str, str]:
-        kept = {key: os.environ[key] for key in ("PATH", "ASAN_OPTIONS", "LD_PRELOAD") if key in os.environ}
+        kept = {
+            key: os.environ[key]
+            for key in ("PATH", "ASAN_OPTIONS", "LD_PRELOAD")
+            if key in os.environ
+        }
         return {"LANG": "C.UTF-8", census.MARK: str(self.root), **kept, **self._environ}
 
     def console(self) -> str:
@@ -157,5 +170,3 @@ class Httpd:
 
     def wait_for_exit(self, pid: int) -> None:
         wait_until(lambda: not census.is_alive(pid), f"process {pid} ends", START)
-
-

@@ -32,7 +32,9 @@ def copy_apps(apps: Path, root: Path) -> Path:
     return copied
 
 
-def with_apps(apps: Path, mode: str, *lines: str, mpm: str = "event", modules: tuple[str, ...] = ()) -> Httpd:
+def with_apps(
+    apps: Path, mode: str, *lines: str, mpm: str = "event", modules: tuple[str, ...] = ()
+) -> Httpd:
     """Not started yet."""
     root = new_root()
     copied = copy_apps(apps, root)

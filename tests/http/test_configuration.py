@@ -71,12 +71,17 @@ def test_application_groups_are_interpreters_of_their_own(
     for name in ("a", "b", "c"):
         shutil.copy(APPS / "counts_in_builtins" / "wsgi.py", folder / f"{name}.py")
     group = ["WSGIDaemonProcess own", "WSGIProcessGroup own"] if mode == "daemon" else []
-    aliases = [f'WSGIScriptAlias /{n} "{folder}/{n}.py" application-group={g}' for n, g in (("a", "one"), ("b", "one"), ("c", "two"))]
+    aliases = [
+        f'WSGIScriptAlias /{n} "{folder}/{n}.py" application-group={g}'
+        for n, g in (("a", "one"), ("b", "one"), ("c", "two"))
+    ]
     server = start_httpd([*group, *aliases, *conf.granted(folder)])
     assert [get(server, f"/{name}").body for name in "abacb"] == [b"1", b"2", b"3", b"1", b"4"]
 
 
-def test_callable_is_chosen_by_directive_and_by_option(mode: str, start_httpd: Start, script: Path) -> None:
+def test_callable_is_chosen_by_directive_and_by_option(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
     by_directive = start_httpd(lines(mode, script, "WSGICallableObject other"))
     by_option = start_httpd(lines(mode, script, options="callable-object=other"))
     assert facts(by_directive)["callable"] == facts(by_option)["callable"] == "other"
@@ -90,7 +95,9 @@ def test_alias_by_pattern_names_the_script(mode: str, start_httpd: Start, script
     assert facts(server, "/sites/app/rest")["file"] == str(script)
 
 
-def test_mount_at_root_has_an_empty_script_name(mode: str, start_httpd: Start, folder: Path) -> None:
+def test_mount_at_root_has_an_empty_script_name(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
     shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
     server = start_httpd(lines(mode, folder / "app.py"))
     found = facts(server, "/a//b/%20c/")
@@ -100,13 +107,21 @@ def test_mount_at_root_has_an_empty_script_name(mode: str, start_httpd: Start, f
 
 def test_specific_alias_first_wins(mode: str, start_httpd: Start, script: Path) -> None:
     group = ["WSGIDaemonProcess own", "WSGIProcessGroup own"] if mode == "daemon" else []
-    aliases = [f'WSGIScriptAlias /a/b "{script}" callable-object=other', f'WSGIScriptAlias /a "{script}"']
+    aliases = [
+        f'WSGIScriptAlias /a/b "{script}" callable-object=other',
+        f'WSGIScriptAlias /a "{script}"',
+    ]
     server = start_httpd([*group, *aliases, *conf.granted(script.parent)])
-    assert (facts(server, "/a/b/c")["callable"], facts(server, "/a/bc")["callable"]) == ("other", "application")
+    assert (facts(server, "/a/b/c")["callable"], facts(server, "/a/bc")["callable"]) == (
+        "other",
+        "application",
+    )
 
 
 @pytest.mark.parametrize("setting", ["On", "Off"])
-def test_authorization_is_passed_on_request(mode: str, start_httpd: Start, folder: Path, setting: str) -> None:
+def test_authorization_is_passed_on_request(
+    mode: str, start_httpd: Start, folder: Path, setting: str
+) -> None:
     shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
     server = start_httpd(lines(mode, folder / "app.py", f"WSGIPassAuthorization {setting}"))
     found = json.loads(get(server, "/", Authorization="Basic YTpi").body)
@@ -127,11 +142,15 @@ def test_chunked_requests_are_accepted_unless_told_otherwise(
     server = start_httpd(lines(mode, folder / "app.py", f"WSGIChunkedRequest {setting}"))
     server.log.allow("GL0.*chunked|GL0")
     with connected(server.address) as connection:
-        connection.send(request("POST", "/", {"Transfer-Encoding": "chunked"}) + b"1\r\na\r\n0\r\n\r\n")
+        connection.send(
+            request("POST", "/", {"Transfer-Encoding": "chunked"}) + b"1\r\na\r\n0\r\n\r\n"
+        )
         assert connection.read_response().status == (200 if setting == "On" else 411)
 
 
-def test_module_answers_to_the_names_of_mod_wsgi(mode: str, start_httpd: Start, script: Path) -> None:
+def test_module_answers_to_the_names_of_mod_wsgi(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
     made = lines(mode, script)
     for name in ("mod_wsgi.c", "wsgi_module"):
         made = [f"<IfModule {name}>", *made, "</IfModule>"]
@@ -233,25 +252,31 @@ def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
 
 
 def test_unknown_process_group_is_a_500_that_names_it(start_httpd: Start, script: Path) -> None:
-    server = start_httpd([f'WSGIScriptAlias / "{script}" process-group=nobody', *conf.granted(script.parent)])
+    server = start_httpd(
+        [f'WSGIScriptAlias / "{script}" process-group=nobody', *conf.granted(script.parent)]
+    )
     server.log.expect("nobody")
     assert get(server).status == 500
 
 
 def test_restricted_embedded_mode_runs_nothing_in_httpd(start_httpd: Start, script: Path) -> None:
-    server = start_httpd(["WSGIRestrictEmbedded On", f'WSGIScriptAlias / "{script}"', *conf.granted(script.parent)])
+    server = start_httpd(
+        ["WSGIRestrictEmbedded On", f'WSGIScriptAlias / "{script}"', *conf.granted(script.parent)]
+    )
     server.log.expect("(?:GL0|WSGIRestrictEmbedded|mbedded)")
     assert get(server).status == 500
 
 
 def test_wrong_python_home_disables_its_group_only(start_httpd: Start, script: Path) -> None:
-    server = start_httpd([
-        "WSGIDaemonProcess bad python-home=/nonexistent",
-        "WSGIDaemonProcess good",
-        f'WSGIScriptAlias /bad "{script}" process-group=bad',
-        f'WSGIScriptAlias /good "{script}" process-group=good',
-        *conf.granted(script.parent),
-    ])
+    server = start_httpd(
+        [
+            "WSGIDaemonProcess bad python-home=/nonexistent",
+            "WSGIDaemonProcess good",
+            f'WSGIScriptAlias /bad "{script}" process-group=bad',
+            f'WSGIScriptAlias /good "{script}" process-group=good',
+            *conf.granted(script.parent),
+        ]
+    )
     server.log.expect("/nonexistent")
     server.log.allow("GL0|bad|PG")
     assert get(server, "/bad").status in (500, 503)

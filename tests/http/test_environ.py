@@ -123,9 +123,7 @@ def test_head_is_seen_as_head(site: Httpd) -> None:
         (b"Content_Length", "HTTP_CONTENT_LENGTH"),
     ],
 )
-def test_header_that_could_pass_for_another_is_dropped(
-    site: Httpd, name: bytes, key: str
-) -> None:
+def test_header_that_could_pass_for_another_is_dropped(site: Httpd, name: bytes, key: str) -> None:
     assert key not in environ_sent_raw(site, [name + b": 1"])
 
 
@@ -173,7 +171,9 @@ def test_header_bytes_are_latin1(site: Httpd) -> None:
 
 
 def test_authorization_is_hidden(site: Httpd) -> None:
-    environ = environ_of(site, "/environ", Authorization="Basic YTpi", Proxy_Authorization="Basic x")
+    environ = environ_of(
+        site, "/environ", Authorization="Basic YTpi", Proxy_Authorization="Basic x"
+    )
     assert "HTTP_AUTHORIZATION" not in environ
     assert "HTTP_PROXY_AUTHORIZATION" not in environ
 

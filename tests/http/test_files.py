@@ -50,7 +50,13 @@ def test_head_of_a_file_has_its_length(site: Httpd) -> None:
 
 @pytest.mark.parametrize(
     ("value", "first", "end"),
-    [("0-0", 0, 1), ("1000-199999", 1000, 200_000), ("299999-", 299_999, SIZE), ("-70000", SIZE - 70_000, SIZE), ("250000-900000", 250_000, SIZE)],
+    [
+        ("0-0", 0, 1),
+        ("1000-199999", 1000, 200_000),
+        ("299999-", 299_999, SIZE),
+        ("-70000", SIZE - 70_000, SIZE),
+        ("250000-900000", 250_000, SIZE),
+    ],
 )
 def test_range_is_served(site: Httpd, value: str, first: int, end: int) -> None:
     response = get(site, "data", Range=f"bytes={value}")

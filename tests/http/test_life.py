@@ -26,7 +26,9 @@ def lines(mode: str, folder: Path, options: str = "threads=4") -> list[str]:
         shutil.copytree(APPS / name, folder / name, dirs_exist_ok=True)
     group = [f"WSGIDaemonProcess own {options}", "WSGIProcessGroup own"] if mode == "daemon" else []
     folder.chmod(0o777)
-    aliases = [f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in ("process", "waits")]
+    aliases = [
+        f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in ("process", "waits")
+    ]
     own = [*group, "WSGIApplicationGroup %{GLOBAL}", *aliases, f'SetEnv files "{folder}"']
     return [*own, *conf.granted(folder)]
 
@@ -118,7 +120,9 @@ def new_supervisor(server: Httpd, old: int) -> bool:
     return any("supervisor/__main__" in name for pid, name in names.items() if pid != old)
 
 
-def test_graceful_restart_under_load_loses_no_request(mode: str, start_httpd: Start, folder: Path) -> None:
+def test_graceful_restart_under_load_loses_no_request(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
     server = start_httpd(lines(mode, folder))
     pid_of(server)
     with load(server) as statuses:
@@ -129,7 +133,9 @@ def test_graceful_restart_under_load_loses_no_request(mode: str, start_httpd: St
     assert set(statuses) == {200}
 
 
-def test_request_that_runs_outlives_a_graceful_restart(mode: str, start_httpd: Start, folder: Path) -> None:
+def test_request_that_runs_outlives_a_graceful_restart(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
     server = start_httpd(lines(mode, folder))
     with connected(server.address) as connection:
         connection.send(request("GET", "/waits?b"))
@@ -159,7 +165,11 @@ def test_worker_memory_holds_no_secret_of_httpd(start_httpd: Start, folder: Path
     canary = os.urandom(24).hex()
     host = ["<VirtualHost *>", f"SetEnv password {canary}", "</VirtualHost>"]
     server = start_httpd([*lines("daemon", folder), *host])
-    child = next(pid for pid in census.family(server.pid) if pid != server.pid and "apache2" in census.command(pid))
+    child = next(
+        pid
+        for pid in census.family(server.pid)
+        if pid != server.pid and "apache2" in census.command(pid)
+    )
     assert is_in_memory(child, canary), "the canary must be found where it is"
     for worker in server.workers():
         assert not is_in_memory(worker, canary)
@@ -181,11 +191,16 @@ def is_in_memory(pid: int, text: str) -> bool:
     return False
 
 
-def test_supervisor_and_workers_have_no_listening_port_of_httpd(start_httpd: Start, folder: Path) -> None:
+def test_supervisor_and_workers_have_no_listening_port_of_httpd(
+    start_httpd: Start, folder: Path
+) -> None:
     server = start_httpd(lines("daemon", folder))
     worker = pid_of(server)
-    listening = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+    listening = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    }
     for pid in (worker, server.supervisor()):
         held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(fd)}
         assert not held & {f"socket:[{inode}]" for inode in listening}
-

@@ -25,8 +25,14 @@ def found_pythons() -> list[Path]:
     if named:
         return [Path(name) for name in named.split(os.pathsep)]
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = {tuple(map(int, p.name.split("."))): p for p in versions.glob("3.*") if re.fullmatch(r"[\d.]+", p.name)}
-    return [path / "bin" / "python3" for version, path in sorted(found.items()) if version >= OLDEST]
+    found = {
+        tuple(map(int, p.name.split("."))): p
+        for p in versions.glob("3.*")
+        if re.fullmatch(r"[\d.]+", p.name)
+    }
+    return [
+        path / "bin" / "python3" for version, path in sorted(found.items()) if version >= OLDEST
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +74,7 @@ def test_each_python_serves_beside_the_others(
         with connected(server.address) as connection:
             connection.send(request("GET", f"/{number}"))
             facts = json.loads(connection.read_response().body)
-        version = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"])
+        version = subprocess.check_output(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"]
+        )
         assert facts["version"] == [int(part) for part in version.split()]

@@ -94,7 +94,10 @@ def token(page: str) -> str:
 
 
 def test_flask_answers_json(flask: str) -> None:
-    assert requests.post(flask + "/json", json={"a": 2, "b": "x"}, timeout=20).json() == {"a": 4, "b": "xx"}
+    assert requests.post(flask + "/json", json={"a": 2, "b": "x"}, timeout=20).json() == {
+        "a": 4,
+        "b": "xx",
+    }
 
 
 def test_flask_streams(flask: str) -> None:
@@ -110,7 +113,10 @@ def test_flask_takes_an_upload_of_10_mib(flask: str) -> None:
 
 
 def test_bottle_answers_a_form(bottle: str) -> None:
-    assert requests.post(bottle + "/", data={"name": "Zoë"}, timeout=20).content.decode() == "Hello Zoë!"
+    assert (
+        requests.post(bottle + "/", data={"name": "Zoë"}, timeout=20).content.decode()
+        == "Hello Zoë!"
+    )
 
 
 def test_bottle_yields_lines_and_knows_its_routes(bottle: str) -> None:
@@ -134,14 +140,23 @@ def test_django_refuses_a_form_without_its_token(django: str) -> None:
 
 def test_django_keeps_a_session(django: str) -> None:
     with requests.Session() as browser:
-        assert [browser.get(django + "/visits", timeout=20).text for _ in range(3)] == ["1", "2", "3"]
+        assert [browser.get(django + "/visits", timeout=20).text for _ in range(3)] == [
+            "1",
+            "2",
+            "3",
+        ]
 
 
 def test_django_stores_an_entry_and_gives_its_file_back(django: str) -> None:
     data = os.urandom(3 << 20)
     with requests.Session() as browser:
-        form = {"text": "with a file", "csrfmiddlewaretoken": token(browser.get(django, timeout=20).text)}
-        page = browser.post(django + "/", data=form, files={"file": ("data.bin", data)}, timeout=30).text
+        form = {
+            "text": "with a file",
+            "csrfmiddlewaretoken": token(browser.get(django, timeout=20).text),
+        }
+        page = browser.post(
+            django + "/", data=form, files={"file": ("data.bin", data)}, timeout=30
+        ).text
         link = re.search(r'href="(file/\d+)"', page)
         assert link, page
         assert browser.get(f"{django}/{link.group(1)}", timeout=30).content == data

@@ -47,7 +47,10 @@ def test_chunked_body_is_read_whole(site: Httpd, sizes: tuple[int, ...]) -> None
         ("input.readline()", b"one\n"),
         ("input.readline(2)", b"on"),
         ("input.readline(-1)", b"one\n"),
-        ("[input.readline() for _ in range(5)]", [b"one\n", b"two\n", b"\n", b"last without end", b""]),
+        (
+            "[input.readline() for _ in range(5)]",
+            [b"one\n", b"two\n", b"\n", b"last without end", b""],
+        ),
         ("input.readlines()", BODY.splitlines(keepends=True)),
         ("list(input)", BODY.splitlines(keepends=True)),
         ("[input.readline(), input.read()]", [b"one\n", BODY[4:]]),
@@ -55,9 +58,7 @@ def test_chunked_body_is_read_whole(site: Httpd, sizes: tuple[int, ...]) -> None
     ],
 )
 @pytest.mark.parametrize("coding", ["length", "chunked"])
-def test_input_reads_as_files_do(
-    site: Httpd, coding: str, expression: str, answer: object
-) -> None:
+def test_input_reads_as_files_do(site: Httpd, coding: str, expression: str, answer: object) -> None:
     headers = {"Transfer-Encoding": "chunked"} if coding == "chunked" else {}
     body = chunked(BODY[:6], BODY[6:]) if coding == "chunked" else BODY
     with connected(site.address) as connection:
@@ -90,7 +91,9 @@ def test_request_after_an_unread_body_is_the_real_next_one(site: Httpd, size: in
     smuggled = request("GET", "/as_told?" + quote('{"blocks": ["smuggled"]}'))
     body = smuggled * (size // len(smuggled) + 1)
     with connected(site.address) as connection:
-        connection.send(request("POST", "/ignores_the_body", body=body) + request("GET", "/environ"))
+        connection.send(
+            request("POST", "/ignores_the_body", body=body) + request("GET", "/environ")
+        )
         assert connection.read_response().body == b"ignored"
         rest = connection.read_head() if size <= 65536 else None
         assert rest is None or rest.header("Content-Type") == "application/json"
@@ -100,10 +103,18 @@ def test_request_after_an_unread_body_is_the_real_next_one(site: Httpd, size: in
 def test_body_cut_short_is_an_error_each_time(site: Httpd, coding: str) -> None:
     head = {
         "length": request("POST", f"/notes_body_errors?{coding[:3]}", {"Content-Length": "100000"}),
-        "chunked": request("POST", f"/notes_body_errors?{coding[:3]}", {"Transfer-Encoding": "chunked"}),
-        "malformed chunk": request("POST", "/notes_body_errors?mal", {"Transfer-Encoding": "chunked"}),
+        "chunked": request(
+            "POST", f"/notes_body_errors?{coding[:3]}", {"Transfer-Encoding": "chunked"}
+        ),
+        "malformed chunk": request(
+            "POST", "/notes_body_errors?mal", {"Transfer-Encoding": "chunked"}
+        ),
     }[coding]
-    part = {"length": b"half", "chunked": b"4\r\nhalf\r\n", "malformed chunk": b"4\r\nhalf\r\n+5\r\n"}
+    part = {
+        "length": b"half",
+        "chunked": b"4\r\nhalf\r\n",
+        "malformed chunk": b"4\r\nhalf\r\n+5\r\n",
+    }
     note = site.root / "files" / coding[:3]
     site.log.allow(r"AH0\d+|GL\d+|OSError|request data read error|Traceback|  File|    ")
     with connected(site.address) as connection:
@@ -117,7 +128,9 @@ def test_upload_and_download_may_overlap(site: Httpd) -> None:
     """RELIABILITY A4: neither side waits for the other to be done."""
     body = os.urandom(4 << 20)
     with connected(site.address) as connection:
-        sender = threading.Thread(target=connection.send, args=[request("POST", "/echo_streaming", body=body)])
+        sender = threading.Thread(
+            target=connection.send, args=[request("POST", "/echo_streaming", body=body)]
+        )
         sender.start()
         assert connection.read_response().body == body
         sender.join()

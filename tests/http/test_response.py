@@ -50,11 +50,17 @@ def test_no_content_type_is_invented(site: Httpd) -> None:
 
 def test_last_modified_in_the_future_is_passed_on(site: Httpd) -> None:
     value = "Fri, 01 Jan 2100 00:00:00 GMT"
-    assert get(site, told("200 OK", [("Last-Modified", value)], "x")).header("Last-Modified") == value
+    assert (
+        get(site, told("200 OK", [("Last-Modified", value)], "x")).header("Last-Modified") == value
+    )
 
 
-@pytest.mark.parametrize("status", ["200 OK", "201 Created", "302 Found", "303 See Other", "308 Permanent Redirect"])
-@pytest.mark.parametrize("target", ["/as_told", "/server-status", "relative", "http://elsewhere.invalid/x"])
+@pytest.mark.parametrize(
+    "status", ["200 OK", "201 Created", "302 Found", "303 See Other", "308 Permanent Redirect"]
+)
+@pytest.mark.parametrize(
+    "target", ["/as_told", "/server-status", "relative", "http://elsewhere.invalid/x"]
+)
 def test_location_is_passed_on_and_never_acted_on(site: Httpd, status: str, target: str) -> None:
     response = get(site, told(status, [("Location", target)], "own body"))
     assert response.status == int(status[:3])
@@ -70,7 +76,15 @@ def test_content_type_never_picks_a_handler(site: Httpd, type_: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [("200 OK", "OK"), ("200 Quite Fine", "Quite Fine"), ("299 Own", "Own"), ("404 Gone Fishing", "Gone Fishing"), ("599 Odd", "Odd"), ("200 Error", "Error"), ("200 Rejected", "Rejected")],
+    [
+        ("200 OK", "OK"),
+        ("200 Quite Fine", "Quite Fine"),
+        ("299 Own", "Own"),
+        ("404 Gone Fishing", "Gone Fishing"),
+        ("599 Odd", "Odd"),
+        ("200 Error", "Error"),
+        ("200 Rejected", "Rejected"),
+    ],
 )
 def test_status_line_is_the_applications(site: Httpd, status: str, reason: str) -> None:
     """`200 Error` and `200 Rejected` were mod_wsgi's own signals between its processes."""
@@ -85,7 +99,12 @@ def test_error_pages_of_the_application_are_its_own(site: Httpd, status: str) ->
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified"), ("HEAD", "404 Not Found")],
+    [
+        ("HEAD", "200 OK"),
+        ("GET", "204 No Content"),
+        ("GET", "304 Not Modified"),
+        ("HEAD", "404 Not Found"),
+    ],
 )
 def test_no_body_where_http_allows_none(site: Httpd, method: str, status: str) -> None:
     """The next response on the connection is whole."""
@@ -97,7 +116,12 @@ def test_no_body_where_http_allows_none(site: Httpd, method: str, status: str) -
 
 
 def test_head_has_the_length_of_get(site: Httpd) -> None:
-    assert get(site, told("200 OK", [("Content-Length", "5")], "12345"), "HEAD").header("Content-Length") == "5"
+    assert (
+        get(site, told("200 OK", [("Content-Length", "5")], "12345"), "HEAD").header(
+            "Content-Length"
+        )
+        == "5"
+    )
 
 
 def test_body_longer_than_content_length_is_cut(site: Httpd) -> None:
@@ -194,7 +218,17 @@ def test_close_runs_once_when_the_client_leaves(site: Httpd) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "TE", "Trailer", "Proxy-Authenticate", "Proxy-Connection"]
+    "name",
+    [
+        "Connection",
+        "Keep-Alive",
+        "Transfer-Encoding",
+        "Upgrade",
+        "TE",
+        "Trailer",
+        "Proxy-Authenticate",
+        "Proxy-Connection",
+    ],
 )
 def test_hop_by_hop_header_is_dropped_with_a_warning(site: Httpd, name: str) -> None:
     """RELIABILITY A5, CVE-2024-24795: framing is httpd's alone."""

@@ -25,9 +25,7 @@ def server(mode: str) -> Iterator[Httpd]:
     made = Httpd([])
     scripts = made.root / "scripts"
     scripts.mkdir()
-    made.configure(
-        [*MODE_LINES[mode], f'WSGIScriptAlias / "{scripts}/"', *conf.granted(scripts)]
-    )
+    made.configure([*MODE_LINES[mode], f'WSGIScriptAlias / "{scripts}/"', *conf.granted(scripts)])
     yield made.start()
     end(made)
 
@@ -61,7 +59,9 @@ def test_missing_script_is_not_found(server: Httpd, scripts: Path) -> None:
     assert get(server, "/absent.py").status == 404
 
 
-def test_script_without_the_callable_is_not_found_and_the_log_names_it(server: Httpd, scripts: Path) -> None:
+def test_script_without_the_callable_is_not_found_and_the_log_names_it(
+    server: Httpd, scripts: Path
+) -> None:
     server.log.expect("nothing.py.*application|application.*nothing.py")
     write(scripts / "nothing.py", "x = 1\n")
     assert get(server, "/nothing.py").status == 404
@@ -147,20 +147,34 @@ def test_import_of_a_package_beside_nothing_else_changes_the_path(
     assert facts["argv"] == ["mod_wsgi"]
 
 
-def test_scripts_are_never_sent_as_text(mode: str, start_httpd: Callable[..., Httpd], folder: Path) -> None:
+def test_scripts_are_never_sent_as_text(
+    mode: str, start_httpd: Callable[..., Httpd], folder: Path
+) -> None:
     """RELIABILITY B3.33: by AddHandler, any case or suffix, with and without ExecCGI."""
     (folder / "app.wsgi").write_text(GOOD % "ran")
     lines = [f'Alias /files "{folder}"', *MODE_LINES[mode]]
     allowed = [*conf.granted(folder, "Options +ExecCGI", "AddHandler wsgi-script .wsgi")]
     server = start_httpd([*lines, *allowed])
     server.log.allow("AH0|GL0")
-    for target in ("/files/app.wsgi", "/files/app.wsgi/x", "//files//app.wsgi", "/files/./app.wsgi"):
+    for target in (
+        "/files/app.wsgi",
+        "/files/app.wsgi/x",
+        "//files//app.wsgi",
+        "/files/./app.wsgi",
+    ):
         assert get(server, target).body == b"ran", target
-    for target in ("/files/app.wsgi;x", "/files/app.WSGI", "/files/app.wsgi%00", "/files/app.wsgi."):
+    for target in (
+        "/files/app.wsgi;x",
+        "/files/app.WSGI",
+        "/files/app.wsgi%00",
+        "/files/app.wsgi.",
+    ):
         assert b"def application" not in get(server, target).body, target
 
 
-def test_handler_without_exec_cgi_is_forbidden(mode: str, start_httpd: Callable[..., Httpd], folder: Path) -> None:
+def test_handler_without_exec_cgi_is_forbidden(
+    mode: str, start_httpd: Callable[..., Httpd], folder: Path
+) -> None:
     (folder / "app.wsgi").write_text(GOOD % "ran")
     lines = [f'Alias /files "{folder}"', *MODE_LINES[mode]]
     server = start_httpd([*lines, *conf.granted(folder, "AddHandler wsgi-script .wsgi")])

@@ -9,7 +9,9 @@ from harness.client import Connection, connected, request
 from harness.httpd import Httpd
 
 HOST = b"Host: tests.invalid\r\n"
-SMUGGLED = request("GET", "/as_told?" + quote('{"headers": [["X-Smuggled", "1"]], "blocks": ["smuggled"]}'))
+SMUGGLED = request(
+    "GET", "/as_told?" + quote('{"headers": [["X-Smuggled", "1"]], "blocks": ["smuggled"]}')
+)
 
 
 def answers(site: Httpd, data: bytes) -> bytes:
@@ -46,7 +48,10 @@ def test_ambiguous_framing_smuggles_nothing(site: Httpd, head: bytes) -> None:
     assert b"X-Smuggled: 1\r\n" not in answers(site, data).replace(b"HTTP/1.1 400", b"")
 
 
-@pytest.mark.parametrize("size", [b"+5", b"0x5", b"5_0", b"-5", b" 5", b"5 5", b"", b"5;\x00", b"fffffffffffffffff", b"5\n"])
+@pytest.mark.parametrize(
+    "size",
+    [b"+5", b"0x5", b"5_0", b"-5", b" 5", b"5 5", b"", b"5;\x00", b"fffffffffffffffff", b"5\n"],
+)
 def test_malformed_chunk_size_is_an_error_and_closes(site: Httpd, size: bytes) -> None:
     site.log.allow(r"AH0\d+|GL0|OSError|Traceback|  File|    |script")
     head = b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -63,7 +68,15 @@ def test_nul_in_the_path_reaches_no_application(site: Httpd, path: str) -> None:
         assert connection.read_response().status in (400, 404)
 
 
-@pytest.mark.parametrize("path", ["/environ/../../etc/passwd", "/environ/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/environ\\..\\x", "/environ/%c0%ae%c0%ae/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/environ/../../etc/passwd",
+        "/environ/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/environ\\..\\x",
+        "/environ/%c0%ae%c0%ae/",
+    ],
+)
 def test_path_does_not_leave_the_mount(site: Httpd, path: str) -> None:
     site.log.allow(r"AH0\d+|AH1\d+|invalid")
     with connected(site.address) as connection:
@@ -71,9 +84,16 @@ def test_path_does_not_leave_the_mount(site: Httpd, path: str) -> None:
         assert b"root:" not in connection.read_response().body
 
 
-@pytest.mark.parametrize("name", [b"Authorization", b"Host", b"User-Agent", b"Cookie", b"X-Any", b"Content-Type", b"Range"])
-@pytest.mark.parametrize("value", [b"\xff\xfe", b"Basic \xff\xff", b"\xc3\x28", b"a\tb", b"\x80" * 4000])
-def test_any_bytes_in_a_header_are_latin1_or_refused(site: Httpd, name: bytes, value: bytes) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [b"Authorization", b"Host", b"User-Agent", b"Cookie", b"X-Any", b"Content-Type", b"Range"],
+)
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", b"Basic \xff\xff", b"\xc3\x28", b"a\tb", b"\x80" * 4000]
+)
+def test_any_bytes_in_a_header_are_latin1_or_refused(
+    site: Httpd, name: bytes, value: bytes
+) -> None:
     site.log.allow(r"AH0\d+")
     with connected(site.address) as connection:
         host = b"" if name == b"Host" else HOST
@@ -93,7 +113,9 @@ def test_one_header_of_one_mib_is_refused_by_httpd(site: Httpd) -> None:
     site.log.allow(r"AH0\d+")
     connection = Connection(site.address)
     try:
-        connection.send(b"GET /environ HTTP/1.1\r\n" + HOST + b"X: " + b"v" * (1 << 20) + b"\r\n\r\n")
+        connection.send(
+            b"GET /environ HTTP/1.1\r\n" + HOST + b"X: " + b"v" * (1 << 20) + b"\r\n\r\n"
+        )
         assert connection.read_head().status == 400
     except (ConnectionResetError, BrokenPipeError, EOFError):
         pass  # httpd closes while the client still sends: refused all the same

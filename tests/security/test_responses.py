@@ -10,15 +10,47 @@ from harness.client import connected, request
 from harness.httpd import Httpd
 
 STATUSES = [
-    "'200 OK\\r\\nX: 1'", "'200 OK\\n'", "'200 \\0'", "'99 Low'", "'0 Zero'", "'1000 High'", "'OK'",
-    "''", "'20 0'", "'200\\tOK'", "' 200 OK'", "'200 \\u0100'", "b'200 OK'", "None", "200",
+    "'200 OK\\r\\nX: 1'",
+    "'200 OK\\n'",
+    "'200 \\0'",
+    "'99 Low'",
+    "'0 Zero'",
+    "'1000 High'",
+    "'OK'",
+    "''",
+    "'20 0'",
+    "'200\\tOK'",
+    "' 200 OK'",
+    "'200 \\u0100'",
+    "b'200 OK'",
+    "None",
+    "200",
 ]
 FIELDS = [
-    "('X', 'a\\r\\nSet-Cookie: b')", "('X', 'a\\nb')", "('X', 'a\\0b')", "('X\\r\\nY', 'a')", "('X Y', 'a')",
-    "('X:', 'a')", "('', 'a')", "('X\\0', 'a')", "('X', '\\u0100')", "('X\\u0100', 'a')", "(b'X', 'a')",
-    "('X', b'a')", "('X', None)", "('X', 1)", "('X',)", "('X', 'a', 'b')", "'X: a'", "None",
-    "('Content-Type', 'a\\r\\nb')", "('Content-Length', '-1')", "('Content-Length', '1x')",
-    "('Content-Length', '1, 2')", "('Content-Length', '+1')", "('Content-Length', '')",
+    "('X', 'a\\r\\nSet-Cookie: b')",
+    "('X', 'a\\nb')",
+    "('X', 'a\\0b')",
+    "('X\\r\\nY', 'a')",
+    "('X Y', 'a')",
+    "('X:', 'a')",
+    "('', 'a')",
+    "('X\\0', 'a')",
+    "('X', '\\u0100')",
+    "('X\\u0100', 'a')",
+    "(b'X', 'a')",
+    "('X', b'a')",
+    "('X', None)",
+    "('X', 1)",
+    "('X',)",
+    "('X', 'a', 'b')",
+    "'X: a'",
+    "None",
+    "('Content-Type', 'a\\r\\nb')",
+    "('Content-Length', '-1')",
+    "('Content-Length', '1x')",
+    "('Content-Length', '1, 2')",
+    "('Content-Length', '+1')",
+    "('Content-Length', '')",
 ]
 HEADS = [f"({status}, [])" for status in STATUSES] + [f"('200 OK', [{field}])" for field in FIELDS]
 HEADS += ["('200 OK', None)", "('200 OK', {})", "('200 OK', 'X: a')"]
@@ -36,7 +68,11 @@ def test_head_that_http_does_not_allow_is_refused(site: Httpd, head: str) -> Non
 def test_file_wrapper_around_no_regular_file_breaks_nothing(site: Httpd, kind: str) -> None:
     site.log.allow("script|GL0|Error|Traceback|  File|    ")
     path = site.root / "files" / kind
-    made = {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/null")}
+    made = {
+        "folder": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/null"),
+    }
     made[kind]()
     if kind != "fifo":
         with connected(site.address) as connection:
@@ -64,10 +100,11 @@ def test_file_that_shrinks_makes_an_incomplete_response(site: Httpd) -> None:
 
 def test_nothing_of_a_refused_head_is_sent(site: Httpd) -> None:
     site.log.expect_traceback("ValueError")
-    target = "/as_told?" + quote('{"headers": [["X-Kept", "1"], ["X-Bad", "a\\r\\nX-Injected: 1"]]}')
+    target = "/as_told?" + quote(
+        '{"headers": [["X-Kept", "1"], ["X-Bad", "a\\r\\nX-Injected: 1"]]}'
+    )
     with connected(site.address) as connection:
         connection.send(request("GET", target))
         response = connection.read_response()
     assert response.status == 500
     assert not {"X-Kept", "X-Bad", "X-Injected"} & {name for name, _ in response.fields}
-

@@ -24,17 +24,28 @@ def descriptors():
 
 def application(environ, start_response):
     facts = {
-        "pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
-        "cwd": os.getcwd(), "umask": umask(), "environ": dict(os.environ), "path": sys.path,
-        "version": list(sys.version_info[:2]), "prefix": sys.prefix, "argv": sys.argv,
-        "name": __name__, "file": __file__, "thread": threading.current_thread().name,
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "groups": os.getgroups(),
+        "cwd": os.getcwd(),
+        "umask": umask(),
+        "environ": dict(os.environ),
+        "path": sys.path,
+        "version": list(sys.version_info[:2]),
+        "prefix": sys.prefix,
+        "argv": sys.argv,
+        "name": __name__,
+        "file": __file__,
+        "thread": threading.current_thread().name,
         "title": open("/proc/self/cmdline", "rb").read().decode("latin-1"),
         "fds": descriptors(),
         "status": open("/proc/self/status").read(),
         "process_group": environ["mod_wsgi.process_group"],
         "application_group": environ["mod_wsgi.application_group"],
         "callable": environ["mod_wsgi.callable_object"],
-        "multithread": environ["wsgi.multithread"], "multiprocess": environ["wsgi.multiprocess"],
+        "multithread": environ["wsgi.multithread"],
+        "multiprocess": environ["wsgi.multiprocess"],
         "run_once": environ["wsgi.run_once"],
     }
     start_response("200 OK", [("Content-Type", "application/json")])
