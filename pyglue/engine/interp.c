@@ -243,6 +243,10 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
         return -1;
     }
     if (furnish(engine, interp)) {
+        if (interp->state != NULL) { /* the module lives on without an engine */
+            interp->state->engine = NULL;
+            interp->state->interp = NULL;
+        }
         free_interp(interp);
         return -1;
     }
@@ -362,10 +366,15 @@ static void run_exit_callbacks(pyglue_engine_t *engine) {
     }
 }
 
-/* 1: ended; 0: threads of the application still live in it, so it is left to the process. */
+/* False: threads of the application still live in it, so it is left to the process. */
 static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
-    eng_seat_t *seat = eng_interp_enter_nogil(thread, interp->name, interp->name_len);
+    eng_seat_t *main_seat = eng_interp_enter_nogil(thread, "", 0);
+    eng_seat_t *seat;
 
+    if (main_seat == NULL)
+        return false;
+    eng_interp_leave(main_seat);
+    seat = eng_interp_enter_nogil(thread, interp->name, interp->name_len);
     if (seat == NULL)
         return false;
     run_exit_callbacks(thread->engine);
@@ -377,6 +386,9 @@ static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
     interp->state = NULL;
     Py_EndInterpreter(seat->python);
     seat->python = NULL;
+    /* Before 3.12 the GIL is still held here, later it is not; swapping is right for both. */
+    PyThreadState_Swap(main_seat->python);
+    eng_interp_leave(main_seat);
     return true;
 }
 
