@@ -1,0 +1,57 @@
+"""Tries what a tenant may not do, and answers how it went: JSON, None or the name of the error."""
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import signal
+from urllib.parse import parse_qs
+
+libc = ctypes.CDLL(None, use_errno=True)
+RECORD = 5
+
+
+def read(path):
+    """Opens as well as reads: /proc refuses some things only then."""
+    with open(path, "rb") as file:
+        file.read(1)
+
+
+def make_writable(start, length):
+    mode = mmap.PROT_READ | mmap.PROT_WRITE
+    if libc.mprotect(ctypes.c_void_p(int(start)), ctypes.c_size_t(int(length)), mode):
+        raise OSError(ctypes.get_errno(), "mprotect")
+
+
+def spoil_record():
+    """Random bytes all over its own record, again and again while this request runs."""
+    size = os.fstat(RECORD).st_size
+    for _ in range(50):
+        os.pwrite(RECORD, os.urandom(size), 0)
+
+
+ATTEMPTS = {
+    "setuid": lambda: os.setuid(0),
+    "setgid": lambda: os.setgid(0),
+    "seteuid": lambda: os.seteuid(0),
+    "setgroups": lambda: os.setgroups([0]),
+    "shrink-record": lambda: os.ftruncate(RECORD, 0),
+    "grow-record": lambda: os.ftruncate(RECORD, 1 << 30),
+    "kill": lambda pid: os.kill(int(pid), signal.SIGKILL),
+    "read": read,
+    "make-writable": make_writable,
+    "spoil-record": spoil_record,
+}
+
+
+def application(environ, start_response):
+    asked = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    attempt = ATTEMPTS[asked.pop("what")]
+    try:
+        attempt(**asked)
+        outcome = None
+    except OSError as error:
+        outcome = errno.errorcode[error.errno]
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(outcome).encode()]
