@@ -3,10 +3,10 @@
 #ifndef GLUE_H
 #define GLUE_H
 
-#include <httpd.h>
+#include <apr_strings.h>
 #include <http_config.h>
 #include <http_log.h>
-#include <apr_strings.h>
+#include <httpd.h>
 
 #include "engine.h"
 

@@ -21,10 +21,10 @@ typedef void (*pyglue_log_fn)(void *baton, int level, pyglue_str_t text);
 
 /* All pointers are borrowed for the call of open only, log and baton for the engine's life. */
 typedef struct pyglue_engine_settings {
-    uint32_t size;           /* of this struct */
-    const char *package;     /* folder of the package pyglue that belongs to this engine */
-    const char *executable;  /* embedded: the configured Python's path; NULL: Python runs already */
-    const char *settings;    /* JSON for pyglue.loader.interpreter.prepare, UTF-8: docs/bridge.md */
+    uint32_t size;          /* of this struct */
+    const char *package;    /* folder of the package pyglue that belongs to this engine */
+    const char *executable; /* embedded: the configured Python's path; NULL: Python runs already */
+    const char *settings;   /* JSON for pyglue.loader.interpreter.prepare, UTF-8: docs/bridge.md */
     pyglue_log_fn log;
     void *baton;
 } pyglue_engine_settings_t;

@@ -18,7 +18,7 @@
 #include "types.h"
 
 typedef struct pyglue_header {
-    pyglue_str_t name; /* an RFC 9110 token */
+    pyglue_str_t name;  /* an RFC 9110 token */
     pyglue_str_t value; /* no CR, LF or NUL */
 } pyglue_header_t;
 
@@ -45,7 +45,8 @@ typedef struct pyglue_host_ops {
     /* The response head: at most once, before write, file or flush. The host may keep it back
      * until the first byte, flush or the end. PYGLUE_E_HEAD: refused, nothing was sent. */
     int (*start)(pyglue_host_t *h, const pyglue_head_t *head);
-    /* Body bytes, which the host may keep back until flush or the end. flags: pyglue_write_flags. */
+    /* Body bytes, which the host may keep back until flush or the end. flags: pyglue_write_flags.
+     */
     int (*write)(pyglue_host_t *h, const struct iovec *v, int n, unsigned flags);
     /* len bytes of a regular file from offset, as the last body bytes. fd stays the caller's and
      * its position is neither used nor moved. A file that turns out shorter cuts the response. */

@@ -15,8 +15,7 @@ void pyglue_record_init(pyglue_record_t *record, unsigned slots) {
     record->version = PYGLUE_RECORD_VERSION;
 }
 
-void pyglue_record_enter(pyglue_record_t *record, unsigned slot, uint64_t number,
-                         uint64_t now_ms) {
+void pyglue_record_enter(pyglue_record_t *record, unsigned slot, uint64_t number, uint64_t now_ms) {
     __atomic_fetch_add(&record->requests, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&record->slot[slot].start_ms, now_ms, __ATOMIC_RELAXED);
     __atomic_store_n(&record->slot[slot].number, number, __ATOMIC_RELEASE);

@@ -20,8 +20,8 @@ typedef struct pyglue_record_slot {
 
 typedef struct pyglue_record {
     uint32_t version;
-    uint32_t slots;     /* in use, at most PYGLUE_RECORD_SLOTS: the worker's threads + 1 */
-    uint64_t requests;  /* started since the worker began */
+    uint32_t slots;    /* in use, at most PYGLUE_RECORD_SLOTS: the worker's threads + 1 */
+    uint64_t requests; /* started since the worker began */
     uint64_t refused;
     pyglue_record_slot_t slot[PYGLUE_RECORD_SLOTS];
 } pyglue_record_t;
@@ -31,8 +31,7 @@ int pyglue_record_check(const pyglue_record_t *copy, size_t size);
 
 /* The worker's side. Each slot belongs to one thread. */
 void pyglue_record_init(pyglue_record_t *record, unsigned slots);
-void pyglue_record_enter(pyglue_record_t *record, unsigned slot, uint64_t number,
-                         uint64_t now_ms);
+void pyglue_record_enter(pyglue_record_t *record, unsigned slot, uint64_t number, uint64_t now_ms);
 void pyglue_record_leave(pyglue_record_t *record, unsigned slot);
 
 #endif

@@ -7,9 +7,10 @@ static const struct {
     size_t slice; /* in pyglue_snapshot_t */
     size_t text;  /* in pyglue_snapshot_spec_t */
 } texts[] = {
-#define TEXT(field) {offsetof(pyglue_snapshot_t, field), offsetof(pyglue_snapshot_spec_t, field)}
-    TEXT(script),   TEXT(process_group), TEXT(application_group), TEXT(callable),
-    TEXT(handler),  TEXT(request_id),    TEXT(connection_id),
+#define TEXT(field)                                                                                \
+    { offsetof(pyglue_snapshot_t, field), offsetof(pyglue_snapshot_spec_t, field) }
+    TEXT(script),  TEXT(process_group), TEXT(application_group), TEXT(callable),
+    TEXT(handler), TEXT(request_id),    TEXT(connection_id),
 #undef TEXT
 };
 enum { TEXT_COUNT = sizeof texts / sizeof texts[0] };

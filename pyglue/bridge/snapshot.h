@@ -13,14 +13,14 @@
 #define PYGLUE_SNAPSHOT_VERSION 1u
 
 enum pyglue_request_flags {
-    PYGLUE_REQ_HTTPS = 1 << 0,          /* wsgi.url_scheme is https */
-    PYGLUE_REQ_RELOADING = 1 << 1,      /* WSGIScriptReloading On */
-    PYGLUE_REQ_SENDFILE = 1 << 2,       /* WSGIEnableSendfile On: a file may leave as a descriptor */
-    PYGLUE_REQ_MULTITHREAD = 1 << 3,    /* wsgi.multithread */
-    PYGLUE_REQ_MULTIPROCESS = 1 << 4,   /* wsgi.multiprocess */
-    PYGLUE_REQ_RUN_ONCE = 1 << 5,       /* wsgi.run_once */
-    PYGLUE_REQ_HAS_BODY = 1 << 6,       /* a Content-Length above 0, or chunked */
-    PYGLUE_REQ_HEAD = 1 << 7            /* the client's method was HEAD: no body will be sent */
+    PYGLUE_REQ_HTTPS = 1 << 0,        /* wsgi.url_scheme is https */
+    PYGLUE_REQ_RELOADING = 1 << 1,    /* WSGIScriptReloading On */
+    PYGLUE_REQ_SENDFILE = 1 << 2,     /* WSGIEnableSendfile On: a file may leave as a descriptor */
+    PYGLUE_REQ_MULTITHREAD = 1 << 3,  /* wsgi.multithread */
+    PYGLUE_REQ_MULTIPROCESS = 1 << 4, /* wsgi.multiprocess */
+    PYGLUE_REQ_RUN_ONCE = 1 << 5,     /* wsgi.run_once */
+    PYGLUE_REQ_HAS_BODY = 1 << 6,     /* a Content-Length above 0, or chunked */
+    PYGLUE_REQ_HEAD = 1 << 7          /* the client's method was HEAD: no body will be sent */
 };
 
 typedef struct pyglue_slice {
@@ -39,20 +39,20 @@ typedef struct pyglue_snapshot {
     uint32_t size; /* of the whole block, this head included */
     uint32_t flags;
     uint32_t pair_count;
-    uint64_t number;            /* of this request, unique among all httpd children of a server */
-    int64_t content_length;     /* of the request body; -1: not known in advance (chunked) */
-    int64_t request_start;      /* µs since the epoch: httpd read the request line */
-    int64_t queue_start;        /* µs since the epoch: the snapshot was made */
-    int32_t httpd_version[3];   /* major, minor, patch: apache.version */
-    int32_t reserved;           /* 0 */
-    pyglue_slice_t script;      /* path of the file to load */
-    pyglue_slice_t process_group;     /* "" in embedded mode */
+    uint64_t number;              /* of this request, unique among all httpd children of a server */
+    int64_t content_length;       /* of the request body; -1: not known in advance (chunked) */
+    int64_t request_start;        /* µs since the epoch: httpd read the request line */
+    int64_t queue_start;          /* µs since the epoch: the snapshot was made */
+    int32_t httpd_version[3];     /* major, minor, patch: apache.version */
+    int32_t reserved;             /* 0 */
+    pyglue_slice_t script;        /* path of the file to load */
+    pyglue_slice_t process_group; /* "" in embedded mode */
     pyglue_slice_t application_group; /* "" is the main interpreter */
     pyglue_slice_t callable;
-    pyglue_slice_t handler;     /* r->handler: mod_wsgi.request_handler */
-    pyglue_slice_t request_id;  /* httpd's log id, may be empty */
+    pyglue_slice_t handler;    /* r->handler: mod_wsgi.request_handler */
+    pyglue_slice_t request_id; /* httpd's log id, may be empty */
     pyglue_slice_t connection_id;
-    pyglue_pair_t pairs[];      /* pair_count CGI variables, then the texts */
+    pyglue_pair_t pairs[]; /* pair_count CGI variables, then the texts */
 } pyglue_snapshot_t;
 
 /* What a snapshot is made of. The texts are copied by build. */
@@ -65,7 +65,7 @@ typedef struct pyglue_snapshot_spec {
     int32_t httpd_version[3];
     pyglue_str_t script, process_group, application_group, callable, handler;
     pyglue_str_t request_id, connection_id;
-    const pyglue_str_t *keys;   /* pair_count each; a key is not empty and has no NUL */
+    const pyglue_str_t *keys; /* pair_count each; a key is not empty and has no NUL */
     const pyglue_str_t *values;
     uint32_t pair_count;
 } pyglue_snapshot_spec_t;

@@ -4,8 +4,7 @@
 #include "eng.h"
 
 typedef struct eng_app {
-    PyObject_HEAD
-    PyObject *module;
+    PyObject_HEAD PyObject *module;
     PyObject *callable;
     PyObject *reload_required; /* the script's own say, or NULL */
     long long modified;        /* µs */
@@ -58,9 +57,9 @@ static bool is_outdated(eng_state_t *state, const eng_app_t *app, pyglue_str_t s
     PyObject *answer;
     int is_true;
 
-    answer = PyObject_CallFunction(app->reload_required, "N",
-                                   PyUnicode_DecodeFSDefaultAndSize(script.ptr,
-                                                                    (Py_ssize_t)script.len));
+    answer =
+        PyObject_CallFunction(app->reload_required, "N",
+                              PyUnicode_DecodeFSDefaultAndSize(script.ptr, (Py_ssize_t)script.len));
     is_true = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     if (is_true < 0)
@@ -89,8 +88,8 @@ static eng_app_t *load(eng_state_t *state, pyglue_str_t script, pyglue_str_t cal
     found = PyObject_CallFunction(
         state->find, "NNO", PyUnicode_DecodeFSDefaultAndSize(script.ptr, (Py_ssize_t)script.len),
         PyUnicode_DecodeLatin1(callable.ptr, (Py_ssize_t)callable.len, NULL), stale);
-    if (found == NULL || !PyArg_ParseTuple(found, "OOLO", &app->module, &app->callable,
-                                           &app->modified, &required)) {
+    if (found == NULL ||
+        !PyArg_ParseTuple(found, "OOLO", &app->module, &app->callable, &app->modified, &required)) {
         app->module = app->callable = NULL;
         Py_CLEAR(app);
     } else {

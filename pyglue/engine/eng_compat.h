@@ -8,7 +8,8 @@
 #include <structmember.h>
 
 #if PY_VERSION_HEX >= 0x030C0000
-#define ENG_MODULE_INTERPRETERS {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#define ENG_MODULE_INTERPRETERS                                                                    \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else
 #define ENG_MODULE_INTERPRETERS
 #endif

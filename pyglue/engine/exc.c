@@ -28,11 +28,10 @@ static PyObject *format(PyObject *exception) {
 }
 
 /* UTF-8 of the log text; NULL without an exception set: it could not be made. */
-static PyObject *encode(PyObject *exception, bool is_plain, const char *what,
-                        pyglue_str_t script) {
+static PyObject *encode(PyObject *exception, bool is_plain, const char *what, pyglue_str_t script) {
     PyObject *text = is_plain ? PyObject_Str(exception) : format(exception);
-    PyObject *path = PyUnicode_DecodeFSDefaultAndSize(script.ptr ? script.ptr : "",
-                                                      (Py_ssize_t)script.len);
+    PyObject *path =
+        PyUnicode_DecodeFSDefaultAndSize(script.ptr ? script.ptr : "", (Py_ssize_t)script.len);
     PyObject *entry = NULL, *bytes = NULL;
 
     if (text != NULL && path != NULL && is_plain)
@@ -68,8 +67,7 @@ static int status_of(eng_state_t *state, PyObject *exception) {
     return number == 404 ? 404 : 500;
 }
 
-int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what,
-                pyglue_str_t script) {
+int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, pyglue_str_t script) {
     PyObject *exception = eng_compat_take_exception();
     bool is_plain;
     PyObject *bytes;
@@ -77,8 +75,8 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what,
 
     if (exception == NULL)
         return status;
-    is_plain = state->error != NULL &&
-               PyObject_TypeCheck(exception, (PyTypeObject *)(void *)state->error);
+    is_plain =
+        state->error != NULL && PyObject_TypeCheck(exception, (PyTypeObject *)(void *)state->error);
     bytes = encode(exception, is_plain, what, script);
     if (bytes != NULL)
         log_bytes(state, request, bytes);

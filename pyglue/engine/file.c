@@ -8,8 +8,7 @@
 enum { BLOCK_SIZE = 8192 };
 
 typedef struct file {
-    PyObject_HEAD
-    PyObject *filelike;
+    PyObject_HEAD PyObject *filelike;
     Py_ssize_t blksize;
     PyObject *dict;
 } file_t;
@@ -23,8 +22,7 @@ static int file_init(PyObject *self, PyObject *args, PyObject *keywords) {
     Py_ssize_t blksize = BLOCK_SIZE;
     PyObject *filelike;
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|n:FileWrapper", names, &filelike,
-                                     &blksize))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|n:FileWrapper", names, &filelike, &blksize))
         return -1;
     Py_XSETREF(file_of(self)->filelike, Py_NewRef(filelike));
     file_of(self)->blksize = blksize;

@@ -10,12 +10,11 @@
 enum { BUFFER = 16 * 1024, GROWTH = 1024 * 1024 };
 
 typedef struct input {
-    PyObject_HEAD
-    eng_request_t *request;
+    PyObject_HEAD eng_request_t *request;
     int64_t left; /* not yet asked of the host; -1: unknown (chunked) */
     char *buffer; /* BUFFER bytes, made by the first readline */
     size_t at, end;
-    int error;    /* sticky */
+    int error; /* sticky */
     bool is_ended;
     bool is_busy; /* a thread is reading with the GIL released */
 } input_t;
@@ -140,8 +139,7 @@ static int read_on(input_t *input, PyObject **bytes, size_t have, size_t limit) 
             return -1;
         have += (size_t)got;
     }
-    return (size_t)PyBytes_GET_SIZE(*bytes) == have ? 0
-                                                    : _PyBytes_Resize(bytes, (Py_ssize_t)have);
+    return (size_t)PyBytes_GET_SIZE(*bytes) == have ? 0 : _PyBytes_Resize(bytes, (Py_ssize_t)have);
 }
 
 static PyObject *read_bytes(input_t *input, size_t limit) {

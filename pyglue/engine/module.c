@@ -183,9 +183,7 @@ static PyMethodDef module_methods[] = {
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, (void *)module_exec},
-    ENG_MODULE_INTERPRETERS
-    ENG_MODULE_GIL
-    {0, NULL},
+    ENG_MODULE_INTERPRETERS ENG_MODULE_GIL{0, NULL},
 };
 
 static PyModuleDef module_definition = {

@@ -25,8 +25,7 @@ int eng_result_take(eng_request_t *request, PyObject *item, struct iovec *block)
     int64_t left = request->length - request->taken;
 
     if (!PyBytes_Check(item)) {
-        PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s",
-                     Py_TYPE(item)->tp_name);
+        PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s", Py_TYPE(item)->tp_name);
         return -1;
     }
     *block = (struct iovec){PyBytes_AS_STRING(item), (size_t)PyBytes_GET_SIZE(item)};
@@ -103,8 +102,7 @@ static int gather_items(eng_request_t *request, PyObject *items) {
     struct iovec block;
 
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++)
-        if (eng_result_take(request, PyTuple_GET_ITEM(items, i), &block) ||
-            gather(request, &block))
+        if (eng_result_take(request, PyTuple_GET_ITEM(items, i), &block) || gather(request, &block))
             return -1;
     return 0;
 }

@@ -44,8 +44,8 @@ static bool is_name(pyglue_str_t name, const char *other) {
 /* RFC 9110 section 7.6.1: framing and connections are the server's. */
 static bool is_hop_by_hop(pyglue_str_t name) {
     static const char *const names[] = {
-        "Connection", "Keep-Alive",        "Proxy-Authenticate", "Proxy-Authorization",
-        "TE",         "Trailer",           "Trailers",           "Transfer-Encoding",
+        "Connection", "Keep-Alive",      "Proxy-Authenticate", "Proxy-Authorization",
+        "TE",         "Trailer",         "Trailers",           "Transfer-Encoding",
         "Upgrade",    "Proxy-Connection"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -294,16 +294,14 @@ static int check_again(const eng_request_t *request, PyObject *exc_info) {
         return -1;
     }
     if (has_exc_info && (request->is_started || request->is_gathered)) {
-        PyErr_Restore(Py_NewRef(PyTuple_GET_ITEM(exc_info, 0)),
-                      Py_NewRef(PyTuple_GET_ITEM(exc_info, 1)),
-                      PyTuple_GET_ITEM(exc_info, 2) == Py_None
-                          ? NULL
-                          : Py_NewRef(PyTuple_GET_ITEM(exc_info, 2)));
+        PyErr_Restore(
+            Py_NewRef(PyTuple_GET_ITEM(exc_info, 0)), Py_NewRef(PyTuple_GET_ITEM(exc_info, 1)),
+            PyTuple_GET_ITEM(exc_info, 2) == Py_None ? NULL
+                                                     : Py_NewRef(PyTuple_GET_ITEM(exc_info, 2)));
         return -1;
     }
     if (!has_exc_info && request->has_head) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "start_response was called again without exc_info");
+        PyErr_SetString(PyExc_RuntimeError, "start_response was called again without exc_info");
         return -1;
     }
     return 0;
@@ -320,8 +318,8 @@ static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyOb
     for (Py_ssize_t i = 0; keywords != NULL && i < PyTuple_GET_SIZE(keywords); i++) {
         int at = 0;
 
-        while (at < 3 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i),
-                                                          parameters[at]) != 0)
+        while (at < 3 &&
+               PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), parameters[at]) != 0)
             at++;
         if (at == 3 || given[at] != NULL)
             return PyErr_Format(PyExc_TypeError, "start_response() got an unexpected argument %R",

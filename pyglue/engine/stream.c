@@ -10,8 +10,8 @@
 enum { LEVEL_ERROR = 3, LINE_MAX_BYTES = 8192 };
 
 typedef struct stream {
-    PyObject_HEAD
-    eng_request_t *request; /* NULL: of the interpreter; its entries go to the thread's request */
+    PyObject_HEAD eng_request_t
+        *request; /* NULL: of the interpreter; its entries go to the thread's request */
     PyObject *name;
     PyObject *dict;
     char *line; /* unfinished */

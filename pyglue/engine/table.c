@@ -16,8 +16,8 @@ static eng_entry_t *find(const eng_table_t *table, uint64_t hash, const char *by
     for (size_t i = hash;; i++) {
         eng_entry_t *entry = &table->entries[i & (table->room - 1)];
 
-        if (entry->bytes == NULL || (entry->hash == hash && entry->len == len &&
-                                     memcmp(entry->bytes, bytes, len) == 0))
+        if (entry->bytes == NULL ||
+            (entry->hash == hash && entry->len == len && memcmp(entry->bytes, bytes, len) == 0))
             return entry;
     }
 }

@@ -18,7 +18,8 @@ CHANNEL, PAGES, ROWS = 3, 4, 5
 def _import_package(folder: Path) -> None:
     """`pyglue`, from exactly this folder: site-packages beside it stays out of sys.path."""
     spec = importlib.util.spec_from_file_location(
-        "pyglue", folder / "__init__.py", submodule_search_locations=[str(folder)])
+        "pyglue", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules["pyglue"] = package
@@ -47,9 +48,18 @@ def main() -> int:
     pages, rows = _pages.map(PAGES, True), _pages.rows(ROWS)
     if not pages.check() or not rows.check():
         sys.exit("PG1008: the shared memories are of another version of mod_pyglue; restart httpd")
-    supervisor = Supervisor(Given(
-        parent=arguments.parent, epoch=arguments.epoch, channel=socket.socket(fileno=CHANNEL),
-        pages=pages, rows=rows, memory=_pages, spawn=jailed.spawn, describe=jailed.describe))
+    supervisor = Supervisor(
+        Given(
+            parent=arguments.parent,
+            epoch=arguments.epoch,
+            channel=socket.socket(fileno=CHANNEL),
+            pages=pages,
+            rows=rows,
+            memory=_pages,
+            spawn=jailed.spawn,
+            describe=jailed.describe,
+        )
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
     return supervisor.run()
 

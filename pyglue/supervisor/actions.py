@@ -125,6 +125,16 @@ class Exit:
 
 
 Action = (
-    Launch | Publish | Withdraw | Bury | Forget | Drain | Stop | Kill | TellGroup | TellPlan | Say
+    Launch
+    | Publish
+    | Withdraw
+    | Bury
+    | Forget
+    | Drain
+    | Stop
+    | Kill
+    | TellGroup
+    | TellPlan
+    | Say
     | Exit
 )

@@ -72,7 +72,7 @@ def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[list[int], tuple[i
         if level != socket.SOL_SOCKET:
             continue
         if kind == socket.SCM_RIGHTS:
-            fds += struct.unpack(f"={len(data) // 4}i", data[:len(data) // 4 * 4])
+            fds += struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
         elif kind == socket.SCM_CREDENTIALS and len(data) == CREDENTIALS.size:
             pid, uid, _ = CREDENTIALS.unpack(data)
             sender = pid, uid
@@ -147,9 +147,13 @@ class Assembly:
 
     def _more(self, packet: Packet) -> None:
         first, count = packet.a, packet.b
-        if (self._text is None or packet.plan != self._plan or count != len(packet.fds)
-                or first + count > self._wanted
-                or any(i in self._logs for i in range(first, first + count))):
+        if (
+            self._text is None
+            or packet.plan != self._plan
+            or count != len(packet.fds)
+            or first + count > self._wanted
+            or any(i in self._logs for i in range(first, first + count))
+        ):
             close_all(packet.fds)
             raise ChannelError("its error logs belong to no plan that is being taken")
         self._logs.update(zip(range(first, first + count), packet.fds, strict=True))

@@ -27,8 +27,14 @@ PR_SET_CHILD_SUBREAPER = 36
 class Httpd:
     """Tells when nobody of httpd is left."""
 
-    def __init__(self, loop: Loop, rows: Rows, parent: int, nobody_left: Callback,
-                 alone: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        rows: Rows,
+        parent: int,
+        nobody_left: Callback,
+        alone: Callable[[int], None],
+    ) -> None:
         self._loop = loop
         self._rows = rows
         self._nobody_left = nobody_left

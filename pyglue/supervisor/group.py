@@ -178,9 +178,13 @@ class Group:
             self.good = worker.definition
             self._say(messages.WORKER_READY, number=worker.number)
             return
-        self._say(messages.WORKER_UNLOADED, number=worker.number,
-                  next="the workers that serve stay" if self._good_published() else
-                  "its requests are answered 500 until a file changes")
+        self._say(
+            messages.WORKER_UNLOADED,
+            number=worker.number,
+            next="the workers that serve stay"
+            if self._good_published()
+            else "its requests are answered 500 until a file changes",
+        )
 
     def _cannot_serve(self, worker: Worker, argument: int, now: float) -> None:
         home = worker.definition.python_home
@@ -204,15 +208,23 @@ class Group:
             worker.blamed = True
             worker.failure = f"it did not report within {seconds:g} s"
         elif not worker.blamed:
-            self._say(messages.KILLED_LATE, number=worker.number,
-                      seconds=worker.definition.shutdown_timeout)
+            self._say(
+                messages.KILLED_LATE,
+                number=worker.number,
+                seconds=worker.definition.shutdown_timeout,
+            )
         self._kill(worker)
 
     def _account(self, worker: Worker, death: Death, now: float) -> None:
         """What a death means: nothing, if it was asked for; else a failure of the group."""
         if worker.state is State.LEAVING and not worker.blamed:
-            self._say(messages.WORKER_ENDED, number=worker.number, pid=worker.pid,
-                      served=death.served, cause=death.cause)
+            self._say(
+                messages.WORKER_ENDED,
+                number=worker.number,
+                pid=worker.pid,
+                served=death.served,
+                cause=death.cause,
+            )
             return
         if worker.state is State.READY:
             delay = self._backoff.died(now, now - worker.ready_at)
@@ -222,12 +234,19 @@ class Group:
             cause = worker.failure or f"its worker {death.cause}"
         self._cause = cause
         if worker.failure:
-            self._say(messages.FAILED, number=worker.number, reason=worker.failure,
-                      next=_next(delay))
+            self._say(
+                messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
+            )
         else:
-            self._say(messages.WORKER_DIED, number=worker.number, pid=worker.pid,
-                      cause=death.cause, served=death.served, running=len(death.running),
-                      next=_next(delay))
+            self._say(
+                messages.WORKER_DIED,
+                number=worker.number,
+                pid=worker.pid,
+                cause=death.cause,
+                served=death.served,
+                running=len(death.running),
+                next=_next(delay),
+            )
 
     # --- Settling: the steps that are due, from the state alone ---------------------------
 
@@ -260,7 +279,7 @@ class Group:
         published = [w for w in self.workers.values() if w.published and w.is_live]
         excess = len(published) - self.wanted.processes
         old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
-        for worker in old[:max(excess, 0)]:
+        for worker in old[: max(excess, 0)]:
             self._retire(worker, now)
 
     def _retire_unloaded(self, now: float) -> None:

@@ -22,11 +22,22 @@ VERSION = 1
 
 # What httpd's environment carries for httpd alone: what steers the loader and libc, a Python of
 # another prefix, the service manager's handles, and the session of whoever started it.
-LEFT_OUT = frozenset({
-    "GLIBC_TUNABLES", "GCONV_PATH", "OPENSSL_CONF", "PYTHONHOME", "PYTHONEXECUTABLE",
-    "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID", "CREDENTIALS_DIRECTORY",
-    "SSH_AUTH_SOCK", "KRB5CCNAME",
-})
+LEFT_OUT = frozenset(
+    {
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "OPENSSL_CONF",
+        "PYTHONHOME",
+        "PYTHONEXECUTABLE",
+        "NOTIFY_SOCKET",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "MANAGERPID",
+        "CREDENTIALS_DIRECTORY",
+        "SSH_AUTH_SOCK",
+        "KRB5CCNAME",
+    }
+)
 LEFT_OUT_PREFIXES = ("LD_", "MALLOC_", "LISTEN_", "WATCHDOG_", "SUDO_", "DBUS_", "SSH_", "XDG_")
 CLEAN = ("PATH", "LANG")
 
@@ -45,8 +56,14 @@ class Recipe:
 
 def recipe(definition: GroupPlan, plan: Plan) -> Recipe:
     executable = python_of(definition, plan)
-    return Recipe(executable, (executable, BOOT), environment(definition, plan),
-                  directory_of(definition, plan), definition, plan.httpd.privileged)
+    return Recipe(
+        executable,
+        (executable, BOOT),
+        environment(definition, plan),
+        directory_of(definition, plan),
+        definition,
+        plan.httpd.privileged,
+    )
 
 
 def directory_of(definition: GroupPlan, plan: Plan) -> str:
@@ -98,22 +115,34 @@ def display_name(definition: GroupPlan) -> str | None:
 def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> bytes:
     """The settings as they go down the control pipe: length, then JSON."""
     value = {
-        "version": VERSION, "number": number, "key": key.hex(), "package": PACKAGE,
-        "group": definition.name, "threads": definition.threads,
-        "processes": definition.processes, "multiprocess": definition.multiprocess,
-        "python_path": definition.python_path, "home": definition.home,
-        "display_name": display_name(definition), "locale": definition.locale,
-        "peer_uid": plan.httpd.uid, "request_max": plan.httpd.request_max,
+        "version": VERSION,
+        "number": number,
+        "key": key.hex(),
+        "package": PACKAGE,
+        "group": definition.name,
+        "threads": definition.threads,
+        "processes": definition.processes,
+        "multiprocess": definition.multiprocess,
+        "python_path": definition.python_path,
+        "home": definition.home,
+        "display_name": display_name(definition),
+        "locale": definition.locale,
+        "peer_uid": plan.httpd.uid,
+        "request_max": plan.httpd.request_max,
         "socket_timeout": definition.socket_timeout,
         "send_buffer_size": definition.send_buffer_size,
         "receive_buffer_size": definition.receive_buffer_size,
-        "script_uid": definition.script_uid, "script_gid": definition.script_gid,
-        "pass_descriptors": definition.pass_descriptors, "dumpable": definition.dumpable,
+        "script_uid": definition.script_uid,
+        "script_gid": definition.script_gid,
+        "pass_descriptors": definition.pass_descriptors,
+        "dumpable": definition.dumpable,
         "maximum_requests": definition.maximum_requests,
         "startup_timeout": definition.startup_timeout,
         "shutdown_timeout": definition.shutdown_timeout,
-        "scripts": [{"script": s.script, "application_group": s.application_group,
-                     "callable": s.callable} for s in definition.scripts],
+        "scripts": [
+            {"script": s.script, "application_group": s.application_group, "callable": s.callable}
+            for s in definition.scripts
+        ],
     }
     text = json.dumps(_as_latin1(value)).encode()
     return len(text).to_bytes(4, sys.byteorder) + text

@@ -24,8 +24,10 @@ class ListenError(Exception):
 
 
 def _remedy(directory: str, problem: str) -> ListenError:
-    return ListenError(f"the socket directory {directory} cannot be used: {problem}. "
-                       "Set WSGISocketPrefix to a path in a directory that only root can write")
+    return ListenError(
+        f"the socket directory {directory} cannot be used: {problem}. "
+        "Set WSGISocketPrefix to a path in a directory that only root can write"
+    )
 
 
 @dataclass(slots=True)
@@ -56,8 +58,9 @@ class Directory:
         name = f"{number}.sock"
         path = f"{self.path}/{name}"
         if len(os.fsencode(path)) >= SUN_PATH:
-            raise _remedy(self.path, f"the path of a socket would be longer than {SUN_PATH - 1} "
-                          "bytes")
+            raise _remedy(
+                self.path, f"the path of a socket would be longer than {SUN_PATH - 1} bytes"
+            )
         self._open()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:

@@ -45,7 +45,7 @@ class Lines:
 
 
 def _cut(line: bytes) -> list[bytes]:
-    return [line[i:i + LINE_MAX] for i in range(0, len(line), LINE_MAX)] or [b""]
+    return [line[i : i + LINE_MAX] for i in range(0, len(line), LINE_MAX)] or [b""]
 
 
 class Budget:
@@ -75,7 +75,7 @@ class ErrorLog:
         stamp = time.strftime("%a %b %d %H:%M:%S", time.localtime(now))
         micro = int(now % 1 * 1e6)
         year = time.localtime(now).tm_year
-        line = (f"[{stamp}.{micro:06d} {year}] [wsgi:{LEVEL_NAMES[level]}] [pid {pid}] {text}\n")
+        line = f"[{stamp}.{micro:06d} {year}] [wsgi:{LEVEL_NAMES[level]}] [pid {pid}] {text}\n"
         try:
             return os.write(self._fd, line.encode("utf-8", "surrogateescape")) > 0
         except OSError:

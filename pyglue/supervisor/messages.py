@@ -23,9 +23,15 @@ class Level(IntEnum):
     DEBUG = 7
 
 
-LEVEL_NAMES = {Level.ALERT: "alert", Level.CRIT: "crit", Level.ERR: "error",
-               Level.WARNING: "warn", Level.NOTICE: "notice", Level.INFO: "info",
-               Level.DEBUG: "debug"}
+LEVEL_NAMES = {
+    Level.ALERT: "alert",
+    Level.CRIT: "crit",
+    Level.ERR: "error",
+    Level.WARNING: "warn",
+    Level.NOTICE: "notice",
+    Level.INFO: "info",
+    Level.DEBUG: "debug",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +47,83 @@ STARTED = Message("PG1000", Level.INFO, "supervisor started, epoch {epoch}, Pyth
 STOPPED = Message("PG1001", Level.INFO, "supervisor ends: {reason}")
 PLAN_TAKEN = Message("PG1002", Level.INFO, "plan {plan} accepted: {groups} process groups")
 PLAN_REFUSED = Message(
-    "PG1003", Level.ERR,
+    "PG1003",
+    Level.ERR,
     "plan {plan} refused, what ran before goes on: {reason}. Nothing of the new configuration "
-    "of process groups is in force until httpd is restarted with one that can be taken")
+    "of process groups is in force until httpd is restarted with one that can be taken",
+)
 STRANGE_MESSAGE = Message(
-    "PG1004", Level.WARNING, "a message on the supervisor's socket was ignored: {reason}")
+    "PG1004", Level.WARNING, "a message on the supervisor's socket was ignored: {reason}"
+)
 SURVIVORS = Message(
-    "PG1005", Level.ERR, "{count} processes could not be ended before the supervisor had to go: "
-    "pids {pids}")
+    "PG1005",
+    Level.ERR,
+    "{count} processes could not be ended before the supervisor had to go: pids {pids}",
+)
 DESCRIPTORS = Message(
-    "PG1006", Level.WARNING,
+    "PG1006",
+    Level.WARNING,
     "the limit of open files is {limit}, which is enough for some {workers} workers only; raise "
-    "httpd's own (LimitNOFILE= of its service, or ulimit -n)")
-PARENT_GONE = Message("PG1007", Level.WARNING,
-                      "httpd's parent is gone; serving until its {children} children are")
+    "httpd's own (LimitNOFILE= of its service, or ulimit -n)",
+)
+PARENT_GONE = Message(
+    "PG1007", Level.WARNING, "httpd's parent is gone; serving until its {children} children are"
+)
 
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")
 WORKER_READY = Message("PG1101", Level.INFO, "worker {number} is ready")
-WORKER_ENDED = Message("PG1102", Level.INFO,
-                       "worker {number} (pid {pid}) ended as asked after {served} requests: "
-                       "{cause}")
-WORKER_DIED = Message("PG1103", Level.ERR,
-                      "worker {number} (pid {pid}) {cause} after {served} requests, {running} "
-                      "were running; {next}")
+WORKER_ENDED = Message(
+    "PG1102",
+    Level.INFO,
+    "worker {number} (pid {pid}) ended as asked after {served} requests: {cause}",
+)
+WORKER_DIED = Message(
+    "PG1103",
+    Level.ERR,
+    "worker {number} (pid {pid}) {cause} after {served} requests, {running} were running; {next}",
+)
 WORKER_UNLOADED = Message(
-    "PG1104", Level.ERR,
-    "worker {number} could not load all scripts (the reason stands above); {next}")
-LAUNCH_FAILED = Message("PG1105", Level.ERR,
-                        "worker {number} could not be started: {reason}; {next}")
+    "PG1104",
+    Level.ERR,
+    "worker {number} could not load all scripts (the reason stands above); {next}",
+)
+LAUNCH_FAILED = Message(
+    "PG1105", Level.ERR, "worker {number} could not be started: {reason}; {next}"
+)
 LAUNCH_LATE = Message(
-    "PG1106", Level.ERR,
+    "PG1106",
+    Level.ERR,
     "worker {number} did not report within launch-timeout ({seconds:g} s) and is killed; see "
-    "whether its Python can be executed and read by the group's user")
+    "whether its Python can be executed and read by the group's user",
+)
 KILLED_LATE = Message(
-    "PG1107", Level.WARNING,
-    "worker {number} did not end within its shutdown-timeout ({seconds:g} s) and is killed")
-BREACH = Message("PG1108", Level.ERR,
-                 "worker {number} sent what it may not ({what}) and is replaced")
-FLOOD = Message("PG1109", Level.WARNING,
-                "worker {number} sends too many messages; it is read slower")
+    "PG1107",
+    Level.WARNING,
+    "worker {number} did not end within its shutdown-timeout ({seconds:g} s) and is killed",
+)
+BREACH = Message(
+    "PG1108", Level.ERR, "worker {number} sent what it may not ({what}) and is replaced"
+)
+FLOOD = Message(
+    "PG1109", Level.WARNING, "worker {number} sends too many messages; it is read slower"
+)
 FAILED = Message("PG1110", Level.ERR, "worker {number} cannot serve: {reason}; {next}")
-LINES_LOST = Message("PG1111", Level.WARNING,
-                     "{lost} lines of its workers were dropped: more than {rate} a second, or "
-                     "the error log did not take them")
+LINES_LOST = Message(
+    "PG1111",
+    Level.WARNING,
+    "{lost} lines of its workers were dropped: more than {rate} a second, or "
+    "the error log did not take them",
+)
 ROLLING = Message("PG1112", Level.INFO, "new workers are started: {reason}")
-DEPARTED = Message("PG1113", Level.INFO,
-                   "the group is not in plan {plan}; it serves until the last httpd child of an "
-                   "older plan has gone")
-NO_ROOM = Message("PG1114", Level.ERR,
-                  "no worker is started: {workers} workers exist, more than the tables hold; use "
-                  "fewer processes, or wait for those that are leaving")
+DEPARTED = Message(
+    "PG1113",
+    Level.INFO,
+    "the group is not in plan {plan}; it serves until the last httpd child of an "
+    "older plan has gone",
+)
+NO_ROOM = Message(
+    "PG1114",
+    Level.ERR,
+    "no worker is started: {workers} workers exist, more than the tables hold; use "
+    "fewer processes, or wait for those that are leaving",
+)

@@ -112,8 +112,15 @@ class Pages:
         self._memory.heartbeat(now_ms)
 
     def _put(self, entry: Entry, state: int) -> None:
-        self._memory.put_worker(self._workers.take(entry.number), entry.number, entry.digest,
-                                state, entry.threads, entry.path, entry.key)
+        self._memory.put_worker(
+            self._workers.take(entry.number),
+            entry.number,
+            entry.digest,
+            state,
+            entry.threads,
+            entry.path,
+            entry.key,
+        )
 
 
 def _cut(cause: str) -> str:

@@ -302,7 +302,9 @@ def _check_whole(plan: Plan) -> None:
             raise PlanError(f"process group {group.name!r} is there twice")
         seen.add(group.digest)
         if group.log >= plan.logs:
-            raise PlanError(f"process group {group.name!r} names error log {group.log}, "
-                            f"but only {plan.logs} come with the plan")
+            raise PlanError(
+                f"process group {group.name!r} names error log {group.log}, "
+                f"but only {plan.logs} come with the plan"
+            )
         if plan.httpd.privileged and group.uid == 0:
             raise PlanError(f"process group {group.name!r} would run as root")

@@ -48,8 +48,7 @@ class Process:
     reported: bytes = b""
     unread: bytes = b""
     lines: Lines = field(default_factory=Lines)
-    budget: Budget = field(
-        default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
+    budget: Budget = field(default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
 
     @property
     def definition(self) -> GroupPlan:
@@ -62,7 +61,7 @@ class Process:
 
     def flush(self) -> None:
         try:
-            self.unsent = self.unsent[os.write(self.control, self.unsent):]
+            self.unsent = self.unsent[os.write(self.control, self.unsent) :]
         except BlockingIOError:
             return
         except OSError:  # it is gone, or has closed its end: its death will tell
@@ -127,10 +126,12 @@ def cause_of(status: int) -> str:
     return f"was killed by {name}"
 
 
-def start(number: int, recipe: Recipe, key: bytes, listener: Listener,
-          record_size: int, spawn: Spawn) -> Process:
+def start(
+    number: int, recipe: Recipe, key: bytes, listener: Listener, record_size: int, spawn: Spawn
+) -> Process:
     """Makes pipes and record, and forks. Takes the listener; OSError with nothing left open."""
     with contextlib.ExitStack() as opened:
+
         def own(fd: int) -> int:
             opened.callback(os.close, fd)
             return fd
@@ -148,16 +149,26 @@ def start(number: int, recipe: Recipe, key: bytes, listener: Listener,
         for fd in (control, messages, messages_write):  # no end of these ever waits
             os.set_blocking(fd, False)
         assert listener.sock is not None
-        pid, pidfd, report = spawn(recipe, [  # docs/plan.md section 4: they become 0 to 7
-            null, log_write, log_write, control_read, listener.sock.fileno(), record,
-            messages_write, log_read,
-        ])
+        pid, pidfd, report = spawn(
+            recipe,
+            [  # docs/plan.md section 4: they become 0 to 7
+                null,
+                log_write,
+                log_write,
+                control_read,
+                listener.sock.fileno(),
+                record,
+                messages_write,
+                log_read,
+            ],
+        )
         opened.pop_all()
         for fd in (null, control_read, messages_write, log_write, log_read):
             os.close(fd)
     os.set_blocking(report, False)
-    return Process(number, recipe, key, listener, pid, pidfd, report, control, messages, log,
-                   record)
+    return Process(
+        number, recipe, key, listener, pid, pidfd, report, control, messages, log, record
+    )
 
 
 def _make_record(size: int) -> int:

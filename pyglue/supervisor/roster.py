@@ -40,8 +40,11 @@ class Roster:
             return []
         wanted = {group.digest: group for group in plan.groups}
         if len(wanted.keys() | self.groups.keys()) > MAX_GROUPS:
-            return self.refuse(plan.number, "with the groups of older plans that still serve "
-                               f"there would be more than {MAX_GROUPS}")
+            return self.refuse(
+                plan.number,
+                "with the groups of older plans that still serve "
+                f"there would be more than {MAX_GROUPS}",
+            )
         self._accepted = plan.number
         out: list[Action] = []
         for digest, group in list(self.groups.items()):
@@ -56,8 +59,10 @@ class Roster:
     def refuse(self, number: int, reason: str) -> list[Action]:
         """A plan that cannot be taken changes nothing but the word about it."""
         self._refused = max(self._refused, number)
-        return [Say(messages.PLAN_REFUSED, {"plan": number, "reason": reason}),
-                TellPlan(self._accepted, self._refused)]
+        return [
+            Say(messages.PLAN_REFUSED, {"plan": number, "reason": reason}),
+            TellPlan(self._accepted, self._refused),
+        ]
 
     def _want(self, definition: GroupPlan, plan: int, now: float) -> list[Action]:
         group = self.groups.get(definition.digest)

@@ -76,17 +76,24 @@ class Supervisor:
 
     def __init__(self, given: Given) -> None:
         self._given = given
-        self._loop = Loop({
-            signal.SIGCHLD: self._reap,
-            signal.SIGTERM: lambda: self._stop("SIGTERM"),
-            signal.SIGUSR1: lambda: self._do(self._roster.roll_all("SIGUSR1", now())),
-        })
+        self._loop = Loop(
+            {
+                signal.SIGCHLD: self._reap,
+                signal.SIGTERM: lambda: self._stop("SIGTERM"),
+                signal.SIGUSR1: lambda: self._do(self._roster.roll_all("SIGUSR1", now())),
+            }
+        )
         self._roster = Roster(given.epoch)
         self._pages = Pages(given.pages)
         self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
         self._logs = Logs(given.main_log)
-        self._httpd = family.Httpd(self._loop, given.rows, given.parent,
-                                   lambda: self._stop("httpd is gone"), self._is_alone)
+        self._httpd = family.Httpd(
+            self._loop,
+            given.rows,
+            given.parent,
+            lambda: self._stop("httpd is gone"),
+            self._is_alone,
+        )
         self._assembly = Assembly()
         self._plan: Plan | None = None
         self._open_logs: set[ErrorLog] = set()
@@ -118,8 +125,9 @@ class Supervisor:
         _raise_open_files()
         self._given.channel.setblocking(False)
         self._loop.watch(self._given.channel.fileno(), READ, self._on_channel)
-        self._logs.say(messages.STARTED, {"epoch": self._given.epoch,
-                                          "python": sys.version.split()[0]})
+        self._logs.say(
+            messages.STARTED, {"epoch": self._given.epoch, "python": sys.version.split()[0]}
+        )
         if not self._httpd.is_there:
             self._httpd.lose()
         while not self._is_done:
@@ -240,8 +248,13 @@ class Supervisor:
         key = os.urandom(self._given.memory.KEY_SIZE)
         try:
             started = process.start(
-                action.number, launch.recipe(definition, plan), key, listener,
-                self._given.memory.size_record(), self._given.spawn)
+                action.number,
+                launch.recipe(definition, plan),
+                key,
+                listener,
+                self._given.memory.size_record(),
+                self._given.spawn,
+            )
         except BaseException:
             directory.remove_socket(listener)
             raise
@@ -255,9 +268,15 @@ class Supervisor:
 
     def _publish(self, action: Publish) -> None:
         worker = self._processes[action.number]
-        self._pages.publish(Entry(action.number, action.definition.digest,
-                                  action.definition.threads, os.fsencode(worker.listener.path),
-                                  worker.key))
+        self._pages.publish(
+            Entry(
+                action.number,
+                action.definition.digest,
+                action.definition.threads,
+                os.fsencode(worker.listener.path),
+                worker.key,
+            )
+        )
 
     def _command(self, number: int, command: Command, allowed: float | None) -> None:
         worker = self._processes[number]

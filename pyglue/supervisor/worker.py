@@ -60,9 +60,9 @@ ALLOWED: dict[tuple[State, Message], State] = {
 
 FAILURES = {
     1: "there is no engine of mod_pyglue for this Python; build it with: "
-       "pyglue install-engine --python {python}",
+    "pyglue install-engine --python {python}",
     2: "the engine for this Python is of another version; build it anew with: "
-       "pyglue install-engine --python {python}",
+    "pyglue install-engine --python {python}",
     3: "it did not understand its settings; is another version of mod_pyglue installed?",
     4: "Python could not be prepared; the reason stands above",
 }

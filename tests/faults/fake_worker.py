@@ -100,8 +100,10 @@ BEFORE_HEAD: dict[str, Lie] = {
     "number-of-another": frames(lambda n: head(n + 1)),
     "credit-zero": frames(lambda n: Frame(Type.READ, n, struct.pack("=I", 0))),
     "hello-again": frames(lambda n: hello(1, bytes(32))),
-    "refuse-after-credit": frames(lambda n: Frame(Type.READ, n, struct.pack("=I", 9)),
-                                  lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1))),
+    "refuse-after-credit": frames(
+        lambda n: Frame(Type.READ, n, struct.pack("=I", 9)),
+        lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1)),
+    ),
     "head-too-short": frames(lambda n: head(n, b"x" * 16 + b"y")),
     "half-a-header": silent_after(b"\0\0\0\0\7"),
     "half-a-frame": silent_after(struct.pack("=IBBHQ", 100, Type.HELLO, 0, 0, 0)),
@@ -120,11 +122,13 @@ BEFORE_HEAD: dict[str, Lie] = {
 AFTER_HEAD: dict[str, Lie] = {
     "head-twice": frames(head, head),
     "body-beyond-length": frames(head, lambda n: Frame(Type.BODY, n, b"hello, and more")),
-    "body-below-length": frames(head, lambda n: Frame(Type.BODY, n, b"hel"),
-                                lambda n: end(n, Outcome.COMPLETE)),
+    "body-below-length": frames(
+        head, lambda n: Frame(Type.BODY, n, b"hel"), lambda n: end(n, Outcome.COMPLETE)
+    ),
     "empty-body": frames(head, lambda n: Frame(Type.BODY, n)),
-    "body-too-large": frames(lambda n: head(n, PLAIN),
-                             lambda n: Frame(Type.BODY, n, b"x" * 262145)),
+    "body-too-large": frames(
+        lambda n: head(n, PLAIN), lambda n: Frame(Type.BODY, n, b"x" * 262145)
+    ),
     "failed-after-head": frames(head, lambda n: end(n, Outcome.FAILED, 500)),
     "file-of-another-length": frames(head, lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 9))),
     "one-descriptor": pass_descriptors(1),
@@ -138,10 +142,12 @@ OTHERS: dict[str, Lie] = {
     "never-answers": lambda peer, number: None,
     "log-emergency": lambda peer, n: (
         peer.send(Frame(Type.LOG, n, struct.pack("=I", 0) + b"line1\nFAKE \x1b[2J line2")),
-        honest(peer, n))[1],
+        honest(peer, n),
+    )[1],
     "location": frames(
         lambda n: head(n, bytes(Head(200, b"OK", ((b"Location", b"/secret"),)))),
-        lambda n: end(n, Outcome.COMPLETE)),
+        lambda n: end(n, Outcome.COMPLETE),
+    ),
 }
 LIES = {**BEFORE_HEAD, **AFTER_HEAD, **OTHERS}
 

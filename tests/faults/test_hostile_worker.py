@@ -25,19 +25,23 @@ PATIENCE = 15.0
 def liar() -> Iterator[Httpd]:
     """One httpd with a group of one fake worker, and short timeouts."""
     root = new_root()
-    shutil.copytree(HERE.parent / "harness", root / "harness",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        HERE.parent / "harness", root / "harness", ignore=shutil.ignore_patterns("__pycache__")
+    )
     (root / "faults").mkdir()
     fake = root / "faults" / "fake"
     fake.write_text(f"#!{sys.executable} -B\n" + (HERE / "fake_worker.py").read_text())
     fake.chmod(0o755)
     (root / "app.wsgi").write_text("")
-    server = Httpd([
-        f'WSGIDaemonProcess liars threads=5 home=/ python="{fake}" socket-timeout=1',
-        "Timeout 3",  # the default of response-timeout and queue-timeout
-        f'WSGIScriptAlias / "{root}/app.wsgi" process-group=liars application-group=%{{GLOBAL}}',
-        *conf.granted(root),
-    ], root=root)
+    server = Httpd(
+        [
+            f'WSGIDaemonProcess liars threads=5 home=/ python="{fake}" socket-timeout=1',
+            "Timeout 3",  # the default of response-timeout and queue-timeout
+            f'WSGIScriptAlias / "{root}/app.wsgi" process-group=liars application-group=%{{GLOBAL}}',
+            *conf.granted(root),
+        ],
+        root=root,
+    )
     server.start()
     yield server
     server.stop()

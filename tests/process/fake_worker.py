@@ -54,9 +54,13 @@ def obey(line, settings):
         os._exit(int(rest[0]))
     elif word == "orphan":
         return str(start_orphan())
-    return {"pid": str(os.getpid()), "environ": json.dumps(dict(os.environ)),
-            "settings": json.dumps(settings), "argv": json.dumps(sys.argv),
-            "uid": str(os.getuid())}.get(word, "done")
+    return {
+        "pid": str(os.getpid()),
+        "environ": json.dumps(dict(os.environ)),
+        "settings": json.dumps(settings),
+        "argv": json.dumps(sys.argv),
+        "uid": str(os.getuid()),
+    }.get(word, "done")
 
 
 def start_orphan():
@@ -89,8 +93,9 @@ def serve(settings):
 
 
 def main():
-    settings = json.loads(read_exactly(CONTROL, int.from_bytes(read_exactly(CONTROL, 4),
-                                                               sys.byteorder)))
+    settings = json.loads(
+        read_exactly(CONTROL, int.from_bytes(read_exactly(CONTROL, 4), sys.byteorder))
+    )
     way = settings["group"].split("-")[0]
     if way == "mute":
         signal.pause()

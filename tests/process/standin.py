@@ -43,8 +43,9 @@ UID = NOBODY if IS_ROOT else os.getuid()
 GID = NOBODY if IS_ROOT else os.getgid()
 
 
-def wait_for(condition: Callable[[], Any], what: str,
-             evidence: Callable[[], str] = lambda: "") -> Any:
+def wait_for(
+    condition: Callable[[], Any], what: str, evidence: Callable[[], str] = lambda: ""
+) -> Any:
     """What the condition returned first that is true."""
     deadline = time.monotonic() + DEADLINE
     while not (result := condition()):
@@ -111,11 +112,27 @@ class StandIn:
                 os.dup2(fd, target)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", str(PACKAGE / "supervisor" / "__main__.py"),
-             "--parent", str(os.getpid()), "--epoch", str(epoch)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", umask=0o077,
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, start_new_session=True,
-            pass_fds=(3, 4, 5), preexec_fn=place)
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-B",
+                str(PACKAGE / "supervisor" / "__main__.py"),
+                "--parent",
+                str(os.getpid()),
+                "--epoch",
+                str(epoch),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            umask=0o077,
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            start_new_session=True,
+            pass_fds=(3, 4, 5),
+            preexec_fn=place,
+        )
         for fd in (rows, log, *high, *fillers):
             os.close(fd)
         theirs.close()
@@ -126,29 +143,72 @@ class StandIn:
         """A group's part of a plan."""
         identity = "".join(f"{part}\0" for part in (name, UID, GID, "", "", UID))
         return {
-            "name": name, "digest": hashlib.sha1(identity.encode()).hexdigest(), "log": 0,
-            "log_level": 6, "server": "localhost", "user": "nobody", "uid": UID, "gid": GID,
-            "groups": [GID], "user_home": "/", "processes": 1, "multiprocess": False,
-            "threads": 2, "umask": None, "home": "/", "chroot": None, "python_home": None,
-            "python": str(self.python), "python_path": [], "lang": None, "locale": None,
-            "environ": None, "display_name": None, "send_buffer_size": 0,
-            "receive_buffer_size": 0, "listen_backlog": 100, "script_uid": None,
-            "script_gid": None, "pass_descriptors": False, "no_new_privs": True,
-            "dumpable": True, "maximum_requests": 0, "startup_timeout": 0.0,
-            "launch_timeout": 10.0, "shutdown_timeout": 2.0, "socket_timeout": 60.0,
-            "scripts": [], **options,
+            "name": name,
+            "digest": hashlib.sha1(identity.encode()).hexdigest(),
+            "log": 0,
+            "log_level": 6,
+            "server": "localhost",
+            "user": "nobody",
+            "uid": UID,
+            "gid": GID,
+            "groups": [GID],
+            "user_home": "/",
+            "processes": 1,
+            "multiprocess": False,
+            "threads": 2,
+            "umask": None,
+            "home": "/",
+            "chroot": None,
+            "python_home": None,
+            "python": str(self.python),
+            "python_path": [],
+            "lang": None,
+            "locale": None,
+            "environ": None,
+            "display_name": None,
+            "send_buffer_size": 0,
+            "receive_buffer_size": 0,
+            "listen_backlog": 100,
+            "script_uid": None,
+            "script_gid": None,
+            "pass_descriptors": False,
+            "no_new_privs": True,
+            "dumpable": True,
+            "maximum_requests": 0,
+            "startup_timeout": 0.0,
+            "launch_timeout": 10.0,
+            "shutdown_timeout": 2.0,
+            "socket_timeout": 60.0,
+            "scripts": [],
+            **options,
         }
 
     def plan(self, *groups: dict[str, object], **options: object) -> dict[str, object]:
         self.plan_number += 1
         return {
-            "version": 1, "plan": self.plan_number, "module": "0.1.0",
-            "httpd": {"pid": os.getpid(), "uid": UID, "gid": GID, "privileged": IS_ROOT,
-                      "timeout": 60.0, "socket_prefix": str(self.run / "wsgi"),
-                      "request_max": 1 << 24},
-            "environ": [f"PATH={os.environ['PATH']}", "LANG=C.UTF-8", "SETTING=kept",
-                        "LD_PRELOAD=", "SUDO_USER=root"],
-            "python_home": None, "logs": 1, "groups": list(groups), **options,
+            "version": 1,
+            "plan": self.plan_number,
+            "module": "0.1.0",
+            "httpd": {
+                "pid": os.getpid(),
+                "uid": UID,
+                "gid": GID,
+                "privileged": IS_ROOT,
+                "timeout": 60.0,
+                "socket_prefix": str(self.run / "wsgi"),
+                "request_max": 1 << 24,
+            },
+            "environ": [
+                f"PATH={os.environ['PATH']}",
+                "LANG=C.UTF-8",
+                "SETTING=kept",
+                "LD_PRELOAD=",
+                "SUDO_USER=root",
+            ],
+            "python_home": None,
+            "logs": 1,
+            "groups": list(groups),
+            **options,
         }
 
     def send(self, *groups: dict[str, object], **options: object) -> int:

@@ -43,7 +43,8 @@ def test_workers_of_a_plan_are_published_with_socket_and_key(httpd: StandIn) -> 
 
 
 def test_worker_runs_as_its_user_with_httpds_environment_less_what_is_httpds_alone(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     httpd.send(httpd.group(lang="C"))
     (worker,) = httpd.ready()
     assert int(worker.ask("uid")) == standin.UID
@@ -85,8 +86,10 @@ def test_new_plan_publishes_the_new_worker_before_the_old_one_leaves(httpd: Stan
     (old,) = httpd.ready()
     old.ask("ignore")
     httpd.send(httpd.group(threads=5))
-    wait_for(lambda: [w for w in httpd.workers(_pages.WORKER_LEAVING)
-                      if w.number == old.number], "the old one is leaving")
+    wait_for(
+        lambda: [w for w in httpd.workers(_pages.WORKER_LEAVING) if w.number == old.number],
+        "the old one is leaving",
+    )
     (new,) = httpd.ready()
     assert new.threads == 5 and old.ask("pid")
     os.kill(old.pid, signal.SIGKILL)
@@ -97,12 +100,15 @@ def test_changed_file_rolls_the_group(httpd: StandIn) -> None:
     httpd.send(httpd.group(processes=2))
     old = {worker.number for worker in httpd.ready(2)}
     httpd.workers()[0].ask("say 4")
-    wait_for(lambda: len(httpd.workers()) == 2 and not old & {w.number for w in httpd.workers()},
-             "two new workers")
+    wait_for(
+        lambda: len(httpd.workers()) == 2 and not old & {w.number for w in httpd.workers()},
+        "two new workers",
+    )
 
 
 def test_worker_that_failed_to_load_is_not_published_while_a_good_one_serves(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     httpd.send(httpd.group())
     (old,) = httpd.ready()
     bad = httpd.root / "bad"
@@ -117,7 +123,8 @@ def test_group_whose_python_does_not_exist_is_disabled_with_the_reason(httpd: St
     shop = httpd.group(python="/nonexistent/bin/python")
     httpd.send(shop)
     state, cause = wait_for(
-        lambda: (s := httpd.group_state(shop)) and s[0] == _pages.GROUP_DISABLED and s, "disabled")
+        lambda: (s := httpd.group_state(shop)) and s[0] == _pages.GROUP_DISABLED and s, "disabled"
+    )
     assert state == _pages.GROUP_DISABLED
     assert "execve" in cause and "No such file" in cause
     assert "/nonexistent/bin/python" in httpd.wait_log("PG1103")
@@ -167,7 +174,8 @@ def test_stop_leaves_no_process_no_socket_and_no_directory(httpd: StandIn) -> No
 
 
 def test_departed_group_serves_until_the_last_child_of_the_older_plan_has_gone(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     old = httpd.send(httpd.group(), httpd.group("blog"))
     httpd.ready(2)
     list_child(httpd.rows_fd, 0, os.getpid(), old)
@@ -180,7 +188,8 @@ def test_departed_group_serves_until_the_last_child_of_the_older_plan_has_gone(
 
 
 def test_supervisor_serves_httpds_children_after_the_parent_and_ends_with_them(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     number = httpd.send(httpd.group())
     httpd.ready()
     child = subprocess.Popen(["sleep", "60"])
@@ -196,7 +205,8 @@ def test_supervisor_serves_httpds_children_after_the_parent_and_ends_with_them(
 
 
 def test_directory_that_others_can_write_disables_the_group_and_names_the_directive(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     httpd.run.chmod(0o777)
     shop = httpd.group()
     httpd.send(shop)
@@ -207,8 +217,10 @@ def test_directory_that_others_can_write_disables_the_group_and_names_the_direct
 
 def test_message_of_another_process_is_ignored(httpd: StandIn) -> None:
     """mod_cgid's daemon holds the same socket."""
-    code = ("import socket, struct, sys; s = socket.socket(fileno=int(sys.argv[1]));"
-            "s.send(struct.pack('=IIIIQ', 3, 1, 2, 0, 0))")
+    code = (
+        "import socket, struct, sys; s = socket.socket(fileno=int(sys.argv[1]));"
+        "s.send(struct.pack('=IIIIQ', 3, 1, 2, 0, 0))"
+    )
     fd = httpd.channel.fileno()
     subprocess.run([sys.executable, "-c", code, str(fd)], pass_fds=(fd,), check=True)
     assert "not httpd's parent" in httpd.wait_log("PG1004")
@@ -222,7 +234,8 @@ def test_heartbeat_advances(httpd: StandIn) -> None:
 
 
 def test_workers_of_a_killed_supervisor_stay_published_until_there_are_new_ones(
-        httpd: StandIn) -> None:
+    httpd: StandIn,
+) -> None:
     httpd.send(httpd.group())
     (old,) = httpd.ready()
     assert httpd.process is not None

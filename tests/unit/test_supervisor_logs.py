@@ -23,8 +23,10 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_control_characters_are_escaped_and_other_text_is_not() -> None:
-    assert escape("caf\u00e9\t\x1b[2J\r\x9b".encode() + b"\xff\0") == \
-        "caf\u00e9\t\\x1b[2J\\x0d\\x9b\\xff\\x00"
+    assert (
+        escape("caf\u00e9\t\x1b[2J\r\x9b".encode() + b"\xff\0")
+        == "caf\u00e9\t\\x1b[2J\\x0d\\x9b\\xff\\x00"
+    )
 
 
 def test_stream_is_cut_into_lines_whatever_the_reads() -> None:

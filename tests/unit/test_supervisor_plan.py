@@ -67,7 +67,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("path", "value", "words"), MISTAKES)
 def test_mistake_refuses_the_whole_plan_and_is_named(
-        sound: dict[str, Any], path: str, value: object, words: str) -> None:
+    sound: dict[str, Any], path: str, value: object, words: str
+) -> None:
     with pytest.raises(PlanError) as refused:
         taken(changed(sound, path, value))
     assert words in str(refused.value)
@@ -116,10 +117,20 @@ def test_environment_is_clean_as_soon_as_two_users_are_configured(sound: dict[st
 
 
 def test_inherited_environment_lacks_loader_session_and_service_manager(
-        sound: dict[str, Any]) -> None:
-    hostile = ["LD_PRELOAD=x", "LD_LIBRARY_PATH=x", "GLIBC_TUNABLES=x", "NOTIFY_SOCKET=x",
-               "LISTEN_FDS=1", "CREDENTIALS_DIRECTORY=x", "SSH_AUTH_SOCK=x", "SUDO_UID=0",
-               "KRB5CCNAME=x", "DBUS_SESSION_BUS_ADDRESS=x"]
+    sound: dict[str, Any],
+) -> None:
+    hostile = [
+        "LD_PRELOAD=x",
+        "LD_LIBRARY_PATH=x",
+        "GLIBC_TUNABLES=x",
+        "NOTIFY_SOCKET=x",
+        "LISTEN_FDS=1",
+        "CREDENTIALS_DIRECTORY=x",
+        "SSH_AUTH_SOCK=x",
+        "SUDO_UID=0",
+        "KRB5CCNAME=x",
+        "DBUS_SESSION_BUS_ADDRESS=x",
+    ]
     plan = changed(sound, "environ", ["SETTING=kept", "USER=root", *hostile])
     plan["groups"][0]["environ"] = "inherit"
     values = environment(taken(plan))
@@ -129,9 +140,11 @@ def test_inherited_environment_lacks_loader_session_and_service_manager(
 def test_python_is_chosen_by_the_group_before_the_server(sound: dict[str, Any]) -> None:
     plan = taken(changed(sound, "python_home", "/opt/server"))
     group = plan.groups[0]
-    for python, home, expected in [("/usr/bin/python3", "/x", "/usr/bin/python3"),
-                                   (None, "/x", "/x/bin/python"),
-                                   (None, None, "/opt/server/bin/python")]:
+    for python, home, expected in [
+        ("/usr/bin/python3", "/x", "/usr/bin/python3"),
+        (None, "/x", "/x/bin/python"),
+        (None, None, "/opt/server/bin/python"),
+    ]:
         options = changed(sound, "groups.0.python", python)
         options["groups"][0]["python_home"] = home
         group = taken(options).groups[0]
