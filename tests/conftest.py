@@ -67,7 +67,7 @@ def shared_site(mode: str) -> Iterator[Httpd]:
 
 @pytest.fixture
 def site(shared_site: Httpd) -> Iterator[Httpd]:
-    """The module's httpd, with the error log and the long-lived processes checked after the test."""
+    """The module's httpd; error log and long-lived processes are checked after the test."""
     before = {pid: census.files_open(pid) for pid in sites.long_lived(shared_site)}
     yield shared_site
     shared_site.log.check()

@@ -124,7 +124,7 @@ class Httpd:
         os.kill(self.pid, number)
 
     def graceful(self) -> None:
-        """Reload the configuration; returns when the new generation of children has been started."""
+        """Reload the configuration; returns when the new generation of children has started."""
         resumed = "resuming normal operations"
         before = self.log.text().count(resumed)
         self.signal(signal.SIGUSR1)

@@ -10,7 +10,7 @@ from .client import connected, request
 from .httpd import Httpd, new_root
 
 GROUP = "tests"
-# Embedded applications need no group; in daemon mode one worker serves, so that state is seen again.
+# Embedded applications need no group; in daemon mode one worker serves, so state is seen again.
 MODE_LINES = {
     "embedded": ["WSGIApplicationGroup %{GLOBAL}"],
     "daemon": [

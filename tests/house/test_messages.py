@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every message id of the code has its row in docs/reference/messages.md, and the other way round."""
+"""Every message id of the code has its row in docs/reference/messages.md, and each row its id."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""One httpd, several Pythons: each group runs its own, with an engine made by `pyglue install-engine`."""
+"""One httpd, several Pythons: each group runs its own, engines by `pyglue install-engine`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Counts the system calls of one warm request, over all processes, in both modes.
 
 `make perf-counts` runs it: httpd (event, one child) with hello behind one kept-alive connection,
-strace attached to every process of it, futexes left out (they count hand-overs between threads, which vary).
-A request's calls are those between its first byte and the next request's; the median of all requests is
-compared with the budget, so that a timer that fires in between does not matter. Exits 1 above it.
+strace attached to every process of it, futexes left out (they count hand-overs between threads,
+which vary). A request's calls are those between its first byte and the next request's; the median
+of all requests is compared with the budget, so that a timer that fires in between does not matter.
+Exits 1 above it.
 """
 
 from __future__ import annotations

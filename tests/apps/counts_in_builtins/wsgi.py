@@ -1,4 +1,4 @@
-"""Counts its requests in the interpreter's builtins: applications of one interpreter share the count."""
+"""Counts its requests in the interpreter's builtins: one count for each interpreter."""
 
 import builtins
 

@@ -1,4 +1,4 @@
-"""Calls start_response with the values that Python makes of the query; answers the exception's name."""
+"""Calls start_response with what Python makes of the query; answers the exception's name."""
 
 from urllib.parse import unquote
 
