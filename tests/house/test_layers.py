@@ -46,7 +46,8 @@ MORE_INCLUDES = {
 # package → what of pyglue it may import; the standard library is always allowed, nothing else ever.
 IMPORTS = {
     "supervisor": {"errors", "metrics.record", "_jail", "_pages", "supervisor"},
-    "loader": {"errors", "compat", "loader"},
+    # The loader is the engine's Python half: it runs in the interpreters that the engine makes.
+    "loader": {"errors", "compat", "_engine", "loader"},
     "metrics": {"errors", "metrics"},
     "worker": {"errors", "_engine", "loader", "worker"},
     "compat": {"metrics", "_engine", "compat"},

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "messages.md"
 HTTPD = re.compile(r"GLUE_ID\((\d{4})\)")
-PYTHON = re.compile(r"\"(PG\d{4})\"")
+PYTHON = re.compile(r"\"(PG\d{4})\b")
 ROW = re.compile(r"^\| (GL\d{4}|PG\d{4}) \|", re.MULTILINE)
 
 
