@@ -3,10 +3,11 @@
 #ifndef GLUE_H
 #define GLUE_H
 
+#include <httpd.h> /* the others need it */
+
 #include <apr_strings.h>
 #include <http_config.h>
 #include <http_log.h>
-#include <httpd.h>
 
 #include "engine.h"
 

@@ -9,8 +9,8 @@
  * initialises it and at the child's end finalises it (HTTPD 5). Preloads what the plan names. */
 void glue_embed_child_init(apr_pool_t *pchild, server_rec *s);
 
-/* 0: *outcome is filled. PYGLUE_E_STATE: Python is restricted or could not be opened (500); logged.
- */
+/* 0: *outcome is filled. PYGLUE_E_STATE: Python is restricted or could not be opened: 500, and
+ * logged. */
 int glue_embed_run(pyglue_outcome_t *outcome, glue_host_t *host, const pyglue_snapshot_t *snapshot);
 
 #endif

@@ -5,9 +5,7 @@
 
 #include <stdatomic.h>
 
-#define WAITING_SHARE                                                                              \
-    75 /* percent of a child's threads that may wait for workers: child-threads                    \
-        */
+#define WAITING_SHARE 75 /* percent of a child's threads that may wait: child-threads */
 
 static int waiting_max = 1; /* frozen after child_init */
 static _Atomic int waiting;
