@@ -144,8 +144,8 @@ int pyglue_pages_get_worker(const pyglue_pages_t *pages, unsigned slot, pyglue_w
     return w->number != 0;
 }
 
-int pyglue_pages_find_group(const pyglue_pages_t *pages, const uint8_t *digest,
-                            pyglue_group_entry_t *g) {
+/* The slot, and in *g what is there; -1. */
+static int find_group(const pyglue_pages_t *pages, const uint8_t *digest, pyglue_group_entry_t *g) {
     unsigned end = atomic_load_explicit(&pages->group_end, memory_order_acquire);
 
     for (unsigned i = 0; i < end && i < PYGLUE_GROUP_SLOTS; i++) {
@@ -155,9 +155,20 @@ int pyglue_pages_find_group(const pyglue_pages_t *pages, const uint8_t *digest,
             memcmp(g->digest, digest, sizeof g->digest) != 0)
             continue;
         g->cause[sizeof g->cause - 1] = '\0';
-        return 1;
+        return (int)i;
     }
-    return 0;
+    return -1;
+}
+
+int pyglue_pages_find_group(const pyglue_pages_t *pages, const uint8_t *digest,
+                            pyglue_group_entry_t *g) {
+    return find_group(pages, digest, g) >= 0;
+}
+
+int pyglue_pages_group_slot(const pyglue_pages_t *pages, const uint8_t *digest) {
+    pyglue_group_entry_t unused;
+
+    return find_group(pages, digest, &unused);
 }
 
 int pyglue_pages_find_obituary(const pyglue_pages_t *pages, uint64_t number,
@@ -195,8 +206,9 @@ unsigned pyglue_pages_worker_end(const pyglue_pages_t *pages) {
 }
 
 /* --- Rows --------------------------------------------------------------------------------------
- * The cells of one worker lie side by side, so that a sum walks few cache lines. A cell is one
- * word: the low 48 bits of the worker's number, then the count. */
+ * A column is a worker's slot, or behind those a group's: its cells, one a row, lie side by side,
+ * so that a sum walks few cache lines. A cell is one word: 48 bits that tell whose column it is
+ * now, the low ones of the worker's number or the first of the group's digest, then the count. */
 
 struct listed_child {
     _Atomic uint64_t plan;
@@ -212,10 +224,12 @@ struct pyglue_rows {
     uint32_t magic;
     uint32_t version;
     uint32_t count;
-    uint32_t reserved;
-    struct row row[]; /* count of them, then the cells */
+    _Atomic uint32_t parent;                    /* pyglue_parent_state */
+    _Atomic uint64_t spent[PYGLUE_GROUP_SLOTS]; /* until when, in us, the group's share is used */
+    struct row row[];                           /* count of them, then the cells */
 };
 
+#define COLUMNS (PYGLUE_WORKER_SLOTS + PYGLUE_GROUP_SLOTS)
 #define COUNT_BITS 16
 #define COUNT_MASK 0xffffu
 
@@ -223,19 +237,26 @@ static size_t cells_offset(unsigned count) {
     return (sizeof(pyglue_rows_t) + count * sizeof(struct row) + 63) & ~(size_t)63;
 }
 
-static _Atomic uint64_t *cell(const pyglue_rows_t *rows, unsigned slot, int row) {
+static _Atomic uint64_t *cell(const pyglue_rows_t *rows, unsigned column, int row) {
     _Atomic uint64_t *cells =
         (_Atomic uint64_t *)(uintptr_t)((const char *)rows + cells_offset(rows->count));
 
-    return &cells[(size_t)slot * rows->count + (unsigned)row];
+    return &cells[(size_t)column * rows->count + (unsigned)row];
 }
 
 static uint64_t tag_of(uint64_t number) {
     return number << COUNT_BITS;
 }
 
+static uint64_t tag_of_group(const uint8_t *digest) {
+    uint64_t start;
+
+    memcpy(&start, digest, sizeof start);
+    return tag_of(start);
+}
+
 size_t pyglue_rows_size(unsigned rows) {
-    return cells_offset(rows) + (size_t)rows * PYGLUE_WORKER_SLOTS * sizeof(uint64_t);
+    return cells_offset(rows) + (size_t)rows * COLUMNS * sizeof(uint64_t);
 }
 
 void pyglue_rows_init(pyglue_rows_t *rows, unsigned count) {
@@ -245,8 +266,8 @@ void pyglue_rows_init(pyglue_rows_t *rows, unsigned count) {
 }
 
 static void zero_row(pyglue_rows_t *rows, int row) {
-    for (unsigned slot = 0; slot < PYGLUE_WORKER_SLOTS; slot++)
-        atomic_store_explicit(cell(rows, slot, row), 0, memory_order_relaxed);
+    for (unsigned column = 0; column < COLUMNS; column++)
+        atomic_store_explicit(cell(rows, column, row), 0, memory_order_relaxed);
 }
 
 int pyglue_rows_claim(pyglue_rows_t *rows, int32_t pid) {
@@ -269,46 +290,97 @@ void pyglue_rows_release(pyglue_rows_t *rows, int32_t pid) {
         }
 }
 
-/* Adds delta (1 or -1) to the own cell. A taker with a newer number starts at zero; a give-back
- * with a foreign tag, or below zero, does nothing. The loop is among threads of one child. */
-static void change(pyglue_rows_t *rows, int row, unsigned slot, uint64_t number, int delta) {
-    _Atomic uint64_t *at = cell(rows, slot, row);
+/* Adds delta (1 or -1) to the own cell. A taker with another tag starts at zero; a give-back with a
+ * foreign tag, or below zero, does nothing. The loop is among threads of one child. */
+static void change(pyglue_rows_t *rows, int row, unsigned column, uint64_t tag, int delta) {
+    _Atomic uint64_t *at = cell(rows, column, row);
     uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
     uint64_t new;
 
     do {
-        int is_ours = (old & ~(uint64_t)COUNT_MASK) == tag_of(number);
+        int is_ours = (old & ~(uint64_t)COUNT_MASK) == tag;
         uint64_t count = is_ours ? old & COUNT_MASK : 0;
 
         if (delta < 0 && count == 0)
             return;
-        new = tag_of(number) | (delta > 0 ? count + 1 : count - 1);
+        new = tag | (delta > 0 ? count + 1 : count - 1);
     } while (!atomic_compare_exchange_weak(at, &old, new));
+}
+
+static unsigned sum_of(const pyglue_rows_t *rows, unsigned column, uint64_t tag) {
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < rows->count; i++) {
+        uint64_t word = atomic_load_explicit(cell(rows, column, (int)i), memory_order_seq_cst);
+
+        if ((word & ~(uint64_t)COUNT_MASK) == tag)
+            sum += (unsigned)(word & COUNT_MASK);
+    }
+    return sum;
+}
+
+/* Look-then-add would let many pass at once (TENANTS 1). */
+static int add_then_look(pyglue_rows_t *rows, int row, unsigned column, uint64_t tag,
+                         unsigned most) {
+    change(rows, row, column, tag, 1);
+    if (sum_of(rows, column, tag) <= most)
+        return 1;
+    change(rows, row, column, tag, -1);
+    return 0;
 }
 
 int pyglue_rows_take(pyglue_rows_t *rows, int row, unsigned slot, uint64_t number,
                      unsigned threads) {
-    change(rows, row, slot, number, 1);
-    if (pyglue_rows_sum(rows, slot, number) <= threads)
-        return 1;
-    change(rows, row, slot, number, -1);
-    return 0;
+    return add_then_look(rows, row, slot, tag_of(number), threads);
 }
 
 void pyglue_rows_give(pyglue_rows_t *rows, int row, unsigned slot, uint64_t number) {
-    change(rows, row, slot, number, -1);
+    change(rows, row, slot, tag_of(number), -1);
 }
 
 unsigned pyglue_rows_sum(const pyglue_rows_t *rows, unsigned slot, uint64_t number) {
-    unsigned sum = 0;
+    return sum_of(rows, slot, tag_of(number));
+}
 
-    for (unsigned i = 0; i < rows->count; i++) {
-        uint64_t word = atomic_load_explicit(cell(rows, slot, (int)i), memory_order_seq_cst);
+int pyglue_rows_wait(pyglue_rows_t *rows, int row, unsigned slot, const uint8_t *digest,
+                     unsigned most) {
+    return add_then_look(rows, row, PYGLUE_WORKER_SLOTS + slot, tag_of_group(digest), most);
+}
 
-        if ((word & ~(uint64_t)COUNT_MASK) == tag_of(number))
-            sum += (unsigned)(word & COUNT_MASK);
-    }
-    return sum;
+void pyglue_rows_wait_end(pyglue_rows_t *rows, int row, unsigned slot, const uint8_t *digest) {
+    change(rows, row, PYGLUE_WORKER_SLOTS + slot, tag_of_group(digest), -1);
+}
+
+unsigned pyglue_rows_waiting(const pyglue_rows_t *rows, unsigned slot, const uint8_t *digest) {
+    return sum_of(rows, PYGLUE_WORKER_SLOTS + slot, tag_of_group(digest));
+}
+
+/* Each thing moves the time until which the share is used by its part of a second; how far that may
+ * lie ahead is the burst. */
+unsigned pyglue_rows_spend(pyglue_rows_t *rows, unsigned slot, uint64_t now_us, unsigned wanted,
+                           pyglue_rate_t rate) {
+    _Atomic uint64_t *at = &rows->spent[slot];
+    uint64_t each = 1000000u / rate.a_second, most = each * rate.burst;
+    uint64_t old = atomic_load_explicit(at, memory_order_relaxed), from, granted;
+
+    do {
+        /* Beyond its range it is of another time, or of another group's rate. */
+        from = old > now_us && old - now_us <= most ? old : now_us;
+        granted = (now_us + most - from) / each;
+        if (granted > wanted)
+            granted = wanted;
+        if (granted == 0)
+            return 0;
+    } while (!atomic_compare_exchange_weak(at, &old, from + granted * each));
+    return (unsigned)granted;
+}
+
+void pyglue_rows_put_parent(pyglue_rows_t *rows, enum pyglue_parent_state state) {
+    atomic_store_explicit(&rows->parent, state, memory_order_release);
+}
+
+enum pyglue_parent_state pyglue_rows_parent(const pyglue_rows_t *rows) {
+    return (enum pyglue_parent_state)atomic_load_explicit(&rows->parent, memory_order_acquire);
 }
 
 int pyglue_rows_child_started(pyglue_rows_t *rows, int32_t pid, uint64_t plan) {

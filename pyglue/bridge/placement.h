@@ -2,7 +2,8 @@
 /* The two shared memories by which a request finds a worker. One writer each.
  *
  * Rows: one a child of httpd, one cell a worker, written by that child alone: how many requests it
- * has there. The parent zeroes the row of a child that it reaped. Pages: what children must know
+ * has there, and likewise one a group, how many wait. The parent zeroes the row of a child that it
+ * reaped, and keeps a few words of its own there. Pages: what children must know
  * of workers and groups, and obituaries, written by the supervisor alone. Workers map neither.
  * The count is a hint, a worker's refusal the authority. Nothing read from a memory is used as an
  * index, a pid or a pointer: slots are positions that the reader walks by itself.
@@ -14,7 +15,7 @@
 
 #include "frame.h"
 
-#define PYGLUE_PLACEMENT_VERSION 1u
+#define PYGLUE_PLACEMENT_VERSION 2u
 #define PYGLUE_WORKER_SLOTS 512
 #define PYGLUE_GROUP_SLOTS 512
 #define PYGLUE_OBITUARY_SLOTS 128
@@ -84,6 +85,8 @@ int pyglue_pages_get_worker(const pyglue_pages_t *pages, unsigned slot, pyglue_w
 /* By digest. 1: found; 0: not there. */
 int pyglue_pages_find_group(const pyglue_pages_t *pages, const uint8_t *digest,
                             pyglue_group_entry_t *g);
+/* In which slot that group is, for what the rows keep by group; -1: it is not there. */
+int pyglue_pages_group_slot(const pyglue_pages_t *pages, const uint8_t *digest);
 /* By number of the worker. 1: found. */
 int pyglue_pages_find_obituary(const pyglue_pages_t *pages, uint64_t number,
                                pyglue_obituary_t *obituary);
@@ -98,6 +101,16 @@ unsigned pyglue_pages_worker_end(const pyglue_pages_t *pages);
 
 typedef struct pyglue_rows pyglue_rows_t;
 
+typedef struct pyglue_rate {
+    unsigned a_second, burst; /* both above 0 */
+} pyglue_rate_t;
+
+enum pyglue_parent_state {
+    PYGLUE_PARENT_SERVING,
+    PYGLUE_PARENT_HELPLESS, /* no supervisor can be started: what has no worker gets none */
+    PYGLUE_PARENT_ENDING    /* a stop or a hard restart has begun: do not wait */
+};
+
 size_t pyglue_rows_size(unsigned rows);
 void pyglue_rows_init(pyglue_rows_t *rows, unsigned count);
 /* A free row for this pid, zeroed; -1: none is left (serve without placement). Child. */
@@ -110,6 +123,21 @@ int pyglue_rows_take(pyglue_rows_t *rows, int row, unsigned slot, uint64_t numbe
                      unsigned threads);
 /* Gives it back; nothing happens when the slot belongs to another worker by now. */
 void pyglue_rows_give(pyglue_rows_t *rows, int row, unsigned slot, uint64_t number);
+/* Requests of a group that wait for a worker, by the group's slot in the pages; the digest tells a
+ * group from one that had the slot before. Of `most` over all children: 1: it may wait, and
+ * wait_end is to be called once; 0: too many wait already. */
+int pyglue_rows_wait(pyglue_rows_t *rows, int row, unsigned slot, const uint8_t *digest,
+                     unsigned most);
+void pyglue_rows_wait_end(pyglue_rows_t *rows, int row, unsigned slot, const uint8_t *digest);
+unsigned pyglue_rows_waiting(const pyglue_rows_t *rows, unsigned slot, const uint8_t *digest);
+/* How many of `wanted` things may happen now, when over all children `a_second` of them, and
+ * `burst` at once, are a group's share. Any child writes: a slot that another group had before
+ * starts with what that one left, for burst / a_second seconds at most. */
+unsigned pyglue_rows_spend(pyglue_rows_t *rows, unsigned slot, uint64_t now_us, unsigned wanted,
+                           pyglue_rate_t rate);
+/* What only httpd's parent knows, for its children. Parent writes. */
+void pyglue_rows_put_parent(pyglue_rows_t *rows, enum pyglue_parent_state state);
+enum pyglue_parent_state pyglue_rows_parent(const pyglue_rows_t *rows);
 /* httpd's parent lists its children here, with the plan that each was born under, because neither
  * a row nor a pipe tells who still lives (SUCCESSION 2). Parent only; 0 or PYGLUE_E_TOO_BIG. */
 int pyglue_rows_child_started(pyglue_rows_t *rows, int32_t pid, uint64_t plan);

@@ -234,6 +234,98 @@ static void the_dead_hold_no_places(void) {
     free(rows);
 }
 
+static const uint8_t one_group[PYGLUE_DIGEST_SIZE] = "one group";
+static const uint8_t another[PYGLUE_DIGEST_SIZE] = "another group";
+
+static void no_more_wait_than_may_over_all_children(void) {
+    pyglue_rows_t *rows = new_rows();
+
+    CHECK(pyglue_rows_wait(rows, 0, 5, one_group, 2) == 1);
+    CHECK(pyglue_rows_wait(rows, 1, 5, one_group, 2) == 1);
+    CHECK(pyglue_rows_wait(rows, 2, 5, one_group, 2) == 0);
+    CHECK(pyglue_rows_waiting(rows, 5, one_group) == 2);
+    pyglue_rows_wait_end(rows, 1, 5, one_group);
+    CHECK(pyglue_rows_wait(rows, 2, 5, one_group, 2) == 1);
+    CHECK(pyglue_rows_wait(rows, 2, 5, one_group, 0) == 0);
+    free(rows);
+}
+
+static void who_waits_takes_no_place_and_who_runs_does_not_wait(void) {
+    pyglue_rows_t *rows = new_rows();
+
+    for (unsigned slot = 0; slot < PYGLUE_GROUP_SLOTS; slot++)
+        pyglue_rows_wait(rows, 0, slot, one_group, 9);
+    for (unsigned slot = 0; slot < PYGLUE_WORKER_SLOTS; slot++)
+        CHECK(pyglue_rows_take(rows, 0, slot, 7, 1) == 1);
+    for (unsigned slot = 0; slot < PYGLUE_GROUP_SLOTS; slot++)
+        CHECK(pyglue_rows_waiting(rows, slot, one_group) == 1);
+    free(rows);
+}
+
+static void a_group_in_the_slot_of_another_starts_at_zero(void) {
+    pyglue_rows_t *rows = new_rows();
+
+    pyglue_rows_wait(rows, 0, 5, one_group, 1);
+    CHECK(pyglue_rows_waiting(rows, 5, another) == 0);
+    CHECK(pyglue_rows_wait(rows, 0, 5, another, 1) == 1);
+    pyglue_rows_wait_end(rows, 0, 5, one_group);
+    CHECK(pyglue_rows_waiting(rows, 5, another) == 1);
+    free(rows);
+}
+
+static void the_dead_do_not_wait(void) {
+    pyglue_rows_t *rows = new_rows();
+    int row = pyglue_rows_claim(rows, 100);
+
+    pyglue_rows_wait(rows, row, PYGLUE_GROUP_SLOTS - 1, one_group, 1);
+    pyglue_rows_release(rows, 100);
+    CHECK(pyglue_rows_waiting(rows, PYGLUE_GROUP_SLOTS - 1, one_group) == 0);
+    free(rows);
+}
+
+static void a_share_is_a_burst_and_then_so_many_a_second(void) {
+    pyglue_rows_t *rows = new_rows();
+    pyglue_rate_t rate = {200, 2000};
+    uint64_t now = 1000000;
+
+    CHECK(pyglue_rows_spend(rows, 5, now, 1500, rate) == 1500);
+    CHECK(pyglue_rows_spend(rows, 5, now, 1500, rate) == 500);
+    CHECK(pyglue_rows_spend(rows, 5, now, 1, rate) == 0);
+    CHECK(pyglue_rows_spend(rows, 6, now, 1, rate) == 1);
+    CHECK(pyglue_rows_spend(rows, 5, now + 1000000, 500, rate) == 200);
+    CHECK(pyglue_rows_spend(rows, 5, now + 60000000, 5000, rate) == 2000);
+    free(rows);
+}
+
+static void a_share_of_a_time_to_come_is_begun_anew(void) {
+    pyglue_rows_t *rows = new_rows();
+
+    CHECK(pyglue_rows_spend(rows, 5, UINT64_C(1) << 60, 10, (pyglue_rate_t){1, 10}) == 10);
+    CHECK(pyglue_rows_spend(rows, 5, 1000, 10, (pyglue_rate_t){1, 10}) == 10);
+    free(rows);
+}
+
+static void the_parent_tells_its_state(void) {
+    pyglue_rows_t *rows = new_rows();
+
+    CHECK(pyglue_rows_parent(rows) == PYGLUE_PARENT_SERVING);
+    pyglue_rows_put_parent(rows, PYGLUE_PARENT_ENDING);
+    CHECK(pyglue_rows_parent(rows) == PYGLUE_PARENT_ENDING);
+    free(rows);
+}
+
+static void the_slot_of_a_group_is_found_by_digest(void) {
+    pyglue_pages_t *pages = new_pages();
+    pyglue_group_entry_t entry = {.state = PYGLUE_GROUP_SERVING};
+
+    memcpy(entry.digest, one_group, sizeof entry.digest);
+    CHECK(pyglue_pages_group_slot(pages, one_group) == -1);
+    pyglue_pages_put_group(pages, 9, &entry);
+    CHECK(pyglue_pages_group_slot(pages, one_group) == 9);
+    CHECK(pyglue_pages_group_slot(pages, another) == -1);
+    free(pages);
+}
+
 static void children_are_listed_with_their_plans(void) {
     pyglue_rows_t *rows = new_rows();
     uint64_t plan;
@@ -319,6 +411,14 @@ int main(void) {
     a_place_at_an_older_worker_counts_for_nobody();
     giving_back_twice_does_not_make_room();
     the_dead_hold_no_places();
+    no_more_wait_than_may_over_all_children();
+    who_waits_takes_no_place_and_who_runs_does_not_wait();
+    a_group_in_the_slot_of_another_starts_at_zero();
+    the_dead_do_not_wait();
+    a_share_is_a_burst_and_then_so_many_a_second();
+    a_share_of_a_time_to_come_is_begun_anew();
+    the_parent_tells_its_state();
+    the_slot_of_a_group_is_found_by_digest();
     children_are_listed_with_their_plans();
     rows_of_another_layout_are_refused();
     many_takers_never_pass_the_number_of_places();
