@@ -62,8 +62,8 @@ def check_port(wanted: Site) -> None:
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            # Not listen(): for that moment it would swallow a client's connection.
             probe.bind((wanted.host, wanted.port))
-            probe.listen()
         except OSError as error:
             raise PyglueError(
                 f"cannot listen on {wanted.address}: {port_remedy(error, wanted)}"

@@ -285,7 +285,10 @@ def template() -> Path:
 
 def mpm(site: Site) -> str:
     if site.mode == "daemon":
-        return "StartServers 1\nThreadsPerChild 25\nMaxRequestWorkers 150"
+        return (
+            "StartServers 1\nThreadsPerChild 25\nMinSpareThreads 25\nMaxSpareThreads 75\n"
+            "MaxRequestWorkers 150"
+        )
     return "\n".join(
         [
             f"ServerLimit {site.processes}",
