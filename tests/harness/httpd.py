@@ -125,10 +125,14 @@ class Httpd:
 
     def graceful(self) -> None:
         """Reload the configuration; returns when the new generation of children has started."""
-        resumed = "resuming normal operations"
-        before = self.log.text().count(resumed)
+        wait_until(self._times_resumed, "httpd has taken up its work: it minds signals", START)
+        before = self._times_resumed()
         self.signal(signal.SIGUSR1)
-        wait_until(lambda: self.log.text().count(resumed) > before, "graceful restart", START)
+        wait_until(lambda: self._times_resumed() > before, "graceful restart", START)
+
+    def _times_resumed(self) -> int:
+        text = self.log.path.read_bytes() if self.log.path.exists() else b""
+        return text.count(b"resuming normal operations")
 
     def stop(self) -> None:
         """Stop and count: no process, socket file or listening port may be left."""
