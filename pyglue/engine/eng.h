@@ -50,6 +50,9 @@ struct eng_interp {
     size_t name_len;
     bool is_ready; /* others wait for it under the engine's lock */
     PyInterpreterState *python;
+    /* A sub-interpreter's first thread state: no thread's own, so that it is never without one.
+     * CPython 3.11 aborts when an interpreter that lost its last state is given another. */
+    PyThreadState *keeper;
     eng_state_t *state; /* of _engine in this interpreter, which holds the module */
     struct eng_seat *seats;
 };
@@ -177,10 +180,10 @@ struct eng_state {
     eng_interp_t *interp;
     PyTypeObject *app_type, *request_type, *input_type, *stream_type, *file_type;
     PyObject *names[ENG_NAMES];
-    PyObject *base_environ;   /* what every environ starts as */
-    PyObject *httpd_version;  /* tuple of the numbers beside it, or NULL */
-    PyObject *find;           /* pyglue.loader.script.find */
-    PyObject *error;          /* pyglue.errors.PyglueError */
+    PyObject *base_environ;  /* what every environ starts as */
+    PyObject *httpd_version; /* tuple of the numbers beside it, or NULL */
+    PyObject *find;          /* pyglue.loader.script.find */
+    PyObject *error;         /* pyglue.errors.PyglueError */
     int32_t httpd_numbers[3];
     eng_table_t keys; /* environ keys, interned; bounded */
     eng_table_t apps; /* script, NUL, callable: eng_app_t */
@@ -267,8 +270,8 @@ int eng_result_take(eng_request_t *request, PyObject *item, struct iovec *block)
 int eng_result_run(eng_state_t *state, eng_request_t *request, PyObject *result);
 /* True: nothing that was announced is missing. */
 static inline bool eng_result_is_whole(const eng_request_t *request) {
-    return request->is_gathered || (request->is_started && request->length >= 0 &&
-                                    request->taken >= request->length);
+    return request->is_gathered ||
+           (request->is_started && request->length >= 0 && request->taken >= request->length);
 }
 
 /* --- file.c ----------------------------------------------------------------------------------- */

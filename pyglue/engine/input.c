@@ -210,12 +210,16 @@ static size_t line_len(const input_t *input, size_t limit, bool *is_whole) {
     return feed != NULL ? (size_t)(feed - (input->buffer + input->at)) + 1 : have;
 }
 
+/* Steals line. Made without its bytes first: bytes of length one that are made with them are
+ * shared by all of Python and cannot grow. */
 static PyObject *append(PyObject *line, const char *bytes, size_t len) {
     size_t had = line != NULL ? (size_t)PyBytes_GET_SIZE(line) : 0;
 
     if (line == NULL)
-        return PyBytes_FromStringAndSize(bytes, (Py_ssize_t)len);
-    if (_PyBytes_Resize(&line, (Py_ssize_t)(had + len)) == 0)
+        line = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
+    else
+        (void)_PyBytes_Resize(&line, (Py_ssize_t)(had + len)); /* NULL if it failed */
+    if (line != NULL)
         memcpy(PyBytes_AS_STRING(line) + had, bytes, len);
     return line;
 }

@@ -186,8 +186,8 @@ static PyObject *join(pyglue_engine_t *engine) {
     if (scope != NULL && package != NULL && file != NULL)
         done = PyRun_String(join_source, Py_file_input, scope, scope);
     if (done != NULL)
-        module = PyObject_CallFunctionObjArgs(PyDict_GetItemString(scope, "join"), package, file,
-                                              NULL);
+        module =
+            PyObject_CallFunctionObjArgs(PyDict_GetItemString(scope, "join"), package, file, NULL);
     Py_XDECREF(done);
     Py_XDECREF(file);
     Py_XDECREF(package);
@@ -227,7 +227,6 @@ static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
     state->engine = engine;
     state->interp = interp;
     interp->state = state;
-    interp->python = PyInterpreterState_Get();
     Py_XSETREF(state->find, get("pyglue.loader.script", "find"));
     Py_XSETREF(state->error, get("pyglue.errors", "PyglueError"));
     if (state->find == NULL || state->error == NULL || eng_environ_prepare(state))
@@ -242,6 +241,7 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
         PyErr_NoMemory();
         return -1;
     }
+    interp->python = PyInterpreterState_Get();
     if (furnish(engine, interp)) {
         if (interp->state != NULL) { /* the module lives on without an engine */
             interp->state->engine = NULL;
@@ -286,39 +286,62 @@ static eng_seat_t *sit(eng_thread_t *thread, eng_interp_t *interp) {
     return NULL;
 }
 
-/* The new interpreter is left attached; NULL: nothing is. */
-static eng_seat_t *make(eng_thread_t *thread, eng_interp_t *interp) {
+/* Its keeper is attached and its last state; left without a thread state. */
+static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
+    eng_seat_t *main_seat = thread->seats;
+
+    while (main_seat->interp->name_len > 0) /* a thread that ends or makes one sat in main before */
+        main_seat = main_seat->next;
+    Py_EndInterpreter(interp->keeper);
+    interp->keeper = NULL;
+    /* Before 3.12 the GIL is still held here, later it is not; swapping is right for both. */
+    PyThreadState_Swap(main_seat->python);
+    eng_interp_leave(main_seat);
+}
+
+/* An interpreter that nobody else has seen goes with its only seat. */
+static void abandon_nogil(eng_thread_t *thread, eng_interp_t *interp, eng_seat_t *seat) {
+    thread->seats = seat->next;
+    end_seat(thread->engine, seat);
+    PyEval_RestoreThread(interp->keeper);
+    end_interp(thread, interp);
+}
+
+/* The interpreter's first state becomes its keeper, before anything is imported with it: what
+ * imports `threading` is that module's main thread, whose end an interpreter waits for.
+ * Called and left without a thread state. */
+static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     eng_seat_t *main_seat = eng_interp_enter_nogil(thread, "", 0);
     PyThreadState *python;
-    eng_seat_t *seat;
 
     if (main_seat == NULL)
-        return NULL;
+        return false;
     python = Py_NewInterpreter();
     if (python == NULL) {
         eng_exc_log_early(thread->engine, "a sub-interpreter could not be made");
         PyThreadState_Swap(main_seat->python);
         eng_interp_leave(main_seat);
-        return NULL;
+        return false;
     }
-    if (furnish(thread->engine, interp) == 0 &&
-        (seat = add_seat(thread, interp, python, false)) != NULL)
-        return seat;
-    eng_exc_log_early(thread->engine, "a sub-interpreter could not be prepared");
-    Py_EndInterpreter(python);
-    PyThreadState_Swap(main_seat->python);
-    eng_interp_leave(main_seat);
-    return NULL;
+    interp->python = PyThreadState_GetInterpreter(python);
+    interp->keeper = PyEval_SaveThread();
+    return true;
 }
 
 static eng_seat_t *enter_first(eng_thread_t *thread, const char *name, size_t len) {
     bool is_mine;
     eng_interp_t *interp = find_or_reserve(thread->engine, name, len, &is_mine);
-    eng_seat_t *seat;
+    eng_seat_t *seat = NULL;
 
     if (interp == NULL || !is_mine)
         return interp != NULL ? sit(thread, interp) : NULL;
-    seat = make(thread, interp);
+    if (make_nogil(thread, interp) && (seat = sit(thread, interp)) != NULL &&
+        furnish(thread->engine, interp)) {
+        eng_exc_log_early(thread->engine, "a sub-interpreter could not be prepared");
+        eng_interp_leave(seat);
+        abandon_nogil(thread, interp, seat);
+        seat = NULL;
+    }
     settle(thread->engine, interp, seat != NULL);
     return seat;
 }
@@ -341,10 +364,8 @@ void eng_interp_leave(eng_seat_t *seat) {
 /* --- The end ---------------------------------------------------------------------------------- */
 
 /* Thread states of threads that never said thread_end; they don't run any more. */
-static void end_seats_of_others(eng_interp_t *interp, const PyThreadState *own) {
+static void end_seats(eng_interp_t *interp) {
     for (eng_seat_t *seat = interp->seats; seat != NULL; seat = seat->peer) {
-        if (seat->python == own || seat->is_borrowed)
-            continue;
         PyThreadState_Clear(seat->python);
         PyThreadState_Delete(seat->python);
         seat->python = NULL;
@@ -353,49 +374,36 @@ static void end_seats_of_others(eng_interp_t *interp, const PyThreadState *own) 
 
 /* What Py_EndInterpreter would do too late: it is a fatal error while daemon threads live. */
 static void run_exit_callbacks(pyglue_engine_t *engine) {
-    static const char *const calls[][2] = {{"threading", "_shutdown"}, {"atexit", "_run_exitfuncs"}};
+    PyObject *function = get("pyglue.loader.interpreter", "finish");
+    PyObject *done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
 
-    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
-        PyObject *function = get(calls[i][0], calls[i][1]);
-        PyObject *done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
-
-        if (done == NULL)
-            eng_exc_log_early(engine, "an exit callback of an application group failed");
-        Py_XDECREF(function);
-        Py_XDECREF(done);
-    }
+    if (done == NULL)
+        eng_exc_log_early(engine, "an exit callback of an application group failed");
+    Py_XDECREF(function);
+    Py_XDECREF(done);
 }
 
 /* False: threads of the application still live in it, so it is left to the process. */
 static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
-    eng_seat_t *main_seat = eng_interp_enter_nogil(thread, "", 0);
-    eng_seat_t *seat;
-
-    if (main_seat == NULL)
-        return false;
-    eng_interp_leave(main_seat);
-    seat = eng_interp_enter_nogil(thread, interp->name, interp->name_len);
-    if (seat == NULL)
-        return false;
+    PyEval_RestoreThread(interp->keeper);
+    end_seats(interp);
     run_exit_callbacks(thread->engine);
-    end_seats_of_others(interp, seat->python);
     if (PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
-        eng_interp_leave(seat);
+        PyEval_SaveThread();
         return false;
     }
     interp->state = NULL;
-    Py_EndInterpreter(seat->python);
-    seat->python = NULL;
-    /* Before 3.12 the GIL is still held here, later it is not; swapping is right for both. */
-    PyThreadState_Swap(main_seat->python);
-    eng_interp_leave(main_seat);
+    end_interp(thread, interp);
     return true;
 }
 
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
-    bool is_clean = thread != NULL;
+    eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+    bool is_clean = main_seat != NULL;
 
+    if (main_seat != NULL)
+        eng_interp_leave(main_seat);
     for (eng_interp_t *interp = engine->interps; is_clean && interp != NULL; interp = interp->next)
         if (interp->name_len > 0 && !end_one(thread, interp))
             is_clean = false;

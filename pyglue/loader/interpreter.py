@@ -5,6 +5,7 @@ The engine calls `prepare` once in each. What it does is mod_wsgi's: paths, argu
 the error log, no signal handlers of applications, an importable module `mod_wsgi`.
 """
 
+import atexit
 import codecs
 import io
 import json
@@ -12,6 +13,7 @@ import os
 import signal
 import site
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -106,3 +108,13 @@ def _refuse_signals() -> None:
 
     refuse.__name__ = refuse.__qualname__ = "signal"
     signal.signal = refuse
+
+
+def finish() -> None:
+    """Wait for the threads of a sub-interpreter and run its exit callbacks: it is about to go."""
+    # Python waits for the thread that imported `threading`, unless that is the one which ends it.
+    main: Any = threading.main_thread()
+    main._ident = threading.get_ident()
+    shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
+    shutdown()
+    atexit._run_exitfuncs()
