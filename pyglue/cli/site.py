@@ -243,7 +243,8 @@ def render(site: Site, httpd: Httpd) -> str:
     blanks = {
         "version": pyglue.__version__,
         "target": quoted(site.target),
-        "host": quoted(site.host),
+        # A ServerName cannot be an address of IPv6.
+        "name": quoted("localhost" if ":" in site.host else site.host),
         "root": quoted(site.root),
         "listen": f"{site.bracketed}:{site.port}",
         "error_log": "/dev/stderr",
