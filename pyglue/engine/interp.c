@@ -257,9 +257,10 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
 
 /* --- Entering --------------------------------------------------------------------------------- */
 
-/* Python may know this thread in that interpreter: one state for each is its rule. */
+/* Python may know this thread in the main interpreter: one state for each is its rule. What it
+ * names after it made a sub-interpreter is, from 3.12 on, the keeper, which is no thread's. */
 static PyThreadState *borrow_python(const eng_interp_t *interp) {
-    PyThreadState *python = PyGILState_GetThisThreadState();
+    PyThreadState *python = interp->name_len == 0 ? PyGILState_GetThisThreadState() : NULL;
 
     return python != NULL && PyThreadState_GetInterpreter(python) == interp->python ? python : NULL;
 }
