@@ -30,6 +30,7 @@ struct glue_conn {
     size_t start, end;              /* what lies in it */
     size_t left;                    /* payload bytes of the current frame not yet given */
     apr_time_t frame_deadline;      /* of the current frame */
+    int is_torn;                    /* a frame was sent in part: nothing can follow */
     glue_conn_t *next;              /* while idle */
 };
 
@@ -277,6 +278,9 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
     apr_time_t deadline = apr_time_now() + conn->terms->frame_timeout;
 
+    if (conn->is_torn)
+        return PYGLUE_E_STATE;
+    conn->is_torn = 1; /* until all of it is sent */
     while (m.msg_iovlen > 0) {
         int flags, error = prepare(conn->fd, POLLOUT, deadline, &flags);
         ssize_t sent = error ? 0 : sendmsg(conn->fd, &m, flags | MSG_NOSIGNAL);
@@ -290,6 +294,7 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
         else if (errno != EINTR && errno != EAGAIN)
             return PYGLUE_E_IO;
     }
+    conn->is_torn = 0;
     return 0;
 }
 

@@ -44,7 +44,8 @@ void glue_conn_sweep(void);
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
 
 /* Sends one frame whose header is v[0]; v is used up. 0; PYGLUE_E_REFUSED: the worker has left and
- * cannot have read the whole frame; PYGLUE_E_TIMEOUT; PYGLUE_E_IO. */
+ * cannot have read the whole frame; PYGLUE_E_TIMEOUT: it does not read; PYGLUE_E_IO;
+ * PYGLUE_E_STATE: an earlier frame was sent in part. */
 int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n);
 
 /* The next frame's header, checked. Waits until `deadline` for its first byte.

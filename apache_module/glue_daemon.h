@@ -7,9 +7,11 @@
 
 /* Blocks until the exchange is over. 0: *outcome is filled and what was written has been handed
  * to the host. Otherwise nothing was started and nothing sent to the client:
- *   PYGLUE_E_REFUSED  no worker had a thread within the time, or too many wait (503, Retry-After)
+ *   PYGLUE_E_REFUSED  no worker had a thread within the time, too many wait, or httpd ends (503,
+ *                     Retry-After)
+ *   PYGLUE_E_GONE     the client left while the request waited (any status: nobody reads it)
  *   PYGLUE_E_TIMEOUT  the worker took it and did not answer in time (504)
- *   PYGLUE_E_STATE    the group is disabled: it cannot start (500)
+ *   PYGLUE_E_STATE    the group is disabled, or nothing can start it (500)
  *   PYGLUE_E_IO, PYGLUE_E_PROTOCOL  its worker died or broke the wire's rules (502)
  * The reason has been logged. A worker that fails after the head gives outcome PYGLUE_CUT.
  * Any thread of a child. The snapshot's process_group names the group. */

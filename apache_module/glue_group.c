@@ -158,6 +158,7 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
     if (complaint != NULL)
         return complaint;
     definition_finish(definition, cmd->pool);
+    definition->group.position = glue_groups(cmd->server)->nelts;
     APR_ARRAY_PUSH(glue_config_site(cmd->server)->groups, glue_group_t *) = &definition->group;
     return NULL;
 }

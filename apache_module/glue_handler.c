@@ -67,6 +67,7 @@ static int check_body(apr_int64_t *length, request_rec *r, const glue_request_co
 /* What was not even started: docs of glue_daemon_run and glue_embed_run. */
 static int status_of(int error, request_rec *r) {
     switch (error) {
+    case PYGLUE_E_GONE:
     case PYGLUE_E_REFUSED:
         apr_table_setn(r->err_headers_out, "Retry-After", "1");
         return HTTP_SERVICE_UNAVAILABLE;

@@ -28,6 +28,10 @@ static const char *find_version(const char *package) {
     return found;
 }
 
+static char *version_of(const char *version, apr_pool_t *pool) {
+    return apr_pstrmemdup(pool, version, strcspn(version, "/"));
+}
+
 const char *glue_install_python(apr_pool_t *pool) {
     const char *package = glue_install_package(pool);
     const char *version = package ? find_version(package) : NULL;
@@ -35,7 +39,7 @@ const char *glue_install_python(apr_pool_t *pool) {
 
     if (version == NULL)
         return NULL;
-    name = apr_pstrmemdup(pool, version, strcspn(version, "/"));
+    name = version_of(version, pool);
     prefix = apr_pstrmemdup(pool, package, (apr_size_t)(version - package - 1));
     lib = strrchr(prefix, '/'); /* .../lib or .../lib64 */
     if (lib == NULL)
@@ -51,4 +55,21 @@ const char *glue_install_python(apr_pool_t *pool) {
             break;
     }
     return NULL;
+}
+
+const char *glue_install_library(const char *python, apr_pool_t *pool) {
+    static const char *const folders[] = {"../lib/", "../lib64/"};
+    const char *package = glue_install_package(pool), *found = NULL;
+    const char *version = package ? find_version(package) : NULL;
+    char *resolved = realpath(python, NULL);
+
+    for (unsigned i = 0; version && resolved && i < sizeof folders / sizeof folders[0]; i++) {
+        const char *os = apr_pstrcat(pool, ap_make_dirstr_parent(pool, resolved), folders[i],
+                                     version_of(version, pool), "/os.py", NULL);
+
+        if (access(os, F_OK) == 0)
+            found = ap_make_dirstr_parent(pool, os);
+    }
+    free(resolved);
+    return found;
 }

@@ -15,4 +15,8 @@ const char *glue_install_package(apr_pool_t *pool);
  */
 const char *glue_install_python(apr_pool_t *pool);
 
+/* The standard library of that Python: beside the real folder of the executable, which may be a
+ * link out of an environment, by the version that our package lies below. NULL: none is there. */
+const char *glue_install_library(const char *python, apr_pool_t *pool);
+
 #endif

@@ -5,16 +5,21 @@
 
 #include <stdatomic.h>
 
-#define WAITING_SHARE 75 /* percent of a child's threads that may wait: child-threads */
+#define CHILD_THREADS                                                                              \
+    75 /* child-threads: percent of a child's threads that one group may hold, and                 \
+        * that may wait for workers of all groups (SUCCESSION 11) */
+#define CLIENT_CHECK 64u /* looks for a place between two looks for the client */
 
-static int waiting_max = 1; /* frozen after child_init */
-static _Atomic int waiting;
+static int share = 1;          /* frozen after child_init */
+static _Atomic int waiting;    /* threads */
+static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
 
-void glue_place_child_init(int threads) {
-    waiting_max = threads * WAITING_SHARE / 100;
-    if (waiting_max < 1)
-        waiting_max = 1;
+void glue_place_child_init(apr_pool_t *pchild, int threads, int groups) {
+    share = threads * CHILD_THREADS / 100;
+    if (share < 1)
+        share = 1;
+    held = apr_pcalloc(pchild, (apr_size_t)groups * sizeof *held);
     draws = (uint64_t)apr_time_now() ^ (uint64_t)getpid() << 40;
 }
 
@@ -46,8 +51,10 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
             pyglue_rows_take(p->rows, p->row, slot, place->worker.number, place->worker.threads));
 }
 
-/* One look at all workers of the group, in random order. 1: taken. */
-static int look(glue_place_t *place, const glue_search_t *search) {
+enum sight { SIGHT_NOBODY, SIGHT_FULL, SIGHT_TAKEN };
+
+/* One look at all workers of the group, in random order. */
+static enum sight look(glue_place_t *place, const glue_search_t *search) {
     const pyglue_pages_t *pages = glue_placement()->pages;
     unsigned end = pyglue_pages_worker_end(pages), count = 0;
     uint16_t slots[PYGLUE_WORKER_SLOTS];
@@ -56,18 +63,28 @@ static int look(glue_place_t *place, const glue_search_t *search) {
         if (pyglue_pages_get_worker(pages, i, &place->worker) &&
             is_candidate(&place->worker, search))
             slots[count++] = (uint16_t)i;
+    if (count == 0)
+        return SIGHT_NOBODY;
     while (count > 0) {
         unsigned i = (unsigned)(draw() % count);
 
         if (take_slot(place, search, slots[i]))
-            return 1;
+            return SIGHT_TAKEN;
         slots[i] = slots[--count];
     }
-    return 0;
+    return SIGHT_FULL;
+}
+
+/* --- Waiting ------------------------------------------------------------------------------------
+ */
+
+static int fail(glue_search_t *search, int error, const char *reason) {
+    search->reason = reason;
+    return error;
 }
 
 /* May the group still get a worker? 0, or E_STATE with the reason. */
-static int expect(glue_search_t *search) {
+static int expect_group(glue_search_t *search) {
     const glue_placement_t *p = glue_placement();
     pyglue_group_entry_t entry;
     /* Read before the entry: a plan that was taken up has put its groups into the pages. */
@@ -77,43 +94,76 @@ static int expect(glue_search_t *search) {
         if (entry.state != PYGLUE_GROUP_DISABLED)
             return 0;
         memcpy(search->cause, entry.cause, sizeof search->cause);
-        search->reason = search->cause;
-        return PYGLUE_E_STATE;
+        return fail(search, PYGLUE_E_STATE, search->cause);
     }
     if (pyglue_pages_plan_refused(p->pages) >= p->plan)
-        search->reason = "the supervisor refused the configuration";
-    else if (is_accepted)
-        search->reason = "the supervisor does not know it";
-    else
-        return 0;
-    return PYGLUE_E_STATE;
+        return fail(search, PYGLUE_E_STATE, "the supervisor refused the configuration");
+    if (is_accepted)
+        return fail(search, PYGLUE_E_STATE, "the supervisor does not know it");
+    return 0;
+}
+
+/* Is there anything to wait for? The parent knows what a child cannot see: in a graceful restart
+ * too its MPM calls the child stopping, but what waits then is still served. */
+static int expect(glue_search_t *search, enum sight sight) {
+    enum pyglue_parent_state parent = pyglue_rows_parent(glue_placement()->rows);
+
+    if (parent == PYGLUE_PARENT_ENDING)
+        return fail(search, PYGLUE_E_REFUSED, "httpd ends while the request waits");
+    if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY)
+        return fail(search, PYGLUE_E_STATE,
+                    "no supervisor can be started; the main server's error log says why");
+    return expect_group(search);
 }
 
 static int wait_and_look(glue_place_t *place, glue_search_t *search) {
-    for (;;) {
-        int error = expect(search);
+    for (unsigned looks = 0;; looks++) {
+        enum sight sight;
+        int error;
 
+        for (unsigned i = 0; i < 1u << search->refusals; i++)
+            glue_place_pause();
+        search->avoided = 0;
+        sight = look(place, search);
+        if (sight == SIGHT_TAKEN)
+            return 0;
+        error = expect(search, sight);
         if (error != 0)
             return error;
-        if (apr_time_now() >= search->deadline) {
-            search->reason = "no worker had a thread free in time";
-            return PYGLUE_E_REFUSED;
-        }
-        glue_place_pause();
-        search->avoided = 0;
-        if (look(place, search))
-            return 0;
+        if (apr_time_now() >= search->deadline)
+            return fail(search, PYGLUE_E_REFUSED, "no worker had a thread free in time");
+        if (looks % CLIENT_CHECK == 0 && search->host->ops->gone(search->host))
+            return fail(search, PYGLUE_E_GONE, "the client left while the request waited");
     }
 }
 
-int glue_place_take(glue_place_t *place, glue_search_t *search) {
-    int error = PYGLUE_E_REFUSED;
+/* Within the group's bound over all children. */
+static int wait_among_all(glue_place_t *place, glue_search_t *search) {
+    const glue_placement_t *p = glue_placement();
+    const glue_group_t *group = search->group;
+    int slot = p->row < 0 ? -1 : pyglue_pages_group_slot(p->pages, group->digest), error;
 
-    if (look(place, search))
+    if (slot < 0)
+        return wait_and_look(place, search);
+    if (!pyglue_rows_wait(p->rows, p->row, (unsigned)slot, group->digest,
+                          (unsigned)group->listen_backlog))
+        return fail(search, PYGLUE_E_REFUSED,
+                    "as many requests wait for its workers as listen-backlog= allows");
+    error = wait_and_look(place, search);
+    pyglue_rows_wait_end(p->rows, p->row, (unsigned)slot, group->digest);
+    return error;
+}
+
+int glue_place_take(glue_place_t *place, glue_search_t *search) {
+    int error;
+
+    if (look(place, search) == SIGHT_TAKEN)
         return 0;
-    search->reason = "too many requests of this httpd process wait for workers";
-    if (atomic_fetch_add(&waiting, 1) < waiting_max)
-        error = wait_and_look(place, search);
+    if (atomic_fetch_add(&waiting, 1) < share)
+        error = wait_among_all(place, search);
+    else
+        error = fail(search, PYGLUE_E_REFUSED,
+                     "too many requests of this httpd process wait for workers");
     atomic_fetch_sub(&waiting, 1);
     return error;
 }
@@ -123,4 +173,23 @@ void glue_place_give(const glue_place_t *place) {
 
     if (p->row >= 0)
         pyglue_rows_give(p->rows, p->row, place->slot, place->worker.number);
+}
+
+/* --- A group's share of this child --------------------------------------------------------------
+ */
+
+int glue_place_enter(glue_search_t *search) {
+    if (glue_placement()->pages == NULL)
+        return fail(search, PYGLUE_E_STATE,
+                    "the memories of placement could not be made; the main server's error log says "
+                    "why");
+    if (atomic_fetch_add(&held[search->group->position], 1) < share)
+        return 0;
+    glue_place_leave(search->group);
+    return fail(search, PYGLUE_E_REFUSED,
+                "it holds its share of this httpd process's threads (child-threads)");
+}
+
+void glue_place_leave(const glue_group_t *group) {
+    atomic_fetch_sub(&held[group->position], 1);
 }

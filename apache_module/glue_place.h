@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which worker gets a request: looks through the pages for ready workers of the group, takes a
- * place in this child's row, waits in short sleeps when all are full (SUCCESSION 6). Any thread of
- * a child. */
+ * place in this child's row, waits in short sleeps when all are full (SUCCESSION 6). And how many
+ * of httpd's threads a group may hold meanwhile (TENANTS 6). Any thread of a child. */
 #ifndef GLUE_PLACE_H
 #define GLUE_PLACE_H
 
@@ -17,18 +17,27 @@ typedef struct glue_place {
 /* One request's search, over all its tries. */
 typedef struct glue_search {
     const glue_group_t *group;
+    pyglue_host_t *host; /* is its client still there? */
     apr_time_t deadline; /* of waiting for a thread, or for a worker to start */
     uint64_t
         avoided; /* number of the worker that refused last; 0: none. Tried only after a sleep */
+    unsigned refusals;  /* so far: each makes the sleeps longer */
     const char *reason; /* why it failed, for the log; static or the search's own */
     char cause[PYGLUE_CAUSE_SIZE];
 } glue_search_t;
 
-/* Once in child_init: how many threads of this child may wait at once. */
-void glue_place_child_init(int threads);
+/* Once in child_init: how many threads this child has, and how many groups there are. */
+void glue_place_child_init(apr_pool_t *pchild, int threads, int groups);
 
-/* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, or too many wait already; PYGLUE_E_STATE:
- * the group is disabled, or its plan was refused. search->reason tells which. */
+/* The calling thread works for the group from now on, waiting included, until it leaves.
+ * 0; PYGLUE_E_REFUSED: the group holds its share of this child's threads (child-threads);
+ * PYGLUE_E_STATE: there is no placement. After an error there is nothing to leave. */
+int glue_place_enter(glue_search_t *search);
+void glue_place_leave(const glue_group_t *group);
+
+/* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, too many wait already, or httpd ends;
+ * PYGLUE_E_STATE: the group is disabled, its plan was refused, or nothing can start it;
+ * PYGLUE_E_GONE: the client has left. search->reason tells which. */
 int glue_place_take(glue_place_t *place, glue_search_t *search);
 void glue_place_give(const glue_place_t *place);
 

@@ -11,19 +11,18 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unixd.h>
 
 #include "glue_conn.h"
+#include "glue_flood.h"
 #include "glue_group.h"
-#include "glue_install.h"
 #include "glue_janitor.h"
+#include "glue_launch.h"
 #include "glue_log.h"
 #include "glue_place.h"
 #include "glue_plan.h"
-#include "glue_trust.h"
 
 #define KEY "mod_pyglue-supervisor-1"
 #define LOGS_A_MESSAGE 250
@@ -144,107 +143,6 @@ static int make_memories(void) {
 /* --- Starting -----------------------------------------------------------------------------------
  */
 
-/* All that the new process needs, made before the fork. */
-typedef struct launch {
-    const char *argv[10];
-    const char *envp[4];
-    int fds[6]; /* what becomes 0 ... 5 */
-} launch_t;
-
-/* The standard library of an executable, which may be a link from an environment:
- * PREFIX/lib/pythonX.Y beside PREFIX/bin, by the name of the folder that our package lies in. */
-static const char *library_of(const char *python, const char *package, apr_pool_t *pool) {
-    const char *version = strstr(package, "/lib/python");
-    char *resolved = realpath(python, NULL);
-    const char *library = NULL;
-
-    if (version != NULL && resolved != NULL)
-        library = apr_psprintf(pool, "%s../lib/%.*s", ap_make_dirstr_parent(pool, resolved),
-                               (int)strcspn(version + 5, "/"), version + 5);
-    free(resolved);
-    return library;
-}
-
-/* What root is about to execute (docs/plan.md 1). NULL: all of it is root's. */
-static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
-    const char *settings =
-        apr_pstrcat(pool, ap_make_dirstr_parent(pool, python), "../pyvenv.cfg", NULL);
-    const char *const needed[] = {python, library_of(python, package, pool), package,
-                                  apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL),
-                                  access(settings, F_OK) == 0 ? settings : NULL};
-    const char *complaint = NULL;
-
-    for (unsigned i = 0; complaint == NULL && i < sizeof needed / sizeof needed[0]; i++)
-        if (needed[i] != NULL)
-            complaint = glue_trust_complaint(needed[i], pool);
-    return complaint;
-}
-
-static int find_program(launch_t *launch, apr_pool_t *pool) {
-    const char *package = glue_install_package(pool), *python = glue_install_python(pool);
-    const char *zone = getenv("TZ"), *complaint;
-    int n = 0, e = 0;
-
-    if (package == NULL || python == NULL) {
-        complain(0,
-                 "the Python that mod_pyglue was installed for was not found: no process group can "
-                 "start. Install it by pip, and load mod_pyglue.so from where pip put it");
-        return PYGLUE_E_STATE;
-    }
-    complaint = geteuid() == 0 ? distrust(python, package, pool) : NULL;
-    if (complaint != NULL) {
-        ap_log_error(
-            APLOG_MARK, APLOG_CRIT, 0, main_server,
-            GLUE_ID(0602) "no process group can start: %s, and root would execute what lies "
-                          "there. Install mod_pyglue where only root can write",
-            complaint);
-        return PYGLUE_E_STATE;
-    }
-    launch->argv[n++] = python;
-    launch->argv[n++] = "-I";
-    launch->argv[n++] = "-S";
-    launch->argv[n++] = "-B";
-    launch->argv[n++] = apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL);
-    launch->argv[n++] = "--parent";
-    launch->argv[n++] = apr_ltoa(pool, (long)getpid());
-    launch->argv[n++] = "--epoch";
-    launch->argv[n++] = apr_psprintf(pool, "%" APR_UINT64_T_FMT, here->epoch);
-    launch->argv[n] = NULL;
-    launch->envp[e++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    launch->envp[e++] = "LANG=C.UTF-8";
-    if (zone != NULL && zone[0] == '/')
-        launch->envp[e++] = apr_pstrcat(pool, "TZ=", zone, NULL);
-    launch->envp[e] = NULL;
-    return 0;
-}
-
-/* In the new process, of which httpd's memory is a copy: system calls only. */
-__attribute__((noreturn)) static void become_supervisor_child(const launch_t *launch) {
-    int high[6];
-    sigset_t none;
-
-    setsid();
-    /* Out of the way first: a source may lie where a target is. */
-    for (int i = 0; i < 6; i++)
-        if ((high[i] = fcntl(launch->fds[i], F_DUPFD, 16)) < 0)
-            _exit(126);
-    for (int i = 0; i < 6; i++)
-        if (dup2(high[i], i) < 0)
-            _exit(126);
-    if (syscall(SYS_close_range, 6u, ~0u, 0u) != 0)
-        for (int fd = 6; fd < 65536; fd++)
-            close(fd);
-    for (int signal_number = 1; signal_number < NSIG; signal_number++)
-        signal(signal_number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    umask(077);
-    if (chdir("/") == 0)
-        execve(launch->argv[0], (char *const *)(uintptr_t)launch->argv,
-               (char *const *)(uintptr_t)launch->envp);
-    _exit(127);
-}
-
 static void on_death(int reason, void *data, int status);
 
 static void watch(void) {
@@ -266,41 +164,6 @@ static int log_descriptor(void) {
     return logs != NULL && logs->nelts > 0 ? APR_ARRAY_IDX(logs, 0, int) : STDERR_FILENO;
 }
 
-static int start_with(launch_t *launch) {
-    int pair[2], main_log = log_descriptor();
-    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC), pages = reopen(here->pages_fd, O_RDWR);
-    int error = PYGLUE_E_IO, on = 1;
-    pid_t pid;
-
-    if (nothing < 0 || pages < 0 ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-        goto done;
-    memcpy(launch->fds, (int[]){nothing, main_log, main_log, pair[1], pages, here->rows_fd},
-           sizeof launch->fds);
-    /* Already now: the kernel notes a sender's credentials when a message is sent. */
-    setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    pid = fork();
-    if (pid == 0)
-        become_supervisor_child(launch);
-    close(pair[1]);
-    if (pid < 0) {
-        close(pair[0]);
-        goto done;
-    }
-    here->proc.pid = pid;
-    here->channel = pair[0];
-    here->started_ms = now_ms();
-    here->sent_logs = -1;
-    watch();
-    error = 0;
-done:
-    if (nothing >= 0)
-        close(nothing);
-    if (pages >= 0)
-        close(pages);
-    return error;
-}
-
 static void back_off(void) {
     unsigned seconds = here->failures < 6 ? 1u << here->failures : BACKOFF_MAX;
 
@@ -308,19 +171,35 @@ static void back_off(void) {
     here->start_at_ms = now_ms() + 1000u * seconds;
 }
 
+/* It did not come to life: requests that would need it fail at once, and it is tried again. */
+static void be_helpless(void) {
+    pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_HELPLESS);
+    back_off();
+}
+
 /* A failure is tried again by the monitor; it is never one of httpd. */
 static void start(apr_pool_t *pool) {
-    launch_t launch;
+    int pages = reopen(here->pages_fd, O_RDWR), error = PYGLUE_E_IO;
 
     here->epoch++;
-    if (find_program(&launch, pool) != 0) {
-        back_off();
+    if (pages < 0)
+        complain(errno, "the memory of pages could not be opened for the supervisor");
+    else
+        error = glue_launch(&here->proc.pid, &here->channel, main_server,
+                            &(glue_launch_t){.epoch = here->epoch,
+                                             .log = log_descriptor(),
+                                             .pages = pages,
+                                             .rows = here->rows_fd},
+                            pool);
+    if (pages >= 0)
+        close(pages);
+    if (error != 0) {
+        be_helpless();
         return;
     }
-    if (start_with(&launch) != 0) {
-        complain(errno, "the supervisor of process groups could not be started; it is tried again");
-        back_off();
-    }
+    here->started_ms = now_ms();
+    here->sent_logs = -1;
+    watch();
 }
 
 /* --- Plans --------------------------------------------------------------------------------------
@@ -392,7 +271,7 @@ static void make_plan(apr_pool_t *pconf) {
     int fd = memfd_create("pyglue-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     here->plan++;
-    glue_plan_make(&plan, here->plan, main_server, pconf);
+    glue_plan_make(&plan, here->plan, main_server, glue_scripts(main_server), pconf);
     logs = plan.logs;
     if (here->plan_fd >= 0)
         close(here->plan_fd);
@@ -413,11 +292,42 @@ static void forget(void) {
     here->channel = -1;
 }
 
-/* Runs in the parent, from httpd's own reaping. */
+/* Has the running one, or the one that just ended, ever worked? */
+static int has_lived(void) {
+    return pyglue_pages_heartbeat(here->pages) > here->started_ms;
+}
+
+static void judge_death(int status) {
+    const char *how = WIFSIGNALED(status) ? "by signal" : "with status";
+    int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+
+    if (now_ms() - here->started_ms > 60000)
+        here->failures = 0;
+    if (has_lived()) {
+        ap_log_error(
+            APLOG_MARK, APLOG_ERR, 0, main_server,
+            GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
+                          "on, and a new one is started",
+            (long)here->proc.pid, how, number);
+        back_off();
+        return;
+    }
+    ap_log_error(APLOG_MARK, APLOG_CRIT, 0, main_server,
+                 GLUE_ID(0604) "the supervisor of process groups (pid %ld) could not begin its "
+                               "work, it ended %s %d; process groups without workers answer with "
+                               "500 until it can. 126 and 127: its Python cannot be executed; "
+                               "otherwise the reason stands above",
+                 (long)here->proc.pid, how, number);
+    be_helpless();
+}
+
+/* Runs in the parent, from httpd's own reaping. RESTART: also a stop; children are about to be
+ * told, or were already (HTTPD 1). */
 static void on_death(int reason, void *data, int status) {
     (void)data;
     if (reason == APR_OC_REASON_RESTART) {
         here->is_restarting = 1;
+        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_ENDING);
         return;
     }
     if (reason != APR_OC_REASON_DEATH && reason != APR_OC_REASON_LOST)
@@ -425,16 +335,8 @@ static void on_death(int reason, void *data, int status) {
     unwatch();
     if (here->proc.pid == 0)
         return;
-    if (now_ms() - here->started_ms > 60000)
-        here->failures = 0;
-    ap_log_error(
-        APLOG_MARK, APLOG_ERR, 0, main_server,
-        GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
-                      "on, and a new one is started",
-        (long)here->proc.pid, WIFSIGNALED(status) ? "by signal" : "with status",
-        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    judge_death(status);
     forget();
-    back_off();
 }
 
 /* Waits, with a bound: a service manager kills what is left when httpd has gone. */
@@ -510,6 +412,8 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
                  "the memories of placement could not be made: no process group can be reached");
         return OK;
     }
+    if (pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING)
+        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_SERVING);
     here->stop_wait = longest_shutdown(groups);
     make_plan(pconf);
     if (here->proc.pid == 0)
@@ -536,6 +440,9 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     } else if (here->proc.pid == 0 && now_ms() >= here->start_at_ms) {
         start(p);
     }
+    if (here->proc.pid != 0 && has_lived() &&
+        pyglue_rows_parent(here->rows) == PYGLUE_PARENT_HELPLESS)
+        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_SERVING);
     send_plan();
     return DECLINED;
 }
@@ -554,9 +461,8 @@ void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
 }
 
 void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
-    int threads = 1;
+    int threads = 1, groups = glue_groups(s)->nelts;
 
-    (void)s;
     if (here == NULL || here->pages == NULL)
         return;
     if (here->channel >= 0)
@@ -570,7 +476,8 @@ void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
     /* The parent's uid, which is the supervisor's: this process has changed its own. */
     placement.supervisor = here->owner;
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    glue_place_child_init(threads);
+    glue_place_child_init(pchild, threads, groups);
+    glue_flood_child_init(pchild, groups);
     glue_janitor_child_init(pchild);
     glue_conn_child_init(pchild, placement.supervisor);
 }

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request and a worker. What follows from each frame is the table `takers`. */
+#include "glue_exchange.h"
+
+#include <http_core.h>
+
+#include "glue_janitor.h"
+#include "glue_log.h"
+#include "glue_passed.h"
+
+#define CLIENT_CHECK apr_time_from_sec(2) /* how often, while the worker is silent */
+
+/* --- What the worker asks for and says ----------------------------------------------------------
+ */
+
+static int flush(glue_exchange_t *x) {
+    int error = x->wants_flush ? glue_exchange_ops(x)->flush(&x->host->base) : 0;
+
+    x->wants_flush = 0;
+    return error;
+}
+
+/* How much of it is logged is glue_flood.c's; httpd escapes what is in it. */
+static int take_log(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    uint32_t number;
+    pyglue_str_t part = {0};
+    int level, error = glue_conn_copy(x->conn, &number, sizeof number);
+
+    (void)frame;
+    x->was_started = 1;
+    level = error || number > APLOG_DEBUG ? APLOG_DEBUG : (int)number;
+    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
+           part.len > 0) {
+        part = glue_flood_admit(&x->flood, level, part);
+        if (part.len > 0)
+            glue_exchange_ops(x)->log(&x->host->base, level, part);
+    }
+    return error;
+}
+
+/* A frame within a request that has started: one that cannot be sent is no refusal any more. */
+static int send_more(glue_exchange_t *x, struct iovec v[2]) {
+    int error = glue_conn_send(x->conn, v, 2);
+
+    return error == PYGLUE_E_REFUSED ? PYGLUE_E_IO : error;
+}
+
+static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    uint32_t credit;
+    int is_end = 0, flags, error = glue_conn_copy(x->conn, &credit, sizeof credit);
+    apr_time_t asked = apr_time_now();
+    ssize_t got;
+    pyglue_frame_t answer;
+
+    (void)frame;
+    x->was_started = 1;
+    if (error == 0 && credit == 0)
+        error = PYGLUE_E_PROTOCOL;
+    if (error == 0)
+        error = flush(x);
+    if (error != 0)
+        return error;
+    got = glue_exchange_ops(x)->read(&x->host->base, x->buffer,
+                                     credit < GLUE_CONN_BUFFER ? credit : GLUE_CONN_BUFFER);
+    if (got > 0)
+        glue_host_read_at_hand(x->host, x->buffer, 0, &is_end);
+    flags = got < 0 ? PYGLUE_BODY_ERROR : got == 0 || is_end ? PYGLUE_BODY_END : 0;
+    answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number,
+                          got > 0 ? (size_t)got : 0);
+    /* The client was waited for; and whoever got something to work on has the whole time again. */
+    x->answer_by =
+        got > 0 ? apr_time_now() + x->response_timeout : x->answer_by + (apr_time_now() - asked);
+    return send_more(x, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}});
+}
+
+static void note_length(glue_exchange_t *x) {
+    x->is_bodyless =
+        x->r->header_only || x->r->status == HTTP_NO_CONTENT || x->r->status == HTTP_NOT_MODIFIED;
+    x->left = apr_table_get(x->r->headers_out, "Content-Length") != NULL ? x->r->clength : -1;
+}
+
+static int take_head(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    const pyglue_bounds_t *bounds = x->terms.bounds;
+    /* A field has two lengths and a name: this many can be in there at most. */
+    size_t room = frame->length / 9 < bounds->fields ? frame->length / 9 : bounds->fields;
+    char *payload =
+        frame->length <= GLUE_CONN_BUFFER ? x->buffer : apr_palloc(x->r->pool, frame->length);
+    pyglue_header_t *fields = apr_palloc(x->r->pool, (room + 1) * sizeof *fields);
+    pyglue_head_t head;
+    int error = glue_conn_copy(x->conn, payload, frame->length);
+
+    x->was_started = 1;
+    if (error == 0)
+        error =
+            pyglue_head_get(&head, fields, bounds->fields < room + 1 ? bounds->fields : room + 1,
+                            payload, frame->length, bounds);
+    if (error == 0)
+        error = glue_exchange_ops(x)->start(&x->host->base, &head);
+    if (error == 0)
+        note_length(x);
+    return error;
+}
+
+/* More than was announced would be taken for the next response by the client. */
+static int count_body(glue_exchange_t *x, apr_uint64_t len) {
+    if (x->left < 0)
+        return 0;
+    if (len > (apr_uint64_t)x->left)
+        return PYGLUE_E_PROTOCOL;
+    x->left -= (apr_int64_t)len;
+    return 0;
+}
+
+static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    pyglue_str_t part;
+    int error = frame->length == 0 || frame->flags != 0 || x->order.state == PYGLUE_EXCHANGE_FILE
+                    ? PYGLUE_E_PROTOCOL
+                : x->is_bodyless ? 0
+                                 : count_body(x, frame->length);
+
+    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
+           part.len > 0) {
+        struct iovec v = {(void *)(uintptr_t)part.ptr, part.len};
+        apr_time_t before = apr_time_now();
+
+        if (!x->is_bodyless)
+            error = glue_exchange_ops(x)->write(&x->host->base, &v, 1, 0);
+        glue_conn_paused(x->conn, apr_time_now() - before);
+    }
+    return error;
+}
+
+static int take_flush(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    (void)frame;
+    x->wants_flush = 1;
+    return 0;
+}
+
+static int take_end(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    pyglue_outcome_t *o = x->outcome;
+    int error = glue_conn_copy(x->conn, o, sizeof *o);
+
+    (void)frame;
+    if (error != 0)
+        return error;
+    if (!x->host->has_started)
+        return o->kind == PYGLUE_FAILED &&
+                       (o->status == HTTP_INTERNAL_SERVER_ERROR || o->status == HTTP_NOT_FOUND)
+                   ? 0
+                   : PYGLUE_E_PROTOCOL;
+    if (o->kind != PYGLUE_COMPLETE || (x->left > 0 && !x->is_bodyless))
+        o->kind = PYGLUE_CUT;
+    return 0;
+}
+
+static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    (void)frame;
+    x->search.avoided = x->place.worker.number;
+    return PYGLUE_E_REFUSED;
+}
+
+/* --- Frames -------------------------------------------------------------------------------------
+ */
+
+/* Waits for the worker, looking after the client now and then. Until the head is there neither log
+ * lines nor anything else buys it time. */
+static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
+    if (x->host->has_started)
+        x->answer_by = apr_time_now() + x->response_timeout;
+    for (;;) {
+        apr_time_t now = apr_time_now(), look = now + CLIENT_CHECK;
+        int error = now < x->answer_by
+                        ? glue_conn_frame(x->conn, frame, look < x->answer_by ? look : x->answer_by)
+                        : PYGLUE_E_TIMEOUT;
+
+        if (error != PYGLUE_E_TIMEOUT || apr_time_now() >= x->answer_by)
+            return error;
+        if (glue_exchange_ops(x)->gone(&x->host->base))
+            return PYGLUE_E_GONE;
+    }
+}
+
+/* The next frame of this request, in order. */
+static int next_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
+    int error;
+
+    while ((error = await_frame(x, frame)) == 0 && frame->type == PYGLUE_FRAME_GOODBYE &&
+           frame->number == 0)
+        x->is_leaving = 1;
+    return error ? error : pyglue_exchange_accept(&x->order, frame);
+}
+
+static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame);
+
+static int (*const takers[PYGLUE_FRAME_TYPES])(glue_exchange_t *, const pyglue_frame_t *) = {
+    [PYGLUE_FRAME_BODY] = take_body,   [PYGLUE_FRAME_READ] = take_read,
+    [PYGLUE_FRAME_HEAD] = take_head,   [PYGLUE_FRAME_FILE] = take_file,
+    [PYGLUE_FRAME_FLUSH] = take_flush, [PYGLUE_FRAME_LOG] = take_log,
+    [PYGLUE_FRAME_END] = take_end,     [PYGLUE_FRAME_REFUSE] = take_refuse,
+};
+
+/* Everything already received is taken before anything is flushed. */
+static int take_frames(glue_exchange_t *x) {
+    int error = 0;
+
+    while (error == 0 && x->order.state != PYGLUE_EXCHANGE_ENDED) {
+        pyglue_frame_t frame;
+
+        if (x->wants_flush && !glue_conn_has_more(x->conn))
+            error = flush(x);
+        if (error == 0)
+            error = next_frame(x, &frame);
+        if (error == 0)
+            error = takers[frame.type](x, &frame);
+    }
+    return error;
+}
+
+/* --- Files --------------------------------------------------------------------------------------
+ */
+
+static int send_pull(glue_exchange_t *x, apr_uint64_t offset, apr_size_t len) {
+    pyglue_pull_t pull = {.offset = offset, .length = (uint32_t)len};
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_PULL, 0, x->order.number, sizeof pull);
+
+    return send_more(x, (struct iovec[]){{&frame, sizeof frame}, {&pull, sizeof pull}});
+}
+
+/* What a pull got wrong outlives glue_host_pulled, which tells only that something did. */
+struct file_pull {
+    glue_exchange_t *x;
+    int error;
+};
+
+static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
+    struct file_pull *p = baton;
+    glue_exchange_t *x = p->x;
+    pyglue_frame_t frame;
+
+    p->error = send_pull(x, (apr_uint64_t)offset, len);
+    while (p->error == 0 && (p->error = next_frame(x, &frame)) == 0 &&
+           frame.type == PYGLUE_FRAME_LOG)
+        p->error = take_log(x, &frame);
+    if (p->error == 0 && frame.type == PYGLUE_FRAME_BODY && frame.flags == PYGLUE_BODY_ERROR &&
+        frame.length == 0)
+        return PYGLUE_E_BODY; /* the file is shorter than it was: END tells the rest */
+    if (p->error == 0 &&
+        (frame.type != PYGLUE_FRAME_BODY || frame.flags != 0 || frame.length != len))
+        p->error = PYGLUE_E_PROTOCOL;
+    if (p->error == 0)
+        p->error = glue_conn_copy(x->conn, buf, len);
+    return p->error ? p->error : (apr_ssize_t)len;
+}
+
+static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
+    int fd, error = glue_conn_descriptor(x->conn, &fd);
+    const char *refusal = error ? NULL : glue_passed_check(fd, file);
+
+    if (error != 0)
+        return error;
+    if (refusal == NULL)
+        error = glue_exchange_ops(x)->file(&x->host->base, fd, (int64_t)file->offset,
+                                           (int64_t)file->length);
+    else
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r,
+                      GLUE_ID(0502) "process group '%s' passed a descriptor that is not sent: %s",
+                      x->group->name, refusal);
+    glue_janitor_close(fd);
+    return refusal != NULL ? PYGLUE_E_PROTOCOL : error;
+}
+
+static int take_pulled(glue_exchange_t *x, const pyglue_file_t *file) {
+    struct file_pull p = {x, 0};
+    int error = glue_host_pulled(x->host, pull, &p, (apr_int64_t)file->length);
+
+    if (p.error != 0)
+        return p.error;
+    /* A pull that found the file shortened leaves the exchange whole, and the response cut. */
+    if (error != 0 && glue_exchange_ops(x)->gone(&x->host->base))
+        return PYGLUE_E_GONE;
+    return send_pull(x, 0, 0);
+}
+
+static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    pyglue_file_t file;
+    int error = glue_conn_copy(x->conn, &file, sizeof file);
+
+    if (error == 0 && (file.length == 0 || file.length > INT64_MAX || file.offset > INT64_MAX ||
+                       (!x->is_bodyless && x->left >= 0 && (apr_uint64_t)x->left != file.length)))
+        error = PYGLUE_E_PROTOCOL;
+    if (error == 0 && (frame->flags & PYGLUE_FILE_DESCRIPTOR) && !x->terms.takes_descriptors)
+        error = PYGLUE_E_PROTOCOL;
+    if (error != 0)
+        return error;
+    x->left = x->left >= 0 ? 0 : -1;
+    return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : take_pulled(x, &file);
+}
+
+/* --- The whole ----------------------------------------------------------------------------------
+ */
+
+static int send_request(glue_exchange_t *x) {
+    pyglue_request_t request = {x->snapshot->size, (uint32_t)x->at_hand};
+    pyglue_frame_t frame =
+        pyglue_frame(PYGLUE_FRAME_REQUEST, x->is_whole_body ? PYGLUE_BODY_END : 0,
+                     x->snapshot->number, sizeof request + x->snapshot->size + x->at_hand);
+    struct iovec v[] = {{&frame, sizeof frame},
+                        {&request, sizeof request},
+                        {(void *)(uintptr_t)x->snapshot, x->snapshot->size},
+                        {x->buffer, x->at_hand}};
+
+    x->order = (pyglue_exchange_t){x->snapshot->number, PYGLUE_EXCHANGE_SENT};
+    x->was_started = x->is_leaving = x->wants_flush = x->is_bodyless = 0;
+    x->left = -1;
+    x->answer_by = apr_time_now() + x->response_timeout;
+    return glue_conn_send(x->conn, v, x->at_hand > 0 ? 4 : 3);
+}
+
+/* A worker starts nothing before it has the whole frame (docs/wire.md 11). */
+int glue_exchange_run(glue_exchange_t *x) {
+    int error = send_request(x);
+
+    if (error == PYGLUE_E_TIMEOUT) {
+        x->search.avoided = x->place.worker.number;
+        error = PYGLUE_E_REFUSED;
+    }
+    return error ? error : take_frames(x);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request and a worker: a REQUEST out, frames in, each of which becomes the host operation that
+ * embedded mode calls too. What a worker may send is decided by the tables of the bridge (frame.c).
+ * Up: glue_daemon.c, which chooses workers and judges failures; down: glue_conn.c, glue_host.c. */
+#ifndef GLUE_EXCHANGE_H
+#define GLUE_EXCHANGE_H
+
+#include "glue_conn.h"
+#include "glue_flood.h"
+#include "glue_host.h"
+
+/* One request, over all its tries. Lives on the handler's stack; its fields are written by
+ * glue_daemon.c before the first try, those of a try by glue_exchange.c. */
+typedef struct glue_exchange {
+    glue_host_t *host;
+    request_rec *r;
+    const glue_group_t *group;
+    const pyglue_snapshot_t *snapshot;
+    pyglue_outcome_t *outcome;
+    glue_conn_terms_t terms;
+    glue_search_t search;
+    apr_interval_time_t response_timeout;
+    apr_time_t answer_by; /* until when the worker's next word is awaited (docs/wire.md 12) */
+    char *buffer; /* GLUE_CONN_BUFFER bytes: the body at hand, later what the host is given or reads
+                   */
+    size_t at_hand;    /* body bytes in it, for each try */
+    int is_whole_body; /* and there are no more */
+    int has_died;      /* a worker died under it: no second repetition */
+    glue_flood_t flood;
+    /* of this try */
+    glue_place_t place;
+    glue_conn_t *conn;
+    pyglue_exchange_t order;
+    int was_started; /* a frame came that only a started request sends */
+    int is_leaving;  /* the worker said goodbye: the connection is not kept */
+    int wants_flush;
+    apr_int64_t left; /* body bytes that may follow by Content-Length; -1: no bound */
+    int is_bodyless;  /* HEAD, 204, 304 */
+} glue_exchange_t;
+
+static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *x) {
+    return x->host->base.ops;
+}
+
+/* One try on x->conn, up to END or REFUSE. 0: *outcome is filled. PYGLUE_E_REFUSED: it did not
+ * start. PYGLUE_E_GONE: the client has left; PYGLUE_E_TIMEOUT: no answer within response-timeout;
+ * PYGLUE_E_IO: the worker has closed or died; anything else: it broke the wire's rules. */
+int glue_exchange_run(glue_exchange_t *x);
+
+#endif
