@@ -111,10 +111,10 @@ def _refuse_signals() -> None:
 
 
 def finish() -> None:
-    """Wait for the threads of a sub-interpreter and run its exit callbacks: it is about to go."""
-    # Python waits for the thread that imported `threading`, unless that is the one which ends it.
-    main: Any = threading.main_thread()
-    main._ident = threading.get_ident()
+    """Wait for the threads of a sub-interpreter and run its exit callbacks: it is about to go.
+
+    The engine has ended the thread states of its own threads before, or Python would wait here for
+    ever for the one that imported `threading`."""
     shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
     shutdown()
     atexit._run_exitfuncs()
