@@ -28,6 +28,7 @@ static const struct {
     [PYGLUE_FRAME_END] = {"END", 0, 1, FIXED, 0, sizeof(pyglue_outcome_t)},
     [PYGLUE_FRAME_REFUSE] = {"REFUSE", 0, 1, FIXED, 0, sizeof(uint32_t)},
     [PYGLUE_FRAME_GOODBYE] = {"GOODBYE", 0, 1, FIXED, 0, 0},
+    [PYGLUE_FRAME_LEAVE] = {"LEAVE", 1, 0, FIXED, 0, sizeof(pyglue_hello_t)},
 };
 
 const char *pyglue_frame_name(int type) {

@@ -19,9 +19,9 @@ enum pyglue_frame_type {
     PYGLUE_FRAME_HELLO = 1, /* both ways, once a connection: pyglue_hello_t */
     /* httpd's child to worker */
     PYGLUE_FRAME_REQUEST, /* pyglue_request_t, the snapshot, and the body bytes at hand */
-    PYGLUE_FRAME_BODY,    /* request body in answer to a read; worker's: response body, file bytes */
-    PYGLUE_FRAME_PULL,    /* pyglue_pull_t: bytes of the announced file; length 0: no more wanted */
-    PYGLUE_FRAME_GONE,    /* the client has left: finish, nothing that you send is used */
+    PYGLUE_FRAME_BODY, /* request body in answer to a read; worker's: response body, file bytes */
+    PYGLUE_FRAME_PULL, /* pyglue_pull_t: bytes of the announced file; length 0: no more wanted */
+    PYGLUE_FRAME_GONE, /* the client has left: finish, nothing that you send is used */
     /* worker to httpd's child */
     PYGLUE_FRAME_READ,    /* uint32_t credit: send a BODY of at most so many bytes */
     PYGLUE_FRAME_HEAD,    /* the response head: pyglue_head_put */
@@ -31,12 +31,13 @@ enum pyglue_frame_type {
     PYGLUE_FRAME_END,     /* pyglue_outcome_t */
     PYGLUE_FRAME_REFUSE,  /* uint32_t pyglue_refusal: the request did not start */
     PYGLUE_FRAME_GOODBYE, /* empty: send no more requests; the worker reads on and refuses */
+    PYGLUE_FRAME_LEAVE,   /* supervisor to an orphan, instead of HELLO: pyglue_hello_t */
     PYGLUE_FRAME_TYPES
 };
 
 enum pyglue_frame_flags {
-    PYGLUE_BODY_END = 1,       /* BODY, REQUEST: the request body ends with these bytes */
-    PYGLUE_BODY_ERROR = 2,     /* BODY: the body was cut short or malformed; also a file too short */
+    PYGLUE_BODY_END = 1,   /* BODY, REQUEST: the request body ends with these bytes */
+    PYGLUE_BODY_ERROR = 2, /* BODY: the body was cut short or malformed; also a file too short */
     PYGLUE_FILE_DESCRIPTOR = 4 /* FILE: one byte follows that carries the descriptor */
 };
 
@@ -56,7 +57,7 @@ typedef struct pyglue_frame {
 
 typedef struct pyglue_hello {
     uint32_t version; /* PYGLUE_WIRE_VERSION */
-    uint32_t threads; /* worker: requests that it runs at once; child: 0 */
+    uint32_t threads; /* worker: requests that it runs at once; child: 0; LEAVE: ms, 0: no limit */
     uint64_t worker;  /* the incarnation's number: the child's idea of it and the worker's own */
     uint8_t key[PYGLUE_KEY_SIZE]; /* child: the worker's key; worker: zeros */
 } pyglue_hello_t;

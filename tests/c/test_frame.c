@@ -34,6 +34,7 @@ static const struct {
     {PYGLUE_FRAME_END, 0, 1, 8, 8, 0},
     {PYGLUE_FRAME_REFUSE, 0, 1, 4, 4, 0},
     {PYGLUE_FRAME_GOODBYE, 0, 1, 0, 0, 0},
+    {PYGLUE_FRAME_LEAVE, 1, 0, 48, 48, 0},
 };
 
 static void frames_are_taken_only_from_their_sender_in_their_bounds(void) {
@@ -220,6 +221,7 @@ static const int after[PYGLUE_FRAME_TYPES][STATES] = {
     [PYGLUE_FRAME_END] = {ENDED, ENDED, ENDED, ENDED, NO},
     [PYGLUE_FRAME_REFUSE] = {ENDED, NO, NO, NO, NO},
     [PYGLUE_FRAME_GOODBYE] = {NO, NO, NO, NO, NO},
+    [PYGLUE_FRAME_LEAVE] = {NO, NO, NO, NO, NO},
 };
 
 static void each_frame_is_accepted_in_its_states_only(void) {

@@ -32,6 +32,7 @@ class Type(IntEnum):
     END = 11
     REFUSE = 12
     GOODBYE = 13
+    LEAVE = 14
 
 
 class Flag(IntFlag):
