@@ -228,7 +228,9 @@ class Group:
             return
         if worker.state is State.READY:
             delay = self._backoff.died(now, now - worker.ready_at)
-            cause = death.cause if delay else ""
+            # Whoever asks meanwhile waits for a replacement that is on its way.
+            is_coming = any(w.is_starting for w in self.workers.values())
+            cause = death.cause if delay and not is_coming else ""
         else:
             delay = self._backoff.failed(now)
             cause = worker.failure or f"its worker {death.cause}"

@@ -62,23 +62,29 @@ class Pages:
         self._entries: dict[int, Entry] = {}
         self._orphans: dict[int, bytes] = {}  # of older epochs, with their groups
 
-    def adopt(self, worker_slots: int, group_slots: int) -> None:
+    def adopt(self, worker_slots: int, group_slots: int) -> list[Entry]:
         """At the start: keeps the workers of older epochs in their slots. The states of groups
         are told anew."""
+        adopted = []
         for slot in range(worker_slots):
-            entry = self._memory.read_worker(slot)
-            if entry is not None:
-                self._workers.hold(entry[0], slot)
-                self._orphans[entry[0]] = entry[1]
+            read = self._memory.read_worker(slot)
+            if read is None:
+                continue
+            number, digest, _, threads, path, key = read
+            self._workers.hold(number, slot)
+            self._orphans[number] = digest
+            adopted.append(Entry(number, digest, threads, path, key))
         for slot in range(group_slots):
             self._memory.clear_group(slot)
+        return adopted
 
     def publish(self, entry: Entry) -> None:
         self._entries[entry.number] = entry
         self._put(entry, READY)
-        self._drop_orphans(entry.digest)
+        self.drop_orphans(entry.digest)
 
-    def _drop_orphans(self, digest: bytes) -> None:
+    def drop_orphans(self, digest: bytes) -> None:
+        """Children use them no more."""
         for number in [n for n, of in self._orphans.items() if of == digest]:
             del self._orphans[number]
             self.forget(number)
@@ -100,7 +106,7 @@ class Pages:
         if state is not GroupState.NONE:
             self._memory.put_group(self._groups.take(digest), digest, int(state), _cut(cause))
             return
-        self._drop_orphans(digest)
+        self.drop_orphans(digest)
         slot = self._groups.give(digest)
         if slot is not None:
             self._memory.clear_group(slot)

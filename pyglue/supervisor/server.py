@@ -39,6 +39,7 @@ from .channel import Assembly, ChannelError, Kind, Packet
 from .listeners import Directory, ListenError
 from .logs import ErrorLog, Logs
 from .loop import READ, WRITE, Loop, now
+from .orphans import Orphans
 from .pages import Entry, Pages
 from .plan import Plan, PlanError, parse
 from .process import Process, Spawn
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0
 SWEEP_SECONDS = 2.0
+SHUTDOWN = 5.0  # what orphans get as long as no plan says more
+ORPHANS_GRACE = 1.0
 FDS_A_WORKER = 7
 FDS_BESIDE = 64
 
@@ -85,7 +88,8 @@ class Supervisor:
         )
         self._roster = Roster(given.epoch)
         self._pages = Pages(given.pages)
-        self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
+        adopted = self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
+        self._orphans = Orphans(self._loop, adopted)
         self._logs = Logs(given.main_log)
         self._httpd = family.Httpd(
             self._loop,
@@ -145,11 +149,22 @@ class Supervisor:
             self._pages.heartbeat(int(at * 1000))
             self._logs.tick()
             self._resume_paused()
+            self._orphans.tick()
+            self._release_orphans()
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
 
     def _until_next(self) -> float:
         at = now()
         return min(self._beat_at, self._roster.next_time(at) or self._beat_at) - at
+
+    def _release_orphans(self) -> None:
+        """Those of groups that no child of httpd needs any more."""
+        oldest = self._httpd.oldest_plan()
+        if self._plan is None or (oldest is not None and oldest < self._plan.number):
+            return
+        for digest in self._orphans.groups() - self._roster.groups.keys():
+            self._pages.drop_orphans(digest)
+            self._orphans.leave(digest, 0.0)
 
     # --- From httpd -------------------------------------------------------------------------
 
@@ -217,7 +232,12 @@ class Supervisor:
         self._logs.say(messages.PARENT_GONE, {"children": children})
 
     def _stop(self, reason: str) -> None:
+        self._orphans.stop(self._longest_shutdown())
         self._do(self._roster.stop(reason, now()))
+
+    def _longest_shutdown(self) -> float:
+        groups = self._plan.groups if self._plan is not None else ()
+        return max((group.shutdown_timeout for group in groups), default=SHUTDOWN)
 
     # --- Actions ----------------------------------------------------------------------------
 
@@ -277,6 +297,7 @@ class Supervisor:
                 worker.key,
             )
         )
+        self._orphans.leave(action.definition.digest, 0.0)
 
     def _command(self, number: int, command: Command, allowed: float | None) -> None:
         worker = self._processes[number]
@@ -286,6 +307,7 @@ class Supervisor:
     def _tell_group(self, action: TellGroup) -> None:
         self._pages.tell_group(action.digest, action.state, action.cause)
         if action.state == 0:
+            self._orphans.leave(action.digest, 0.0)
             self._logs.forget(action.digest)
             self._close_logs()
 
@@ -397,6 +419,7 @@ class Supervisor:
     # --- The end ----------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
+        self._orphans.wait(self._longest_shutdown() + ORPHANS_GRACE)
         survivors = family.sweep(SWEEP_SECONDS)
         if survivors:
             self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})

@@ -34,6 +34,7 @@ struct conn {
     atomic_int fd;    /* -1: none */
     atomic_int owner; /* enum owner */
     int is_greeted;   /* the owner's */
+    atomic_int is_supervisors; /* it said LEAVE: open as long as the process lives, and not counted */
     conn_t *next;     /* in pool->all; never changes */
     conn_t *next_free;
 };
@@ -52,6 +53,7 @@ struct wkr_pool {
     const pyglue_engine_ops_t *ops;
     pyglue_engine_t *engine;
     pyglue_record_t *record;
+    uid_t supervisor; /* who called listen */
     int epoll;
     int stop; /* eventfd, readable: threads end */
     atomic_int is_leaving;
@@ -102,6 +104,7 @@ static conn_t *conn_new(wkr_pool_t *pool, int fd) {
     }
     if (conn != NULL) {
         conn->is_greeted = 0;
+        atomic_store(&conn->is_supervisors, 0);
         atomic_store(&conn->fd, fd);
         atomic_store(&conn->owner, OWNED);
         pool->open++;
@@ -121,7 +124,8 @@ static void conn_close(wkr_pool_t *pool, conn_t *conn) {
     atomic_store(&conn->owner, FREE);
     conn->next_free = pool->free;
     pool->free = conn;
-    pool->open--;
+    if (!atomic_load(&conn->is_supervisors))
+        pool->open--;
     leaves = leaves_now_locked(pool);
     pthread_mutex_unlock(&pool->lock);
     if (leaves)
@@ -173,7 +177,8 @@ static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
     if (epoll_ctl(pool->epoll, operation, atomic_load(&conn->fd), &event)) {
         if (conn_claim(conn))
             conn_close(pool, conn);
-    } else if (atomic_load(&pool->is_leaving) && conn_claim(conn)) {
+    } else if (atomic_load(&pool->is_leaving) && !atomic_load(&conn->is_supervisors) &&
+               conn_claim(conn)) {
         conn_farewell(pool, conn);
     }
 }
@@ -181,12 +186,28 @@ static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
 /* --- Accepting ---------------------------------------------------------------------------------
  */
 
-static int is_httpd(const wkr_pool_t *pool, int fd) {
+/* The uid at the other end; of a listening socket: who called listen. 0, or PYGLUE_E_IO. */
+static int peer_of(uid_t *uid, int fd) {
     struct ucred peer;
     socklen_t size = sizeof peer;
 
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           peer.uid == pool->settings.peer_uid;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+        return PYGLUE_E_IO;
+    *uid = peer.uid;
+    return 0;
+}
+
+static int is_supervisors(const wkr_pool_t *pool, int fd) {
+    uid_t uid;
+
+    return peer_of(&uid, fd) == 0 && uid == pool->supervisor;
+}
+
+static int is_welcome(const wkr_pool_t *pool, int fd) {
+    uid_t uid;
+
+    return peer_of(&uid, fd) == 0 &&
+           (uid == pool->settings.peer_uid || uid == pool->supervisor);
 }
 
 static void prepare(const wkr_pool_t *pool, int fd) {
@@ -201,7 +222,7 @@ static void prepare(const wkr_pool_t *pool, int fd) {
 static void take_connection(wkr_pool_t *pool, int fd) {
     conn_t *conn;
 
-    if (!is_httpd(pool, fd)) {
+    if (!is_welcome(pool, fd)) {
         wkr_say("a connection to this worker's socket was not of httpd's user and was closed");
         close(fd);
         return;
@@ -257,12 +278,36 @@ static int is_same_key(const uint8_t *a, const uint8_t *b) {
     return difference == 0;
 }
 
+/* docs/wire.md 13. It may be said again, with less time. */
+static int obey_leave(wkr_pool_t *pool, conn_t *conn, const pyglue_hello_t *hello) {
+    if (!is_supervisors(pool, atomic_load(&conn->fd)))
+        return PYGLUE_E_PROTOCOL;
+    if (!atomic_exchange(&conn->is_supervisors, 1)) {
+        pthread_mutex_lock(&pool->lock);
+        pool->open--;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (hello->threads > 0 && wkr_process_watchdog(hello->threads))
+        _exit(0);
+    tell(pool, WKR_EVENT_LEAVE);
+    return 0;
+}
+
+static int answer_hello(const thread_t *thread, conn_t *conn) {
+    const wkr_settings_t *own = &thread->pool->settings;
+    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
+    pyglue_hello_t hello = {PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
+
+    conn->is_greeted = 1;
+    return wkr_send_small(thread->first.fd, &frame, &hello);
+}
+
 static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
     const wkr_settings_t *own = &thread->pool->settings;
-    pyglue_frame_t answer = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
+    const int is_leave = frame->type == PYGLUE_FRAME_LEAVE;
     pyglue_hello_t hello;
 
-    if (frame->type != PYGLUE_FRAME_HELLO || frame->number != 0)
+    if ((frame->type != PYGLUE_FRAME_HELLO && !is_leave) || frame->number != 0)
         return PYGLUE_E_PROTOCOL;
     if (wkr_input_take(&thread->first, &hello, sizeof hello))
         return PYGLUE_E_GONE;
@@ -270,9 +315,7 @@ static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
         return PYGLUE_E_VERSION;
     if (!is_same_key(hello.key, own->key) || hello.worker != own->number)
         return PYGLUE_E_PROTOCOL;
-    conn->is_greeted = 1;
-    hello = (pyglue_hello_t){PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
-    return wkr_send_small(thread->first.fd, &answer, &hello);
+    return is_leave ? obey_leave(thread->pool, conn, &hello) : answer_hello(thread, conn);
 }
 
 /* --- Requests ----------------------------------------------------------------------------------
@@ -545,7 +588,8 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
     pool->engine = engine;
     pool->epoll = pool->stop = -1;
     pthread_mutex_init(&pool->lock, NULL);
-    rv = map_record(pool);
+    rv = peer_of(&pool->supervisor, settings->listener);
+    rv = rv != 0 ? rv : map_record(pool);
     rv = rv != 0 ? rv : open_set(pool);
     rv = rv != 0 ? rv : start_threads(pool);
     if (rv != 0) {
@@ -571,7 +615,7 @@ void wkr_pool_drain(wkr_pool_t *pool) {
     all = pool->all;
     pthread_mutex_unlock(&pool->lock);
     for (; all != NULL; all = all->next)
-        if (conn_claim(all))
+        if (!atomic_load(&all->is_supervisors) && conn_claim(all))
             conn_farewell(pool, all);
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->is_swept, 1);
@@ -595,7 +639,7 @@ static void free_connections(wkr_pool_t *pool) {
         conn_t *conn = pool->all;
 
         pool->all = conn->next;
-        if (atomic_load(&conn->fd) >= 0)
+        if (atomic_load(&conn->fd) >= 0 && !atomic_load(&conn->is_supervisors))
             close(atomic_load(&conn->fd));
         free(conn);
     }

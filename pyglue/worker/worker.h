@@ -24,7 +24,7 @@
 enum wkr_event {
     WKR_EVENT_MAXIMUM = 128, /* maximum_requests is reached; once */
     WKR_EVENT_LEFT,          /* leaving, and no connection is open any more; once */
-    WKR_EVENT_LEAVE,         /* the supervisor said DRAIN or STOP */
+    WKR_EVENT_LEAVE,         /* the supervisor said DRAIN, STOP or LEAVE */
     WKR_EVENT_ORPHAN         /* the supervisor is gone; once */
 };
 

@@ -35,6 +35,7 @@ PLAN, LOGS, STOP = 1, 2, 3
 SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008
 F_ADD_SEALS = 1033
 ROWS = 16
+ROWS_HEAD = 16 + 8 * _pages.GROUP_SLOTS  # what stands before the rows
 NOBODY = 65534
 DEADLINE = 10.0
 
@@ -291,13 +292,13 @@ def _occupy(last: int) -> list[int]:
 
 def _init_rows(fd: int) -> None:
     """What httpd's parent does with pyglue_rows_init: magic, version, count."""
-    os.pwrite(fd, struct.pack("=III", 0x70796C67, 1, ROWS), 0)
+    os.pwrite(fd, struct.pack("=III", 0x70796C67, 2, ROWS), 0)
 
 
 def list_child(fd: int, place: int, pid: int, plan: int) -> None:
     """As pyglue_rows_child_started does, at a place of the test's choice."""
     row = struct.Struct("=i4xQi4x")
-    os.pwrite(fd, row.pack(0, plan, pid), 16 + place * row.size)
+    os.pwrite(fd, row.pack(0, plan, pid), ROWS_HEAD + place * row.size)
 
 
 def is_alive(pid: int) -> bool:

@@ -282,6 +282,17 @@ def test_first_crash_is_replaced_at_once_and_a_row_of_them_backs_off() -> None:
     assert waits == [0, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
+def test_requests_wait_for_a_replacement_that_is_on_its_way_when_the_last_one_dies() -> None:
+    world = World()
+    group = group_plan(processes=2)
+    first, second = world.serve(group)
+    world.gone(first, KILLED)
+
+    world.gone(second, KILLED)
+
+    assert world.groups[group.digest][0] is GroupState.STARTING
+
+
 def test_crash_before_ready_disables_the_group_with_the_cause_until_one_serves() -> None:
     world = World()
     world.plan(group_plan())

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers of a supervisor that died: they serve on until their group has workers of ours.
+
+They are nobody's children any more, so they are told over their own socket (LEAVE, docs/wire.md
+13), and are taken for gone when that connection ends. Nothing that they say is read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from .loop import READ, Loop, now
+from .pages import Entry
+
+WIRE_VERSION = 1
+FRAME_LEAVE = 14
+FRAME = struct.Struct("=IBBHQ")
+HELLO = struct.Struct("=IIQ32s")
+TURN = 0.1
+
+
+@dataclass(slots=True)
+class _Orphan:
+    entry: Entry
+    allowed: float | None = None  # seconds it may take to leave, 0 without limit; None: it stays
+    sock: socket.socket | None = None  # it was told; the end of this is its end
+
+
+class Orphans:
+    """All of them. `tick` goes on with what could not be done at once."""
+
+    def __init__(self, loop: Loop, entries: list[Entry]) -> None:
+        self._loop = loop
+        self._all = {entry.number: _Orphan(entry) for entry in entries}
+
+    def groups(self) -> set[bytes]:
+        """Digests of the groups that some of them still serve."""
+        return {o.entry.digest for o in self._all.values() if o.allowed is None}
+
+    def leave(self, digest: bytes, allowed: float) -> None:
+        """Those of this group are not needed any more."""
+        for orphan in list(self._all.values()):
+            if orphan.entry.digest == digest and orphan.allowed is None:
+                orphan.allowed = allowed
+                self._tell(orphan)
+
+    def stop(self, allowed: float) -> None:
+        """All of them, those that are leaving too, within this time."""
+        for orphan in list(self._all.values()):
+            orphan.allowed = allowed
+            self._tell(orphan)
+
+    def tick(self) -> None:
+        for orphan in list(self._all.values()):
+            if orphan.allowed is not None and orphan.sock is None:
+                self._tell(orphan)
+
+    def wait(self, seconds: float) -> None:
+        """Until those that were told are gone."""
+        deadline = now() + seconds
+        while self._all and now() < deadline:
+            self.tick()
+            self._loop.turn(TURN)
+
+    def _tell(self, orphan: _Orphan) -> None:
+        try:
+            if orphan.sock is None:
+                orphan.sock = self._connect(orphan)
+            orphan.sock.send(_leave(orphan.entry, orphan.allowed or 0.0))
+        except BlockingIOError:
+            pass  # its backlog is full: the next tick
+        except OSError:  # it is gone, or leaves by itself and can be told nothing more
+            self._gone(orphan)
+
+    def _connect(self, orphan: _Orphan) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.setblocking(False)
+        try:
+            sock.connect(os.fsdecode(orphan.entry.path))
+        except OSError:
+            sock.close()
+            raise
+        self._loop.watch(sock.fileno(), READ, lambda: self._gone(orphan))
+        return sock
+
+    def _gone(self, orphan: _Orphan) -> None:
+        self._all.pop(orphan.entry.number, None)
+        if orphan.sock is not None:
+            self._loop.unwatch(orphan.sock.fileno())
+            orphan.sock.close()
+
+
+def _leave(entry: Entry, allowed: float) -> bytes:
+    hello = HELLO.pack(WIRE_VERSION, int(allowed * 1000), entry.number, entry.key)
+    return FRAME.pack(len(hello), FRAME_LEAVE, 0, 0, 0) + hello
