@@ -1,2 +1,150 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers and supervisors that die or hang under load: what is lost, who is told, what comes back."""
+"""Workers and supervisors that die or hang under load: what is lost, who is told, what is back."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from harness import census
+from harness.client import CutError, connected, request, wait_until
+from harness.httpd import Httpd
+from harness.load import Load
+from process.shop import PROMPT, ask, facts, serving
+
+DIED = r"PG1103: process group 'shop': worker \d+ \(pid {pid}\) was killed by {signal}"
+LOST = r"GL0504: process group 'shop': the worker .* was killed by {signal}"
+
+StartShop = Callable[..., Httpd]
+
+
+def test_a_killed_worker_costs_only_the_requests_that_it_ran(start_shop: StartShop) -> None:
+    server = start_shop("processes=2 threads=4", workers=2)
+    victim = server.workers()[0]
+    server.log.expect(DIED.format(pid=victim, signal="SIGKILL"))
+    server.log.allow(LOST.format(signal="SIGKILL"))
+
+    with Load(server.address, "/process", clients=6) as load:
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in server.workers() and len(server.workers()) == 2,
+                   "a new worker")
+        load.wait_for_more(200)
+
+    failed = load.failures()
+    assert {(answer.status, answer.is_cut) for answer in failed} <= {(502, False), (200, True)}
+    assert len(failed) <= 4, failed  # its threads
+    assert max(answer.seconds for answer in load.answers) < PROMPT
+
+
+def test_idle_connections_to_a_killed_worker_cost_nothing(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    with Load(server.address, "/process", clients=4) as load:
+        load.wait_for_more(20)
+    victim = server.workers()[0]
+    server.log.expect(DIED.format(pid=victim, signal="SIGKILL"))
+
+    os.kill(victim, signal.SIGKILL)
+    answers = [ask(server, "/process") for _ in range(20)]
+
+    assert [answer.status for answer in answers] == [200] * 20
+
+
+@pytest.mark.parametrize("way, cause", [
+    ("kill", "was killed by SIGKILL"), ("segv", "was killed by SIGSEGV"),
+    ("abort", "was killed by SIGABRT"), ("exit", "exited with status 3"),
+])
+def test_the_cause_of_a_death_is_told_to_client_and_log(
+    start_shop: StartShop, way: str, cause: str
+) -> None:
+    server = start_shop("processes=2 threads=2", workers=2)
+    server.log.expect(rf"PG1103: process group 'shop': worker \d+ \(pid \d+\) {cause}")
+    server.log.expect(rf"GL0504: process group 'shop': the worker .*{cause}")
+    server.log.allow(r"\[group shop\]")  # what faulthandler prints
+
+    began = time.monotonic()
+    before = ask(server, f"/dies?{way}")
+    with pytest.raises(CutError) as cut:
+        ask(server, f"/dies?{way}&later")
+
+    assert before.status == 502
+    assert cut.value.response.status == 200
+    assert cut.value.response.body in (b"", b"first")
+    assert time.monotonic() - began < PROMPT
+    assert ask(server, "/process").status == 200
+
+
+def test_a_poisonous_request_kills_one_worker_only(start_shop: StartShop) -> None:
+    server = start_shop("processes=3 threads=2", workers=3)
+    server.log.expect("PG1103")
+    server.log.expect("GL0504")
+    before = set(server.workers())
+
+    assert ask(server, "/dies?exit").status == 502
+
+    wait_until(lambda: len(server.workers()) == 3, "three workers again")
+    assert len(before & set(server.workers())) == 2
+
+
+def test_a_killed_supervisor_costs_no_request(start_shop: StartShop) -> None:
+    server = start_shop("processes=2 threads=4", workers=2)
+    first, old = server.supervisor(), server.workers()
+    server.log.expect(r"GL0603: .*pid " + str(first))
+
+    with Load(server.address, "/process", clients=4) as load:
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: serving(load, 8).isdisjoint(old), "new workers serve", 30)
+        load.wait_for_more(100)
+
+    assert load.failures() == []
+    assert server.supervisor() != first
+    for pid in old:
+        server.wait_for_exit(pid)
+
+
+def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    server.log.expect("GL0603")
+    old = server.workers()[0]
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+
+        os.kill(server.supervisor(), signal.SIGKILL)
+        wait_until(lambda: any(pid != old for pid in server.workers()), "a new worker", 30)
+        wait_until(lambda: facts(server)["pid"] != old, "it serves")
+        assert census.is_alive(old)
+        (server.root / "files" / "slow.end").touch()
+
+        assert connection.read_response().body == b"done"
+    server.wait_for_exit(old)
+
+
+@pytest.mark.slow
+def test_a_supervisor_that_hangs_is_replaced(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    first, old = server.supervisor(), server.workers()
+    server.log.expect("GL0601: the supervisor does not answer")
+    server.log.expect("GL0603")
+
+    os.kill(first, signal.SIGSTOP)
+    with Load(server.address, "/process", clients=2) as load:
+        wait_until(lambda: serving(load, 4).isdisjoint(old), "new workers serve", 60)
+
+    assert load.failures() == []
+    for pid in (first, *old):
+        server.wait_for_exit(pid)
+
+
+def test_a_worker_that_stops_itself_holds_nobody_else(start_shop: StartShop) -> None:
+    """SIGSTOP: other workers serve; the supervisor is not held; it is ended with the group."""
+    server = start_shop("processes=2 threads=2 shutdown-timeout=1", workers=2)
+    stopped = server.workers()[0]
+    server.log.allow("PG1107")
+
+    os.kill(stopped, signal.SIGSTOP)
+    answers = {ask(server, "/process").status for _ in range(2)}
+    server.graceful()
+    wait_until(lambda: len(set(server.workers()) - {stopped}) >= 2, "new workers")
+
+    assert answers <= {200}

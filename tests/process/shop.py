@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A site with one process group, `shop`, that tests kill, restart, touch and stop."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness import conf, site
+from harness.client import Response, connected, request, wait_until
+from harness.httpd import Httpd
+from harness.load import Load
+
+APPS = Path(__file__).parents[1] / "apps"
+NAMES = ("process", "dies", "waits", "waits_between_blocks")
+PROMPT = 3.0  # seconds: a loaded machine's "at once", far below every timeout of the product
+
+
+def lines(root: Path, options: str = "", *more: str, name: str = "shop") -> list[str]:
+    """The group and the applications of tests/apps that these tests use."""
+    apps = root / "apps"
+    if not apps.exists():
+        site.copy_apps(APPS, root)
+        (root / "files").mkdir()
+        (root / "files").chmod(0o777)
+    return [
+        *group(apps, options, name),
+        *conf.granted(apps),
+        f'SetEnv files "{root}/files"',
+        *more,
+    ]
+
+
+def group(apps: Path, options: str, name: str, below: str = "") -> list[str]:
+    """One process group and its applications, at /BELOW/NAME."""
+    alias = f"process-group={name} application-group=%{{GLOBAL}}"
+    return [
+        f"WSGIDaemonProcess {name} {options}".rstrip(),
+        *(f'WSGIScriptAlias {below}/{app} "{apps}/{app}/wsgi.py" {alias}' for app in NAMES),
+    ]
+
+
+def wait_for_workers(server: Httpd, count: int) -> list[int]:
+    """Their pids, as soon as there are so many and the site answers."""
+    wait_until(lambda: len(server.workers()) == count, f"{count} workers", 20)
+    assert ask(server, "/process").status == 200
+    return server.workers()
+
+
+def ask(server: Httpd, target: str) -> Response:
+    with connected(server.address) as connection:
+        connection.send(request("GET", target))
+        return connection.read_response()
+
+
+def facts(server: Httpd, target: str = "/process") -> Any:
+    """What the application tells of its process."""
+    return json.loads(ask(server, target).text)
+
+
+def serving(load: Load, last: int) -> set[int]:
+    """The workers that gave the last so many good answers."""
+    return {json.loads(answer.text)["pid"] for answer in load.answers[-last:] if answer.is_good}
