@@ -98,8 +98,9 @@ static void add_script(apr_array_header_t *scripts, const glue_alias_t *alias) {
         APR_ARRAY_PUSH(scripts, glue_script_t) = script;
 }
 
-static const apr_array_header_t *reached_scripts(server_rec *main_server, apr_pool_t *pool) {
-    apr_array_header_t *scripts = apr_array_copy(pool, glue_scripts(main_server));
+/* The configuration is only tested here: nothing else will see the longer list. */
+static void add_reached_scripts(server_rec *main_server) {
+    apr_array_header_t *scripts = glue_config_site(main_server)->scripts;
 
     for (server_rec *s = main_server; s != NULL; s = s->next) {
         const apr_array_header_t *aliases = glue_config_server(s)->aliases;
@@ -111,7 +112,6 @@ static const apr_array_header_t *reached_scripts(server_rec *main_server, apr_po
                 add_script(scripts, alias);
         }
     }
-    return scripts;
 }
 
 void glue_check_dump(apr_pool_t *pconf, server_rec *s) {
@@ -120,7 +120,8 @@ void glue_check_dump(apr_pool_t *pconf, server_rec *s) {
 
     if (!ap_exists_config_define(DUMP_PLAN))
         return;
-    glue_plan_make(&plan, DUMP_NUMBER, s, reached_scripts(s, pconf), pconf);
+    add_reached_scripts(s);
+    glue_plan_make(&plan, DUMP_NUMBER, s, pconf);
     if (apr_file_open_stdout(&out, pconf) == APR_SUCCESS)
         apr_file_printf(out, "%.*s", (int)plan.length, plan.text);
 }

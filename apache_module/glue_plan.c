@@ -185,7 +185,8 @@ static void put_path(writer_t *w, const char *path) {
     }
 }
 
-static void put_scripts(writer_t *w, const glue_group_t *group, const apr_array_header_t *scripts) {
+static void put_scripts(writer_t *w, const glue_group_t *group, const server_rec *s) {
+    const apr_array_header_t *scripts = glue_scripts(s);
     const char *separator = "";
 
     for (int i = 0; i < scripts->nelts; i++) {
@@ -204,8 +205,7 @@ static void put_scripts(writer_t *w, const glue_group_t *group, const apr_array_
     }
 }
 
-static void put_group(writer_t *w, const glue_group_t *group, int log,
-                      const apr_array_header_t *scripts) {
+static void put_group(writer_t *w, const glue_group_t *group, int log) {
     static const char *const environs[] = {NULL, "clean", "inherit"};
     const server_rec *s = group->server;
 
@@ -227,7 +227,7 @@ static void put_group(writer_t *w, const glue_group_t *group, int log,
     for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++)
         put_field(w, &fields[i], group);
     put_plain(w, ",\n   \"scripts\": [");
-    put_scripts(w, group, scripts);
+    put_scripts(w, group, s);
     put_plain(w, "]}");
 }
 
@@ -277,8 +277,7 @@ static void put_httpd(writer_t *w, server_rec *s) {
     put_format(w, ", \"request_max\": %u}", pyglue_bounds_default.request);
 }
 
-void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s,
-                    const apr_array_header_t *scripts, apr_pool_t *pool) {
+void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_pool_t *pool) {
     const apr_array_header_t *groups = glue_groups(s);
     writer_t w = {.pool = pool};
 
@@ -296,7 +295,7 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s,
         const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
 
         put_plain(&w, i ? ",\n  " : "");
-        put_group(&w, group, list_log(plan->logs, group->server), scripts);
+        put_group(&w, group, list_log(plan->logs, group->server));
     }
     put_format(&w, "],\n \"logs\": %d}\n", plan->logs->nelts);
     plan->text = w.text;

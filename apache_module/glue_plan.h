@@ -12,8 +12,7 @@ typedef struct glue_plan {
     apr_array_header_t *logs; /* of int: httpd's own descriptors, at least one */
 } glue_plan_t;
 
-/* scripts, of glue_script_t: what workers load before they are ready. Parent, in post_config. */
-void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s,
-                    const apr_array_header_t *scripts, apr_pool_t *pool);
+/* Parent, in post_config. */
+void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_pool_t *pool);
 
 #endif

@@ -271,7 +271,7 @@ static void make_plan(apr_pool_t *pconf) {
     int fd = memfd_create("pyglue-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     here->plan++;
-    glue_plan_make(&plan, here->plan, main_server, glue_scripts(main_server), pconf);
+    glue_plan_make(&plan, here->plan, main_server, pconf);
     logs = plan.logs;
     if (here->plan_fd >= 0)
         close(here->plan_fd);
