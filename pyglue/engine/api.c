@@ -346,6 +346,7 @@ static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, 
 static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
     eng_thread_t *thread = eng_thread_nogil(engine);
     pyglue_str_t script = pyglue_str(load->script);
+    pyglue_str_t callable = pyglue_str(load->callable != NULL ? load->callable : "");
     eng_seat_t *seat;
     PyObject *object;
 
@@ -354,7 +355,7 @@ static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
     seat = eng_interp_enter_nogil(thread, load->application_group, strlen(load->application_group));
     if (seat == NULL)
         return PYGLUE_E_PYTHON;
-    object = eng_app_new(seat->interp->state, script, pyglue_str(load->callable), 0);
+    object = eng_app_new(seat->interp->state, script, callable, 0);
     if (object == NULL)
         eng_exc_log(seat->interp->state, NULL, "the script could not be loaded", script);
     Py_XDECREF(object);

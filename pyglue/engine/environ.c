@@ -68,7 +68,7 @@ static PyObject *value_new(eng_state_t *state, PyObject *key, pyglue_str_t text)
     return latin1(text);
 }
 
-static int add_pairs(eng_state_t *state, PyObject *environ, const pyglue_snapshot_t *snapshot) {
+static int add_pairs(eng_state_t *state, PyObject *dict, const pyglue_snapshot_t *snapshot) {
     for (uint32_t i = 0; i < snapshot->pair_count; i++) {
         const pyglue_pair_t *pair = &snapshot->pairs[i];
         PyObject *key = key_new(state, pyglue_snapshot_text(snapshot, pair->key));
@@ -76,7 +76,7 @@ static int add_pairs(eng_state_t *state, PyObject *environ, const pyglue_snapsho
 
         if (key == NULL)
             return -1;
-        rv = set(environ, key, value_new(state, key, pyglue_snapshot_text(snapshot, pair->value)));
+        rv = set(dict, key, value_new(state, key, pyglue_snapshot_text(snapshot, pair->value)));
         Py_DECREF(key);
         if (rv)
             return -1;
@@ -84,7 +84,7 @@ static int add_pairs(eng_state_t *state, PyObject *environ, const pyglue_snapsho
     return 0;
 }
 
-static int add_texts(eng_state_t *state, PyObject *environ, const pyglue_snapshot_t *snapshot) {
+static int add_texts(eng_state_t *state, PyObject *dict, const pyglue_snapshot_t *snapshot) {
     const struct {
         enum eng_name name;
         pyglue_slice_t text;
@@ -98,13 +98,13 @@ static int add_texts(eng_state_t *state, PyObject *environ, const pyglue_snapsho
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (set(environ, state->names[texts[i].name],
+        if (set(dict, state->names[texts[i].name],
                 latin1(pyglue_snapshot_text(snapshot, texts[i].text))))
             return -1;
     return 0;
 }
 
-static int add_flags(eng_state_t *state, PyObject *environ, uint32_t flags) {
+static int add_flags(eng_state_t *state, PyObject *dict, uint32_t flags) {
     const struct {
         enum eng_name name;
         uint32_t flag;
@@ -116,13 +116,13 @@ static int add_flags(eng_state_t *state, PyObject *environ, uint32_t flags) {
     enum eng_name scheme = flags & PYGLUE_REQ_HTTPS ? ENG_NAME_HTTPS : ENG_NAME_HTTP;
 
     for (size_t i = 0; i < sizeof bools / sizeof bools[0]; i++)
-        if (PyDict_SetItem(environ, state->names[bools[i].name],
+        if (PyDict_SetItem(dict, state->names[bools[i].name],
                            flags & bools[i].flag ? Py_True : Py_False))
             return -1;
-    return PyDict_SetItem(environ, state->names[ENG_NAME_URL_SCHEME], state->names[scheme]);
+    return PyDict_SetItem(dict, state->names[ENG_NAME_URL_SCHEME], state->names[scheme]);
 }
 
-static int add_times(eng_state_t *state, PyObject *environ, const pyglue_snapshot_t *snapshot,
+static int add_times(eng_state_t *state, PyObject *dict, const pyglue_snapshot_t *snapshot,
                      double entered) {
     const struct {
         enum eng_name name;
@@ -135,13 +135,13 @@ static int add_times(eng_state_t *state, PyObject *environ, const pyglue_snapsho
     };
 
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
-        if (set(environ, state->names[times[i].name], PyFloat_FromDouble(times[i].seconds)))
+        if (set(dict, state->names[times[i].name], PyFloat_FromDouble(times[i].seconds)))
             return -1;
     return 0;
 }
 
 /* httpd's version is the same in every request but the first of another httpd. */
-static int add_version(eng_state_t *state, PyObject *environ, const int32_t *numbers) {
+static int add_version(eng_state_t *state, PyObject *dict, const int32_t *numbers) {
     if (state->httpd_version == NULL ||
         memcmp(state->httpd_numbers, numbers, sizeof state->httpd_numbers) != 0) {
         PyObject *version = Py_BuildValue("(iii)", numbers[0], numbers[1], numbers[2]);
@@ -151,23 +151,23 @@ static int add_version(eng_state_t *state, PyObject *environ, const int32_t *num
         Py_XSETREF(state->httpd_version, version);
         memcpy(state->httpd_numbers, numbers, sizeof state->httpd_numbers);
     }
-    return PyDict_SetItem(environ, state->names[ENG_NAME_APACHE_VERSION], state->httpd_version);
+    return PyDict_SetItem(dict, state->names[ENG_NAME_APACHE_VERSION], state->httpd_version);
 }
 
 PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *input,
                           PyObject *errors, unsigned thread_number, double entered) {
     const pyglue_snapshot_t *snapshot = request->snapshot;
-    PyObject *environ = PyDict_Copy(state->base_environ);
+    PyObject *dict = PyDict_Copy(state->base_environ);
 
-    if (environ == NULL)
+    if (dict == NULL)
         return NULL;
-    if (add_pairs(state, environ, snapshot) || add_texts(state, environ, snapshot) ||
-        add_flags(state, environ, snapshot->flags) ||
-        add_version(state, environ, snapshot->httpd_version) ||
-        PyDict_SetItem(environ, state->names[ENG_NAME_INPUT], input) ||
-        PyDict_SetItem(environ, state->names[ENG_NAME_ERRORS], errors) ||
-        set(environ, state->names[ENG_NAME_THREAD_ID], PyLong_FromUnsignedLong(thread_number)) ||
-        add_times(state, environ, snapshot, entered))
-        Py_CLEAR(environ);
-    return environ;
+    if (add_pairs(state, dict, snapshot) || add_texts(state, dict, snapshot) ||
+        add_flags(state, dict, snapshot->flags) ||
+        add_version(state, dict, snapshot->httpd_version) ||
+        PyDict_SetItem(dict, state->names[ENG_NAME_INPUT], input) ||
+        PyDict_SetItem(dict, state->names[ENG_NAME_ERRORS], errors) ||
+        set(dict, state->names[ENG_NAME_THREAD_ID], PyLong_FromUnsignedLong(thread_number)) ||
+        add_times(state, dict, snapshot, entered))
+        Py_CLEAR(dict);
+    return dict;
 }
