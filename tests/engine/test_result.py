@@ -1,10 +1,11 @@
 """What the application returns: blocks, lengths, close(), exceptions (PEP 3333)."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from .memhost.machine import Answer
+from .memhost.machine import Answer, Machine
 
 Run = Callable[..., Answer]
 
@@ -225,28 +226,34 @@ def test_each_failing_operation_ends_the_request_once(run: Run, operation: str, 
         assert answer.log == ""
 
 
-def test_late_use_of_a_requests_objects_raises_runtimeerror(run: Run) -> None:
-    answer = run("""
-        kept = {}
-        def application(environ, start_response):
-            if kept:
-                late = []
-                for use in (lambda: kept['input'].read(), lambda: kept['input'].readline(),
-                            lambda: kept['errors'].write('x'), lambda: kept['errors'].flush(),
-                            lambda: kept['write'](b'x'), lambda: kept['start']('200 OK', []),
-                            lambda: list(kept['input'])):
-                    try:
-                        use()
-                    except RuntimeError as error:
-                        late.append(b'ended')
-                start_response('200 OK', [])
-                return [b' '.join(late)]
-            kept.update(input=environ['wsgi.input'], errors=environ['wsgi.errors'],
-                        start=start_response, write=start_response('200 OK', []))
-            application_again = application
-            return [b'first']
-    """)
-    assert answer.body == b"first"
+LATE = """
+kept = {}
+def application(environ, start_response):
+    if not kept:
+        kept.update(input=environ['wsgi.input'], errors=environ['wsgi.errors'],
+                    start=start_response, write=start_response('200 OK', []))
+        return [b'first']
+    told = []
+    for use in (lambda: kept['input'].read(), lambda: kept['input'].readline(),
+                lambda: kept['errors'].write('x'), lambda: kept['errors'].flush(),
+                lambda: kept['write'](b'x'), lambda: kept['start']('200 OK', []),
+                lambda: list(kept['input'])):
+        try:
+            use()
+        except RuntimeError as error:
+            told.append(str(error).encode())
+    start_response('200 OK', [])
+    return [b'; '.join(told)]
+"""
+
+
+def test_late_use_of_a_requests_objects_raises_runtimeerror(
+    machine: Machine, tmp_path: Path
+) -> None:
+    script = tmp_path / "late.wsgi"
+    script.write_text(LATE)
+    assert machine.call(str(script), body=b"abc").body == b"first"
+    assert machine.call(str(script)).body.count(b"after its request had ended") == 7
 
 
 def test_other_threads_may_use_input_errors_and_write_during_the_request(run: Run) -> None:
