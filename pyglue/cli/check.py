@@ -5,6 +5,8 @@ httpd opens nothing of a tenant's while it reads its configuration, so a missing
 without an engine shows only here. The plan comes from httpd (`-t -D DUMP_WSGI_PLAN`)."""
 
 import argparse
+import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +16,10 @@ from typing import Any
 from pyglue.cli.explain import explained
 from pyglue.cli.httpd import Httpd
 from pyglue.cli.probe import probe
+from pyglue.cli.reach import answered_as
 from pyglue.errors import PyglueError
 from pyglue.supervisor.loop import Loop
-from pyglue.supervisor.plan import Plan, PlanError, parse
+from pyglue.supervisor.plan import GroupPlan, Plan, PlanError, parse
 
 DUMP = "DUMP_WSGI_PLAN"
 CONTROL = ("apachectl", "apache2ctl")
@@ -43,10 +46,23 @@ def run(chosen: argparse.Namespace) -> int:
     loop = Loop({})
     wrong = 0
     for group in plan.groups:
-        said = probe(plan, group, loop, chosen.timeout)
+        said = probe(plan, without_folders(group), loop, chosen.timeout)
         wrong += bool(said)
         print(f"process group {group.name} (user {group.user}): {''.join(said) or 'fine'}")
     return 1 if wrong else 0
+
+
+def without_folders(group: GroupPlan) -> GroupPlan:
+    """An alias can lead to a folder of scripts: which of them are applications is not known."""
+    if not group.scripts:
+        return group
+
+    def files() -> bytes:
+        return bytes(not os.path.isdir(script.script) for script in group.scripts)
+
+    is_file = answered_as(group.uid, group.gid, group.groups, files)
+    scripts = tuple(script for script, wanted in zip(group.scripts, is_file, strict=True) if wanted)
+    return dataclasses.replace(group, scripts=scripts)
 
 
 def read_plan(chosen: argparse.Namespace) -> Plan:

@@ -7,6 +7,7 @@ that access lists and capabilities count as they will for the server."""
 import grp
 import os
 import pwd
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class User:
 
 def obstacle(path: Path, user: User | None) -> str | None:
     """What keeps `user` (None: whoever runs this) from reading the file: a sentence, or None."""
-    blocked = as_user(user, path) if user and os.geteuid() == 0 else blocked_at(path)
+    blocked = as_user(user, path) if user else blocked_at(path)
     who = user.name if user else "you"
     if blocked is None:
         return None
@@ -65,16 +66,28 @@ def blocked_at(path: Path) -> str | None:
 
 def as_user(user: User, path: Path) -> str | None:
     """What `blocked_at` says in a child that has become `user`."""
+
+    def look() -> bytes:
+        found = blocked_at(path)
+        return b"-" if found is None else b"+" + os.fsencode(found)
+
+    told = answered_as(user.uid, user.gid, os.getgrouplist(user.name, user.gid), look)
+    return None if told == b"-" else os.fsdecode(told[1:])
+
+
+def answered_as(uid: int, gid: int, groups: Sequence[int], look: Callable[[], bytes]) -> bytes:
+    """What `look` returns in a child that has become somebody, if we are root; else in ours."""
+    if os.geteuid() != 0:
+        return look()
     answer, tell = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            os.setgroups(os.getgrouplist(user.name, user.gid))
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-            found = blocked_at(path)
-            os.write(tell, b"-" if found is None else b"+" + os.fsencode(found))
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            os.write(tell, look())
             status = 0
         finally:
             os._exit(status)
@@ -82,5 +95,5 @@ def as_user(user: User, path: Path) -> str | None:
     with os.fdopen(answer, "rb") as pipe:
         told = pipe.read()
     if os.waitpid(child, 0)[1] != 0 or not told:
-        raise PyglueError(f"cannot become {user.name} to look at the application: a limited root?")
-    return None if told == b"-" else os.fsdecode(told[1:])
+        raise PyglueError(f"cannot become user {uid} to look at the application: a limited root?")
+    return told
