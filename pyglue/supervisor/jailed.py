@@ -9,6 +9,11 @@ from pyglue import _jail
 
 from .launch import Recipe
 
+REMEDIES = {
+    "execve": ". python-home= names an environment or prefix with bin/python in it, python= an"
+    " executable; the user of the group must be able to reach and execute it",
+}
+
 
 def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
     """Pid, pidfd and report pipe, at once. OSError, ValueError: nothing runs."""
@@ -35,4 +40,5 @@ def describe(report: bytes, recipe: Recipe) -> str:
         return ""
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
-    return f"failed at '{step}': {reason} (user {recipe.definition.user}, {recipe.executable})"
+    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {recipe.executable})"
+    return told + REMEDIES.get(step, "")
