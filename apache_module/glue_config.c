@@ -113,7 +113,7 @@ const command_rec glue_config_directives[] = {
          "Accept requests with a chunked body."),
     FLAG("WSGIEnableSendfile", enable_sendfile, 0, OR_FILEINFO,
          "Send files of wsgi.file_wrapper by sendfile."),
-    SITE("WSGIPythonHome", python_home, GLUE_TEXT, set_word,
+    SITE("WSGIPythonHome", python_home, GLUE_PATH, set_word,
          "Prefix or virtual environment of Python."),
     SITE("WSGIPythonPath", python_path, GLUE_TEXT, set_word,
          "Folders for sys.path in embedded mode, separated by colons."),

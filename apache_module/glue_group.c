@@ -167,6 +167,8 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
  */
 
 const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script) {
+    glue_script_t *added;
+
     if (*script->process_group != '\0') {
         const glue_group_t *group = glue_group_find(cmd->server, script->process_group);
 
@@ -180,8 +182,12 @@ const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script) {
                 script->process_group, "belongs to a virtual host of another ServerName",
                 cmd->pool);
     }
-    APR_ARRAY_PUSH(glue_config_site(cmd->server)->scripts, glue_script_t) = *script;
-    return NULL;
+    added = apr_array_push(glue_config_site(cmd->server)->scripts);
+    *added = *script;
+    added->path = ap_server_root_relative(cmd->pool, script->path);
+    return added->path != NULL
+               ? NULL
+               : glue_value_complaint(cmd->cmd->name, script->path, "is not a path", cmd->pool);
 }
 
 const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char *line) {
@@ -281,9 +287,23 @@ static int has_two_users(const apr_array_header_t *groups) {
     return 0;
 }
 
+/* The tables of placement are bounded. NULL: all groups fit. */
+static const char *check_totals(const apr_array_header_t *groups, apr_pool_t *pool) {
+    int processes = 0;
+
+    for (int i = 0; i < groups->nelts; i++)
+        processes += APR_ARRAY_IDX(groups, i, glue_group_t *)->processes;
+    if (groups->nelts <= PYGLUE_GROUP_SLOTS && processes <= PYGLUE_WORKER_SLOTS)
+        return NULL;
+    return apr_psprintf(pool,
+                        "WSGIDaemonProcess: %d process groups with %d processes together; at most "
+                        "%d and %d are possible",
+                        groups->nelts, processes, PYGLUE_GROUP_SLOTS, PYGLUE_WORKER_SLOTS);
+}
+
 const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
     const apr_array_header_t *groups = glue_groups(main_server);
-    const char *complaint = NULL;
+    const char *complaint = check_totals(groups, pconf);
     int is_clean;
 
     for (int i = 0; i < groups->nelts; i++) {

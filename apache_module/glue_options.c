@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One row for each option of WSGIDaemonProcess; docs/reference/daemon-options.md has the prose.
+ * What is accepted here pyglue/supervisor/plan.py accepts too.
  * Knows the types of glue_value.c; what a group is made of its words is glue_group.c's. */
 #include "glue_options.h"
 
 #include <limits.h>
+
+#include "record.h"
 
 #define SECONDS(n) ((apr_int64_t)(n)*APR_USEC_PER_SEC)
 #define DAYS(n) (SECONDS(86400) * (n))
@@ -38,10 +41,10 @@ static const struct option {
     OPTION("user", user, .type = GLUE_NAME),
     OPTION("group", group_name, .type = GLUE_NAME),
     INTEGER("processes", group.processes, 1, 1, PYGLUE_WORKER_SLOTS / 2),
-    INTEGER("threads", group.threads, 15, 1, 65533),
+    INTEGER("threads", group.threads, 15, 1, PYGLUE_RECORD_SLOTS - 1),
     OPTION("umask", group.umask, .type = GLUE_OCTAL, .standard = -1, .most = 0777),
     OPTION("home", group.home, .type = GLUE_PATH),
-    OPTION("python-home", group.python_home, .type = GLUE_TEXT),
+    OPTION("python-home", group.python_home, .type = GLUE_PATH),
     OPTION("python", group.python, .type = GLUE_PATH),
     OPTION("python-path", group.python_path, .type = GLUE_TEXT),
     OPTION("display-name", group.display_name, .type = GLUE_TEXT),

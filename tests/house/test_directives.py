@@ -43,7 +43,7 @@ def test_each_option_of_a_process_group_is_on_its_page() -> None:
         ("WSGIScriptReloading maybe", "WSGIScriptReloading: 'maybe' is not one of On, Off"),
         (
             "WSGIDaemonProcess a threads=many",
-            "threads=: 'many' is not a whole number from 1 to 65533",
+            "threads=: 'many' is not a whole number from 1 to 1023",
         ),
         ("WSGIDaemonProcess a threads=5x", "threads=: '5x' is not a whole number"),
         ("WSGIDaemonProcess a processes=0", "processes=: '0' is not a whole number"),

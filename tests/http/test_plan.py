@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""httpd writes the plan, the supervisor reads it, docs/plan.md says what is in it: the three agree.
+
+What `httpd -t` accepts is never refused by the supervisor, for then no process group would change."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.httpd import Httpd
+
+from pyglue.supervisor.plan import parse
+
+PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
+LEAST = (
+    "processes=1 threads=1 umask=0 send-buffer-size=0 receive-buffer-size=512 listen-backlog=0 "
+    "maximum-requests=0 startup-timeout=0 launch-timeout=0 shutdown-timeout=0 socket-timeout=0 "
+    "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#0"
+)
+MOST = (
+    "processes=256 threads=1023 umask=777 send-buffer-size=2147483647 "
+    "receive-buffer-size=2147483647 header-buffer-size=2147483647 listen-backlog=65535 "
+    "maximum-requests=2147483647 startup-timeout=8784h launch-timeout=31622400 "
+    "shutdown-timeout=31622400s socket-timeout=31622400000ms environ=inherit python-path=/a:/b::c "
+    "home=/ python-home=/x python=/y pass-descriptors=on no-new-privs=off dumpable=off "
+    "script-group=#4294967294 user=#4294967294 group=#4294967294 "
+    'display-name="%{GROUP}" lang="\xe9 \\"quoted\\"" locale=C'
+)
+
+
+@pytest.fixture
+def httpd() -> Iterator[Httpd]:
+    server = Httpd([])
+    yield server
+    server.remove()
+
+
+def dumped(server: Httpd, *lines: str) -> bytes:
+    """The plan, as `httpd -t -D DUMP_WSGI_PLAN` prints it."""
+    server.configure(lines)
+    done = server.test_configuration("-D", "DUMP_WSGI_PLAN")
+    assert done.returncode == 0, done.stdout
+    return done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1].encode()
+
+
+def test_supervisor_takes_the_least_and_the_most_that_httpd_accepts(httpd: Httpd) -> None:
+    text = dumped(
+        httpd,
+        f"WSGIDaemonProcess least {LEAST}",
+        f"WSGIDaemonProcess \xe9\xff {MOST}",
+        "WSGIDaemonProcess unsaid",
+        "WSGIPythonHome /opt/x",
+        "WSGISocketPrefix run/s",
+        "WSGIImportScript relative.py process-group=unsaid application-group=%{GLOBAL}",
+        "WSGIScriptAlias /a relative.py process-group=unsaid application-group=x",
+    )
+    least, most, unsaid = parse(text).groups
+    assert (least.threads, most.threads, unsaid.threads) == (1, 1023, 15)
+    assert most.python_path == ("/a", "/b", "c")
+    assert {script.script for script in unsaid.scripts} == {f"{httpd.root}/relative.py"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["WSGIDaemonProcess a threads=1024"], "from 1 to 1023"),
+        (["WSGIDaemonProcess a processes=257"], "from 1 to 256"),
+        ([f"WSGIDaemonProcess g{i} processes=200" for i in range(3)], "600 processes together"),
+        ([f"WSGIDaemonProcess g{i}" for i in range(513)], "513 process groups"),
+        (["WSGIDaemonProcess a python-home=env"], "not an absolute path"),
+        (["WSGIDaemonProcess a python-home="], "not an absolute path"),
+        (["WSGIPythonHome env"], "not an absolute path"),
+    ],
+)
+def test_what_the_supervisor_would_refuse_httpd_refuses_with_words(
+    httpd: Httpd, lines: list[str], words: str
+) -> None:
+    httpd.configure(lines)
+    done = httpd.test_configuration()
+    assert done.returncode != 0
+    assert words in done.stdout
+
+
+def test_page_names_each_key_of_the_plan_and_no_other(httpd: Httpd) -> None:
+    plan = json.loads(
+        dumped(
+            httpd,
+            "WSGIDaemonProcess a",
+            "WSGIImportScript /a.py process-group=a application-group=b",
+        )
+    )
+    section = PAGE.read_text().partition("## 3.")[2].partition("```\n")[2].partition("```")[0]
+    assert keys(plan) == set(re.findall(r'"(\w+)":', section))
+
+
+def keys(value: Any) -> set[str]:
+    """All keys of objects in it."""
+    if isinstance(value, list):
+        return set().union(*map(keys, value))
+    if not isinstance(value, dict):
+        return set()
+    return set(value) | set().union(*map(keys, value.values()))
