@@ -104,6 +104,13 @@ class Group:
         self._say(messages.FLOOD, number=number)
         return self._settle(now)
 
+    def stopped(self, number: int) -> list[Action]:
+        """A signal stopped a worker: requests would wait in it. Its death follows."""
+        self._say(messages.WORKER_STOPPED, number=number, pid=self.workers[number].pid)
+        self._kill(self.workers[number])
+        out, self._out = self._out, []
+        return out
+
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)

@@ -127,3 +127,9 @@ NO_ROOM = Message(
     "no worker is started: {workers} workers exist, more than the tables hold; use "
     "fewer processes, or wait for those that are leaving",
 )
+WORKER_STOPPED = Message(
+    "PG1115",
+    Level.WARNING,
+    "worker {number} (pid {pid}) was stopped by a signal and is killed, because requests would "
+    "wait in it; to look into a worker use a debugger, which stops it by other means",
+)

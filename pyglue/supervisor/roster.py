@@ -92,6 +92,10 @@ class Roster:
         """A worker spent its budget of messages."""
         return self._after(self._group(number).flooded(number, now))
 
+    def stopped(self, number: int) -> list[Action]:
+        """A signal stopped a worker, which answers nobody any more."""
+        return self._after(self._group(number).stopped(number))
+
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         group = self.groups[self._of.pop(number)]

@@ -392,13 +392,19 @@ class Supervisor:
         """All zombies, unknown ones too: else a tenant fills the table of processes."""
         while True:
             try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                info = os.waitid(
+                    os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+                )
             except ChildProcessError:
                 return
             if info is None:
                 return
             worker = self._by_pid.get(info.si_pid)
-            if worker is None:
+            if info.si_code == os.CLD_STOPPED:
+                os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
+                if worker is not None:
+                    self._do(self._roster.stopped(worker.number))
+            elif worker is None:
                 os.waitpid(info.si_pid, 0)
             else:
                 self._bury(worker)
