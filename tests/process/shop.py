@@ -11,7 +11,7 @@ from harness.httpd import Httpd
 from harness.load import Load
 
 APPS = Path(__file__).parents[1] / "apps"
-NAMES = ("process", "dies", "waits", "waits_between_blocks")
+NAMES = ("who", "dies", "waits", "waits_between_blocks")
 PROMPT = 3.0  # seconds: a loaded machine's "at once", far below every timeout of the product
 
 
@@ -42,7 +42,7 @@ def group(apps: Path, options: str, name: str, below: str = "") -> list[str]:
 def wait_for_workers(server: Httpd, count: int) -> list[int]:
     """Their pids, as soon as there are so many and the site answers."""
     wait_until(lambda: len(server.workers()) == count, f"{count} workers", 20)
-    assert ask(server, "/process").status == 200
+    assert ask(server, "/who").status == 200
     return server.workers()
 
 
@@ -52,7 +52,7 @@ def ask(server: Httpd, target: str) -> Response:
         return connection.read_response()
 
 
-def facts(server: Httpd, target: str = "/process") -> Any:
+def facts(server: Httpd, target: str = "/who") -> Any:
     """What the application tells of its process."""
     return json.loads(ask(server, target).text)
 
