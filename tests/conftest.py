@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures only: what they are made of is the library `harness`."""
 
 from __future__ import annotations

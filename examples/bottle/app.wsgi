@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A form and its answer in one file."""
 
 from bottle import Bottle, request, template

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What httpd's WSGIScriptAlias names."""
 
 import os

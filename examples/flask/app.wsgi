@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON, a streamed response, and uploads of any size."""
 
 import hashlib

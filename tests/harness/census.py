@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an instance consists of and must not leave behind: processes, descriptors, files, ports.
 
 Every process of an instance carries its server root in its environment, also those that left the

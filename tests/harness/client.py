@@ -1,12 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client that sends and shows bytes as they are: what `requests` tidies up is what is tested."""
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 DEADLINE = 10.0
 
@@ -177,6 +180,27 @@ def connected(address: tuple[str, int]) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
+
+
+def ask(
+    address: tuple[str, int],
+    target: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+) -> Response:
+    """One request on a connection of its own, and its whole response."""
+    with connected(address) as connection:
+        connection.send(request(method, target, headers, body))
+        return connection.read_response(method)
+
+
+def facts(address: tuple[str, int], target: str = "/", **headers: str) -> dict[str, Any]:
+    """The JSON that an application answers about itself."""
+    response = ask(address, target, headers=headers)
+    assert response.status == 200, response
+    found: dict[str, Any] = json.loads(response.body)
+    return found
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text of a test's httpd.conf: what every instance needs, and what the test adds.
 
 Knows where httpd, its modules and the installed product are; starts nothing."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One real httpd: written, started, signalled, stopped, counted.
 
 Each has a server root and a loopback address of its own, so instances run side by side."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shared site: every application of tests/apps mounted at its name, in one mode."""
 
 from __future__ import annotations

@@ -1,18 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
 """Directives and their values, seen from inside an application, in both modes."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import conf
-from harness.client import Response, connected, request
+from harness import client, conf
+from harness.client import Response, ask, chunked
 from harness.httpd import Httpd
+from harness.site import MODE_LINES
 
 APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
@@ -27,16 +29,11 @@ def script(folder: Path) -> Path:
 
 
 def get(server: Httpd, target: str = "/", **headers: str) -> Response:
-    with connected(server.address) as connection:
-        connection.send(request("GET", target, headers))
-        return connection.read_response()
+    return ask(server.address, target, headers=headers)
 
 
-def facts(server: Httpd, target: str = "/") -> dict[str, Any]:
-    response = get(server, target)
-    assert response.status == 200, response
-    found: dict[str, Any] = json.loads(response.body)
-    return found
+def facts(server: Httpd, target: str = "/", **headers: str) -> dict[str, Any]:
+    return client.facts(server.address, target, **headers)
 
 
 def lines(mode: str, script: Path, *more: str, alias: str = "/", options: str = "") -> list[str]:
@@ -51,18 +48,28 @@ def lines(mode: str, script: Path, *more: str, alias: str = "/", options: str = 
     [
         ("%{GLOBAL}", ""),
         ("chosen", "chosen"),
-        ("%{SERVER}", "tests.invalid:{port}"),
-        ("%{RESOURCE}", "tests.invalid:{port}|/mount"),
-        ("%{HOST}", "tests.invalid:{port}"),
+        ("%{SERVER}", "named.invalid:8123"),
+        ("%{RESOURCE}", "named.invalid:8123|/mount"),
+        ("%{HOST}", "asked.invalid:8123"),
         ("%{ENV:tenant}", "from-env"),
+        ("%{ENV:absent}", "%{ENV:absent}"),
+        ("%{ENV:token}", "named.invalid:8123"),
     ],
 )
 def test_application_group_has_the_value_of_its_token(
     mode: str, start_httpd: Start, script: Path, value: str, expected: str
 ) -> None:
-    more = [f"WSGIApplicationGroup {value}", "SetEnv tenant from-env"]
+    more = [f"WSGIApplicationGroup {value}", "ServerName named.invalid:8123"]
+    more += ["SetEnv tenant from-env", "SetEnv token %{SERVER}"]
     server = start_httpd(lines(mode, script, *more, alias="/mount"))
-    assert facts(server, "/mount")["application_group"] == expected.format(port=server.address[1])
+    assert facts(server, "/mount", Host="asked.invalid")["application_group"] == expected
+
+
+def test_servers_of_the_standard_port_are_named_without_it(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
+    server = start_httpd(lines(mode, script, "WSGIApplicationGroup %{SERVER}"))
+    assert facts(server)["application_group"] == "tests.invalid"
 
 
 def test_application_groups_are_interpreters_of_their_own(
@@ -140,12 +147,11 @@ def test_chunked_requests_are_accepted_unless_told_otherwise(
 ) -> None:
     shutil.copy(APPS / "echo" / "wsgi.py", folder / "app.py")
     server = start_httpd(lines(mode, folder / "app.py", f"WSGIChunkedRequest {setting}"))
-    server.log.allow("GL0.*chunked|GL0")
-    with connected(server.address) as connection:
-        connection.send(
-            request("POST", "/", {"Transfer-Encoding": "chunked"}) + b"1\r\na\r\n0\r\n\r\n"
-        )
-        assert connection.read_response().status == (200 if setting == "On" else 411)
+    if setting == "Off":
+        server.log.expect("GL0209")
+    coding = {"Transfer-Encoding": "chunked"}
+    response = ask(server.address, "/", "POST", coding, chunked(b"a"))
+    assert response.status == (200 if setting == "On" else 411)
 
 
 def test_module_answers_to_the_names_of_mod_wsgi(
@@ -173,72 +179,20 @@ def test_each_mpm_serves(mode: str, start_httpd: Start, script: Path, mpm: str) 
     assert isinstance(found["multiprocess"], bool)
 
 
-# What a daemon process option changes inside a worker. embedded mode has no such options.
-def worker_facts(start_httpd: Start, script: Path, options: str) -> dict[str, Any]:
-    own = [f"WSGIDaemonProcess own {options}", f'WSGIScriptAlias / "{script}" process-group=own']
-    return facts(start_httpd([*own, *conf.granted(script.parent)]))
-
-
-@pytest.mark.parametrize(
-    ("options", "key", "value"),
-    [
-        ("umask=0027", "umask", 0o27),
-        ("home=/usr/share", "cwd", "/usr/share"),
-        ("threads=1", "multithread", False),
-        ("threads=2", "multithread", True),
-        ("processes=1", "multiprocess", True),
-        ("", "multiprocess", False),
-        ("threads=1 maximum-requests=1", "run_once", True),
-    ],
-)
-def test_option_is_seen_in_the_worker(
-    start_httpd: Start, script: Path, options: str, key: str, value: object
-) -> None:
-    assert worker_facts(start_httpd, script, options)[key] == value
-
-
-def test_lang_and_environ_reach_the_workers_environment(start_httpd: Start, script: Path) -> None:
-    found = worker_facts(start_httpd, script, "lang=C.UTF-8")
-    assert found["environ"]["LANG"] == "C.UTF-8"
-
-
-def test_display_name_is_the_workers_title(start_httpd: Start, script: Path) -> None:
-    assert "shown-name" in worker_facts(start_httpd, script, "display-name=shown-name")["title"]
-    assert "(wsgi:own)" in worker_facts(start_httpd, script, "display-name=%{GROUP}")["title"]
-
-
-def test_python_path_is_searched(start_httpd: Start, script: Path) -> None:
-    extra = script.parent / "extra"
-    extra.mkdir()
-    assert str(extra) in worker_facts(start_httpd, script, f"python-path={extra}")["path"]
-
-
-@pytest.mark.privileged
-def test_user_and_group_are_the_workers(start_httpd: Start, script: Path) -> None:
-    found = worker_facts(start_httpd, script, "user=games group=games")
-    assert (found["environ"]["USER"], found["environ"]["LOGNAME"]) == ("games", "games")
-    assert found["uid"] not in (0, os.geteuid())
-    assert "NoNewPrivs:\t1" in found["status"]
-
-
-def test_worker_has_no_descriptor_but_its_own(start_httpd: Start, script: Path) -> None:
-    """RELIABILITY A2: no log, no listening socket, no shared memory of httpd's."""
-    found = worker_facts(start_httpd, script, "")
-    foreign = [fd for fd in found["fds"] if fd.startswith("/") and fd not in ("/dev/null",)]
-    assert [fd for fd in foreign if "memfd:" not in fd and "/proc/" not in fd] == []
-
-
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("WSGIDaemonProcess own threads=many", "threads"),
-        ("WSGIDaemonProcess own no-such-option=1", "no-such-option"),
-        ("WSGIDaemonProcess own umask=999", "umask"),
         ("WSGIDaemonProcess own\nWSGIDaemonProcess own", "own"),
         ("WSGIScriptReloading maybe", "WSGIScriptReloading"),
         ("WSGIScriptAlias / /x no-such-option=1", "no-such-option"),
-        ("WSGIDaemonProcess own shutdown-timeout=5parsecs", "shutdown-timeout"),
-        ("WSGIDaemonProcess own user=root", "root"),
+        ("WSGIScriptAlias /", "WSGIScriptAlias"),
+        ("WSGIScriptAliasMatch ^(/ /x", "WSGIScriptAliasMatch"),
+        ("WSGIImportScript /x", "process-group"),
+        ("WSGIPassAuthorization 1", "WSGIPassAuthorization"),
+        ("WSGIRestrictEmbedded maybe", "WSGIRestrictEmbedded"),
+        ("WSGIChunkedRequest", "WSGIChunkedRequest"),
+        ("<Directory />\nWSGIPythonHome /usr\n</Directory>", "WSGIPythonHome"),
+        ("<Directory />\nWSGIDaemonProcess own\n</Directory>", "WSGIDaemonProcess"),
     ],
 )
 def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
@@ -267,17 +221,241 @@ def test_restricted_embedded_mode_runs_nothing_in_httpd(start_httpd: Start, scri
     assert get(server).status == 500
 
 
-def test_wrong_python_home_disables_its_group_only(start_httpd: Start, script: Path) -> None:
-    server = start_httpd(
-        [
-            "WSGIDaemonProcess bad python-home=/nonexistent",
-            "WSGIDaemonProcess good",
-            f'WSGIScriptAlias /bad "{script}" process-group=bad',
-            f'WSGIScriptAlias /good "{script}" process-group=good',
-            *conf.granted(script.parent),
-        ]
-    )
-    server.log.expect("/nonexistent")
-    server.log.allow("GL0|bad|PG")
-    assert get(server, "/bad").status in (500, 503)
-    assert facts(server, "/good")["process_group"] == "good"
+# --- Process groups ---
+
+
+def chosen(folder: Path, *more: str) -> list[str]:
+    """The script at /, and two process groups."""
+    groups = ["WSGIDaemonProcess a", "WSGIDaemonProcess b", "WSGIApplicationGroup %{GLOBAL}"]
+    return [*groups, f'WSGIScriptAlias / "{folder}/app.py"', *more, *conf.granted(folder)]
+
+
+BY_HEADER = ['SetEnvIf X-Group "(.+)" group=$1', "WSGIProcessGroup %{ENV:group}"]
+
+
+@pytest.mark.parametrize(("value", "group"), [("a", "a"), ("b", "b"), ("%{GLOBAL}", "")])
+def test_variable_picks_the_process_group(
+    start_httpd: Start, script: Path, value: str, group: str
+) -> None:
+    server = start_httpd(chosen(script.parent, *BY_HEADER))
+    assert facts(server, "/", **{"X-Group": value})["process_group"] == group
+
+
+@pytest.mark.parametrize("value", ["no-such-group", "../a", "A", "a" * 4000])
+def test_variable_with_an_unknown_process_group_is_a_500(
+    start_httpd: Start, script: Path, value: str
+) -> None:
+    server = start_httpd(chosen(script.parent, *BY_HEADER))
+    server.log.expect("GL0202.*" + re.escape(value[:100]))
+    assert get(server, "/", **{"X-Group": value}).status == 500
+
+
+def test_variable_that_is_not_set_names_no_process_group(start_httpd: Start, script: Path) -> None:
+    server = start_httpd(chosen(script.parent, *BY_HEADER))
+    server.log.expect(r"GL0202.*%{ENV:group}")
+    assert get(server).status == 500
+
+
+@pytest.mark.parametrize(
+    ("token", "name"),
+    [
+        ("%{SERVER}", "named.invalid:8123"),
+        ("%{HOST}", "asked.invalid:8123"),
+        ("%{RESOURCE}", "named.invalid:8123|"),
+    ],
+)
+def test_process_group_has_the_value_of_its_token(
+    start_httpd: Start, script: Path, token: str, name: str
+) -> None:
+    more = [f'WSGIDaemonProcess "{name}"', f"WSGIProcessGroup {token}"]
+    server = start_httpd(chosen(script.parent, "ServerName named.invalid:8123", *more))
+    assert facts(server, "/", Host="asked.invalid")["process_group"] == name
+
+
+def test_group_of_a_virtual_host_serves_that_server_name_only(
+    start_httpd: Start, script: Path
+) -> None:
+    hosts = [
+        line
+        for name, own in (("one", "WSGIDaemonProcess private"), ("one", ""), ("two", ""))
+        for line in ("<VirtualHost *>", f"ServerName {name}.invalid", own, "</VirtualHost>")
+    ]
+    server = start_httpd(chosen(script.parent, "WSGIProcessGroup private", *hosts))
+    server.log.expect("GL0203.*private")
+    assert facts(server, "/", Host="one.invalid")["process_group"] == "private"
+    assert get(server, "/", Host="two.invalid").status == 500
+
+
+@pytest.mark.parametrize(
+    ("allowed", "status"),
+    [("a", [200, 500, 500]), ("a b", [200, 200, 500]), ("%{GLOBAL} b", [500, 200, 200])],
+)
+def test_restricted_process_groups_may_serve_no_other_section(
+    start_httpd: Start, script: Path, allowed: str, status: list[int]
+) -> None:
+    server = start_httpd(chosen(script.parent, *BY_HEADER, f"WSGIRestrictProcess {allowed}"))
+    server.log.expect("GL0201")
+    tried = [get(server, "/", **{"X-Group": name}).status for name in ("a", "b", "%{GLOBAL}")]
+    assert tried == status
+
+
+def test_section_overrides_the_group_of_the_server(start_httpd: Start, script: Path) -> None:
+    inner = ["<Location /inner>", "WSGIProcessGroup b", "</Location>"]
+    server = start_httpd(chosen(script.parent, "WSGIProcessGroup a", *inner))
+    assert facts(server, "/outer")["process_group"] == "a"
+    assert facts(server, "/inner/x")["process_group"] == "b"
+
+
+# --- Ways to a script ---
+
+
+def test_variable_picks_the_callable(mode: str, start_httpd: Start, script: Path) -> None:
+    more = ['SetEnvIf X-Which "(.+)" which=$1', "WSGICallableObject %{ENV:which}"]
+    server = start_httpd(lines(mode, script, *more))
+    assert facts(server, "/", **{"X-Which": "other"})["callable"] == "other"
+
+
+def in_files(mode: str, folder: Path, *inside: str, more: tuple[str, ...] = ()) -> list[str]:
+    """The script's folder at /files."""
+    alias = [f'Alias /files "{folder}"', *more, *MODE_LINES[mode]]
+    return [*alias, *conf.granted(folder, *inside)]
+
+
+@pytest.mark.parametrize("handler", ["wsgi-script", "application/x-httpd-wsgi"])
+@pytest.mark.parametrize(
+    "way", ["AddHandler {} .py", '<Files "app.py">\nSetHandler {}\n</Files>', "SetHandler {}"]
+)
+def test_handler_makes_a_file_an_application(
+    mode: str, start_httpd: Start, script: Path, handler: str, way: str
+) -> None:
+    inside = ["Options +ExecCGI", *way.format(handler).splitlines()]
+    server = start_httpd(in_files(mode, script.parent, *inside))
+    assert facts(server, "/files/app.py/more")["file"] == str(script)
+
+
+def test_rewritten_url_reaches_the_script_with_its_rest(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    """The idiom of mod_wsgi's documentation: [QSA,PT,L]."""
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.wsgi")
+    rewrite = ["RewriteEngine On", "RewriteRule ^/site/(.*)$ /files/app.wsgi/$1 [QSA,PT,L]"]
+    inside = ["Options +ExecCGI", "AddHandler wsgi-script .wsgi"]
+    server = start_httpd(in_files(mode, folder, *inside, more=(*rewrite,)))
+    found = facts(server, "/site/a/b?x=1")
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/files/app.wsgi", "/a/b")
+    assert (found["QUERY_STRING"], found["REQUEST_URI"]) == ("x=1", "/site/a/b?x=1")
+
+
+def test_script_is_a_directory_index(mode: str, start_httpd: Start, folder: Path) -> None:
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "index.wsgi")
+    inside = ["Options +ExecCGI", "AddHandler wsgi-script .wsgi", "DirectoryIndex index.wsgi"]
+    server = start_httpd(in_files(mode, folder, *inside))
+    found = facts(server, "/files/?x=1")
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/files/index.wsgi", "")
+    assert (found["REQUEST_URI"], found["QUERY_STRING"]) == ("/files/?x=1", "x=1")
+
+
+def test_path_below_a_script_is_not_found_where_path_info_is_off(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
+    server = start_httpd(lines(mode, script, "AcceptPathInfo Off", alias="/mount"))
+    server.log.expect("GL0207")
+    assert get(server, "/mount").status == 200
+    assert get(server, "/mount/more").status == 404
+
+
+def test_access_control_of_the_scripts_folder_holds(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
+    denied = [f'<Directory "{script.parent}">', "Require all denied", "</Directory>"]
+    server = start_httpd([*lines(mode, script), *denied])
+    server.log.expect("AH01630")
+    assert get(server).status == 403
+
+
+def test_pattern_takes_the_options_of_an_alias(mode: str, start_httpd: Start, script: Path) -> None:
+    made = [line for line in lines(mode, script) if not line.startswith("WSGIScriptAlias")]
+    pattern = f'WSGIScriptAliasMatch "^/([a-z]+)/" "{script.parent}/$1.py" callable-object=other'
+    assert facts(start_httpd([*made, pattern]), "/app/rest")["callable"] == "other"
+
+
+# --- .htaccess ---
+
+
+def with_htaccess(mode: str, folder: Path, text: str) -> list[str]:
+    (folder / ".htaccess").write_text(text)
+    return [*MODE_LINES[mode], f'WSGIScriptAlias / "{folder}/app.py"',
+            *conf.granted(folder, "AllowOverride FileInfo")]  # fmt: skip
+
+
+def test_htaccess_may_name_the_callable(mode: str, start_httpd: Start, script: Path) -> None:
+    server = start_httpd(with_htaccess(mode, script.parent, "WSGICallableObject other\n"))
+    assert facts(server)["callable"] == "other"
+
+
+@pytest.mark.parametrize(
+    "line", ["WSGIProcessGroup own", "WSGIApplicationGroup x", "WSGIRestrictProcess own"]
+)
+def test_htaccess_may_not_choose_where_code_runs(
+    mode: str, start_httpd: Start, script: Path, line: str
+) -> None:
+    server = start_httpd(with_htaccess(mode, script.parent, line + "\n"))
+    server.log.expect(f"{line.split()[0]} not allowed here")
+    assert get(server).status == 500
+
+
+# --- Credentials ---
+
+CREDENTIALS = {"Authorization": "Basic YTpi", "Proxy-Authorization": "Basic cDpw"}
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "seen"),
+    [
+        ("", "", set()),
+        ("WSGIPassAuthorization On", "", {"HTTP_AUTHORIZATION"}),
+        ("", "pass-authorization=On", {"HTTP_AUTHORIZATION"}),
+        ("WSGIPassAuthorization On", "pass-authorization=Off", set()),
+        ("WSGIPassAuthorization Off", "", set()),
+        ("CGIPassAuth On", "", {"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}),
+    ],
+)
+def test_credentials_are_passed_as_configured(
+    mode: str, start_httpd: Start, folder: Path, line: str, options: str, seen: set[str]
+) -> None:
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
+    section = [f'<Directory "{folder}">', line, "</Directory>"]
+    server = start_httpd([*lines(mode, folder / "app.py", options=options), *section])
+    found = facts(server, "/", **CREDENTIALS)
+    assert {key for key in found if key.endswith("AUTHORIZATION")} == seen
+
+
+# --- What is httpd's ---
+
+
+def test_error_document_of_httpd_is_sent_where_the_application_failed(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    shutil.copy(APPS / "raises" / "wsgi.py", folder / "app.py")
+    server = start_httpd(lines(mode, folder / "app.py", 'ErrorDocument 500 "own page"'))
+    server.log.expect_traceback("raised before")
+    response = get(server, "/?before")
+    assert (response.status, response.body) == (500, b"own page")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WSGILazyInitialization On",
+        "WSGISocketRotation Off",
+        "WSGIAcceptMutex default",
+        "WSGIVerboseDebugging On",
+        "<Directory />\nWSGIUserAuthoritative On\n</Directory>",
+    ],
+)
+def test_directive_without_effect_is_accepted_with_a_notice(line: str) -> None:
+    server = Httpd(line.splitlines())
+    try:
+        assert server.test_configuration().returncode == 0
+    finally:
+        server.remove()

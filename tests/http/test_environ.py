@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an application finds in environ, the same in both modes."""
 
 from __future__ import annotations

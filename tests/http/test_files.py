@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """wsgi.file_wrapper: whole files, parts, ranges by httpd's own filter, in both modes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Crashes, restarts and stop, under load: what is lost is what had started, and nothing is left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One httpd, several Pythons: each group runs its own, engines by `pyglue install-engine`."""
 
 from __future__ import annotations

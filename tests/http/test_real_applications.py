@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples, as they are, in both modes: Django, Flask and Bottle through a browser's eyes."""
 
 from __future__ import annotations

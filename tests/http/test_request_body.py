@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """wsgi.input over a real connection: framing, pulling, errors, what is left unread."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the client sees of what an application answers, the same in both modes."""
 
 from __future__ import annotations

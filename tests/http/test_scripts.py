@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading of scripts: missing, broken, mended, touched; the message says what and where."""
 
 from __future__ import annotations

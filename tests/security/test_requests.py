@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that attack, RELIABILITY B3: the application sees one request, as httpd framed it."""
 
 from __future__ import annotations

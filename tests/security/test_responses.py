@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an application may not put on the wire, RELIABILITY B4: refused in start_response."""
 
 from __future__ import annotations

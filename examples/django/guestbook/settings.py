@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the example. A site of your own takes SECRET_KEY and ALLOWED_HOSTS from elsewhere."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from django.forms import ModelForm
 from django.http import FileResponse, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render

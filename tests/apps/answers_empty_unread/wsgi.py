@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers an empty body without reading the request body."""
 
 

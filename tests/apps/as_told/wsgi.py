@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers what the query says: JSON of status, headers and blocks (text as latin-1)."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An endless or short result whose close() adds a line to the file that the query names."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts its requests in the interpreter's builtins: one count for each interpreter."""
 
 import builtins

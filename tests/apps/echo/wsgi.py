@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers the request body, read at once, through the validator."""
 
 from wsgiref.validate import validator

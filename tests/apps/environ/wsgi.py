@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers the environ as JSON, through the validator."""
 
 import json

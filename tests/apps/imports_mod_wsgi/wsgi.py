@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers what the importable module `mod_wsgi` says."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps wsgi.input and write of one request, and uses them in the next."""
 
 KEPT = []

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes to wsgi.errors, sys.stderr and sys.stdout."""
 
 import sys

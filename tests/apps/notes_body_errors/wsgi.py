@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the body twice and notes in a file what came of it: the client has gone by then."""
 
 import os

@@ -1,10 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers facts about the process that runs it as JSON."""
 
 import contextlib
 import json
+import locale
 import os
+import socket
+import stat
 import sys
 import threading
+
+BUFFERS = (socket.SO_SNDBUF, socket.SO_RCVBUF)
 
 
 def umask():
@@ -19,6 +25,17 @@ def descriptors():
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink("/proc/self/fd/" + number))
+    return found
+
+
+def buffers():
+    """Send and receive buffer of each socket of the process."""
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as one:
+                    found.append([one.getsockopt(socket.SOL_SOCKET, name) for name in BUFFERS])
     return found
 
 
@@ -40,6 +57,8 @@ def application(environ, start_response):
         "thread": threading.current_thread().name,
         "title": open("/proc/self/cmdline", "rb").read().decode("latin-1"),
         "fds": descriptors(),
+        "buffers": buffers(),
+        "locale": locale.setlocale(locale.LC_CTYPE),
         "status": open("/proc/self/status").read(),
         "process_group": environ["mod_wsgi.process_group"],
         "application_group": environ["mod_wsgi.application_group"],

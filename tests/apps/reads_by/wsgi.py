@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the body by the expression in the query and answers its repr, or the exception's name."""
 
 from urllib.parse import unquote

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers a file through wsgi.file_wrapper: `name` or `name&offset&length`."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers an object without a descriptor through wsgi.file_wrapper."""
 
 import io

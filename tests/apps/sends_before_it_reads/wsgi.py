@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends 4 MiB before it reads a byte of the request body, then the number of bytes read."""
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tries what a tenant may not do, and answers how it went: JSON, None or the name of the error."""
 
 import ctypes

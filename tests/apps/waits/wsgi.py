@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Says that it runs (a file), and waits until it may end (another)."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Yields a block, waits until the client says that it saw it (a file), yields the next."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends by write(), waits until the client saw it, then returns a block."""
 
 import os

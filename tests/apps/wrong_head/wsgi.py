@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls start_response with what Python makes of the query; answers the exception's name."""
 
 from urllib.parse import unquote

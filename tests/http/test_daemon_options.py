@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of WSGIDaemonProcess, seen from inside a worker. Embedded mode has none of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import conf
+from harness.client import Connection, ask, connected, facts, request, wait_until
+from harness.httpd import Httpd
+
+APPS = Path(__file__).parents[1] / "apps"
+Start = Callable[..., Httpd]
+
+
+def site_of(start_httpd: Start, folder: Path, app: str, options: str, **more: Any) -> Httpd:
+    """One application at / in the process group `own` with these options."""
+    shutil.copy(APPS / app / "wsgi.py", folder / "app.py")
+    folder.chmod(0o777)
+    alias = f'WSGIScriptAlias / "{folder}/app.py" process-group=own application-group=%{{GLOBAL}}'
+    lines = [f"WSGIDaemonProcess own {options}", alias, f'SetEnv files "{folder}"']
+    return start_httpd([*lines, *conf.granted(folder)], **more)
+
+
+def worker_facts(start_httpd: Start, folder: Path, options: str, **more: Any) -> dict[str, Any]:
+    return facts(site_of(start_httpd, folder, "process", options, **more).address)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ("umask=0027", "umask", 0o27),
+        ("umask=007", "umask", 0o7),
+        ("home=/usr/share", "cwd", "/usr/share"),
+        ("threads=1", "multithread", False),
+        ("threads=2", "multithread", True),
+        ("processes=1", "multiprocess", True),
+        ("", "multiprocess", False),
+        ("threads=1 maximum-requests=1", "run_once", True),
+        ("threads=2 maximum-requests=1", "run_once", False),
+        ("lang=C.UTF-8", "locale", "C.UTF-8"),
+        ("locale=C.UTF-8", "locale", "C.UTF-8"),
+        ("", "process_group", "own"),
+    ],
+)
+def test_option_is_seen_in_the_worker(
+    start_httpd: Start, folder: Path, options: str, key: str, value: object
+) -> None:
+    assert worker_facts(start_httpd, folder, options)[key] == value
+
+
+def test_lang_and_locale_reach_the_workers_environment(start_httpd: Start, folder: Path) -> None:
+    environ = worker_facts(start_httpd, folder, "lang=C.UTF-8 locale=POSIX")["environ"]
+    assert (environ["LANG"], environ["LC_ALL"]) == ("C.UTF-8", "POSIX")
+
+
+def test_home_is_the_first_entry_of_the_path(start_httpd: Start, folder: Path) -> None:
+    assert worker_facts(start_httpd, folder, f"home={folder}")["path"][0] == str(folder)
+
+
+FOREIGN = {"PYTHONHOME": "/none", "LD_LIBRARY_PATH": "/none", "SSH_AUTH_SOCK": "/none"}
+INHERITED = {"OWN_VARIABLE": "of httpd", **FOREIGN}
+BASE = {"PATH", "LANG", "HOME", "USER", "LOGNAME"}
+
+
+def test_clean_environment_has_five_variables(start_httpd: Start, folder: Path) -> None:
+    found = worker_facts(start_httpd, folder, "environ=clean", environ=INHERITED)["environ"]
+    assert set(found) == BASE
+
+
+@pytest.mark.parametrize("options", ["environ=inherit", "environ=default", ""])
+def test_inherited_environment_has_no_variable_of_loader_or_session(
+    start_httpd: Start, folder: Path, options: str
+) -> None:
+    found = worker_facts(start_httpd, folder, options, environ=INHERITED)["environ"]
+    assert found["OWN_VARIABLE"] == "of httpd"
+    assert not set(FOREIGN) & set(found)
+
+
+@pytest.mark.privileged
+def test_groups_of_several_users_start_clean(start_httpd: Start, folder: Path) -> None:
+    options = "\nWSGIDaemonProcess other user=games group=games"
+    found = worker_facts(start_httpd, folder, options, environ=INHERITED)["environ"]
+    assert set(found) == BASE
+
+
+def test_display_name_is_the_workers_title(start_httpd: Start, folder: Path) -> None:
+    assert "shown-name" in worker_facts(start_httpd, folder, "display-name=shown-name")["title"]
+    assert "(wsgi:own)" in worker_facts(start_httpd, folder, "display-name=%{GROUP}")["title"]
+
+
+def test_python_path_is_searched_with_its_pth_files(start_httpd: Start, folder: Path) -> None:
+    first, second, named = (folder / name for name in ("first", "second", "named-in-pth"))
+    for path in (first, second, named):
+        path.mkdir()
+    (first / "more.pth").write_text(f"{named}\n")
+    path = worker_facts(start_httpd, folder, f"python-path={first}:{second}")["path"]
+    assert path.index(str(first)) < path.index(str(second))
+    assert str(named) in path
+
+
+def test_python_home_is_an_environment_that_knows_nothing_of_the_server(
+    start_httpd: Start, folder: Path
+) -> None:
+    home = folder / "venv"
+    command = [conf.prefix() / "bin" / "python", "-m", "venv", "--without-pip", home]
+    subprocess.run(command, check=True)
+    assert worker_facts(start_httpd, folder, f"python-home={home}")["prefix"] == str(home)
+
+
+@pytest.mark.privileged
+def test_user_and_group_are_the_workers(start_httpd: Start, folder: Path) -> None:
+    found = worker_facts(start_httpd, folder, "user=games group=games")
+    assert (found["environ"]["USER"], found["environ"]["LOGNAME"]) == ("games", "games")
+    assert found["uid"] not in (0, os.geteuid())
+    assert "NoNewPrivs:\t1" in found["status"]
+
+
+def test_worker_has_no_descriptor_but_its_own(start_httpd: Start, folder: Path) -> None:
+    """RELIABILITY A2: no log, no listening socket, no shared memory of httpd's."""
+    found = worker_facts(start_httpd, folder, "")
+    foreign = [fd for fd in found["fds"] if fd.startswith("/") and fd != "/dev/null"]
+    assert [fd for fd in foreign if "memfd:" not in fd and "/proc/" not in fd] == []
+
+
+def test_processes_are_so_many_workers(start_httpd: Start, folder: Path) -> None:
+    server = site_of(start_httpd, folder, "process", "processes=3")
+    wait_until(lambda: len(server.workers()) == 3, "three workers")
+
+
+def runs(folder: Path, server: Httpd, name: str) -> Connection:
+    """A request that was sent to the application `waits`."""
+    connection = Connection(server.address)
+    connection.send(request("GET", f"/?{name}"))
+    return connection
+
+
+def test_threads_are_the_requests_at_once(start_httpd: Start, folder: Path) -> None:
+    server = site_of(start_httpd, folder, "waits", "threads=2")
+    clients = [runs(folder, server, name) for name in "ab"]
+    wait_until(lambda: all((folder / f"{name}.runs").exists() for name in "ab"), "two run")
+    clients.append(runs(folder, server, "c"))
+    for name in "ab":
+        assert not (folder / "c.runs").exists()
+        (folder / f"{name}.end").touch()
+        if name == "a":
+            wait_until((folder / "c.runs").exists, "the third runs where the first has ended")
+            break
+    for name in "bc":
+        (folder / f"{name}.end").touch()
+    assert [client.read_response().body for client in clients] == [b"done"] * 3
+    for client in clients:
+        client.close()
+
+
+def test_request_beyond_the_listen_backlog_is_a_503(start_httpd: Start, folder: Path) -> None:
+    server = site_of(start_httpd, folder, "waits", "threads=1 listen-backlog=1")
+    server.log.allow("GL0506")
+    first = runs(folder, server, "a")
+    wait_until((folder / "a.runs").exists, "the first runs")
+    (folder / "b.end").touch()
+    (folder / "c.end").touch()
+    waiting = [runs(folder, server, name) for name in "bc"]
+    refused = [client for client in waiting if is_refused(client)]
+    assert len(refused) == 1
+    (folder / "a.end").touch()
+    served = [first, *(client for client in waiting if client not in refused)]
+    assert [client.read_response().status for client in served] == [200, 200]
+    for client in (first, *waiting):
+        client.close()
+
+
+def is_refused(client: Connection) -> bool:
+    """503 with Retry-After at once; False while it waits."""
+    client.socket.settimeout(1)
+    try:
+        response = client.read_response()
+    except TimeoutError:
+        return False
+    finally:
+        client.socket.settimeout(10)
+    assert (response.status, bool(response.header("Retry-After"))) == (503, True)
+    return True
+
+
+def test_worker_is_replaced_after_its_maximum_of_requests(start_httpd: Start, folder: Path) -> None:
+    server = site_of(start_httpd, folder, "process", "maximum-requests=5")
+    first = facts(server.address)["pid"]
+    for _ in range(4):
+        facts(server.address)
+    wait_until(lambda: facts(server.address)["pid"] != first, "another worker serves")
+    server.wait_for_exit(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "length", "status"),
+    [("", 32000, 200), ("", 33000, 502), ("header-buffer-size=8K", 9000, 502),
+     ("header-buffer-size=128K", 100_000, 200)],
+)  # fmt: skip
+def test_response_header_is_bounded_by_header_buffer_size(
+    start_httpd: Start, folder: Path, options: str, length: int, status: int
+) -> None:
+    """The log names the bound, and the directive that moves it."""
+    server = site_of(start_httpd, folder, "long_header", options)
+    if status != 200:
+        server.log.expect("GL0.*header-buffer-size")
+    response = ask(server.address, f"/?{length}")
+    assert response.status == status
+    assert len(response.header("X-Long") or "") == (length if status == 200 else 0)
+
+
+def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) -> None:
+    """The kernel doubles what it is asked for."""
+    options = "send-buffer-size=40000 receive-buffer-size=50000"
+    assert [80000, 100000] in worker_facts(start_httpd, folder, options)["buffers"]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("threads=many", "threads"),
+        ("threads=0", "threads"),
+        ("processes=-1", "processes"),
+        ("no-such-option=1", "no-such-option"),
+        ("umask=999", "umask"),
+        ("home=relative", "home"),
+        ("user=root", "root"),
+        ("user=#0", "#0"),
+        ("user=no-such-user", "no-such-user"),
+        ("shutdown-timeout=5parsecs", "shutdown-timeout"),
+        ("header-buffer-size=1", "header-buffer-size"),
+        ("send-buffer-size=1", "send-buffer-size"),
+        ("environ=some", "environ"),
+        ("python=relative", "python"),
+        ("listen-backlog=-1", "listen-backlog"),
+        ("maximum-requests=x", "maximum-requests"),
+    ],
+)
+def test_mistake_in_an_option_is_named_by_the_syntax_test(line: str, named: str) -> None:
+    server = Httpd([f"WSGIDaemonProcess own {line}"])
+    try:
+        done = server.test_configuration()
+        assert done.returncode != 0
+        assert named in done.stdout
+    finally:
+        server.remove()
+
+
+def test_wrong_python_home_disables_its_group_only(start_httpd: Start, folder: Path) -> None:
+    shutil.copy(APPS / "process" / "wsgi.py", folder / "app.py")
+    lines = ["WSGIDaemonProcess bad python-home=/nonexistent", "WSGIDaemonProcess good"]
+    for name in ("bad", "good"):
+        options = f"process-group={name} application-group=%{{GLOBAL}}"
+        lines.append(f'WSGIScriptAlias /{name} "{folder}/app.py" {options}')
+    server = start_httpd([*lines, *conf.granted(folder)])
+    server.log.expect("/nonexistent")
+    server.log.allow("GL0|bad|PG")
+    assert ask(server.address, "/bad").status == 500
+    assert facts(server.address, "/good")["process_group"] == "good"
+
+
+def test_killed_worker_is_replaced_with_the_same_options(start_httpd: Start, folder: Path) -> None:
+    server = site_of(start_httpd, folder, "process", "umask=0027 display-name=again")
+    server.log.allow("GL0|PG1103")
+    first = facts(server.address)
+    os.kill(first["pid"], 9)
+    server.wait_for_exit(first["pid"])
+    second = facts(server.address)
+    assert second["pid"] != first["pid"]
+    for key in ("umask", "cwd", "uid", "title"):
+        assert second[key] == first[key]
+
+
+def test_connection_is_kept_from_request_to_request(start_httpd: Start, folder: Path) -> None:
+    """The buffers of a worker's sockets: as many after fifty requests as after the first."""
+    server = site_of(start_httpd, folder, "process", "threads=1")
+    with connected(server.address) as client:
+        counts = set()
+        for _ in range(50):
+            client.send(request("GET", "/"))
+            counts.add(client.read_response().body.count(b"socket:"))
+    assert len(counts) == 1
