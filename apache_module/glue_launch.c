@@ -26,10 +26,9 @@ typedef struct program {
 static const char *distrust(const char *python, const char *package, apr_pool_t *pool) {
     const char *settings =
         apr_pstrcat(pool, ap_make_dirstr_parent(pool, python), "../pyvenv.cfg", NULL);
-    const char *const needed[] = {python, glue_install_library(python, pool), package,
-                                  apr_pstrcat(pool, package, "/supervisor/__main__.py", NULL),
+    const char *const needed[] = {python, glue_install_library(python, pool),
                                   access(settings, F_OK) == 0 ? settings : NULL};
-    const char *complaint = NULL;
+    const char *complaint = glue_trust_folder_complaint(package, pool);
 
     for (unsigned i = 0; complaint == NULL && i < sizeof needed / sizeof needed[0]; i++)
         if (needed[i] != NULL)
@@ -136,17 +135,22 @@ static int start(pid_t *pid, int *channel, program_t *program, const glue_launch
 }
 
 int glue_launch(pid_t *pid, int *channel, server_rec *s, const glue_launch_t *with,
-                apr_pool_t *pool) {
-    const char *python, *package, *complaint = find(&python, &package, pool);
+                apr_pool_t *parent) {
+    const char *python, *package, *complaint;
     program_t program;
+    apr_pool_t *pool; /* the parent's may be configuration's, and starts be many */
     int error;
 
+    apr_pool_create(&pool, parent);
+    complaint = find(&python, &package, pool);
     if (complaint != NULL) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, s, "%s", complaint);
+        apr_pool_destroy(pool);
         return PYGLUE_E_STATE;
     }
     fill(&program, python, package, with, pool);
     error = start(pid, channel, &program, with);
+    apr_pool_destroy(pool);
     if (error != 0)
         ap_log_error(APLOG_MARK, APLOG_CRIT, APR_FROM_OS_ERROR(error), s,
                      GLUE_ID(0601) "the supervisor of process groups could not be started; it is "
