@@ -1,10 +1,12 @@
-"""Counts the system calls of one warm request, over all processes, in both modes.
+"""Counts system calls and GIL acquisitions of one warm request, in both modes.
 
 `make perf-counts` runs it: httpd (event, one child) with hello behind one kept-alive connection,
 strace attached to every process of it, futexes left out (they count hand-overs between threads,
 which vary). A request's calls are those between its first byte and the next request's; the median
 of all requests is compared with the budget, so that a timer that fires in between does not matter.
-Exits 1 above it.
+
+A GIL acquisition is a call of one of the functions by which a thread attaches to Python, counted by
+a debugger's breakpoints in the process that runs the application. Exits 1 above a budget.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 # Counted, not timed: docs/performance.md tells what each call is for.
 BUDGET = {"daemon": 20, "embedded": 13}
+GIL_BUDGET = 1
+ATTACHES = ("PyEval_RestoreThread", "PyEval_AcquireThread", "PyGILState_Ensure")
 WARM = 30
 REQUESTS = 50  # together below MaxKeepAliveRequests
 START = 60.0
@@ -107,7 +112,52 @@ def count(log: pathlib.Path, starts: list[float]) -> tuple[float, collections.Co
     return median, windows[totals.index(median)]
 
 
-def measure(mode: str) -> tuple[float, collections.Counter[str]]:
+def application_process(server: int, mode: str) -> int:
+    """Who runs the application: the worker, or httpd's only child."""
+    if mode == "embedded":
+        return children(server)[-1]
+    commands = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(server)}
+    return next(pid for pid, command in commands.items() if b"worker/boot.py" in command)
+
+
+def acquisitions(pid: int, client: socket.socket) -> int:
+    """GIL acquisitions a request: breakpoints that never stop, and how often each was met."""
+    script = [f"break {name}" for name in ATTACHES]
+    script += [f"ignore {number} 1000000" for number in range(1, len(ATTACHES) + 1)]
+    script += ["echo ready\\n", "continue", "info breakpoints", "detach"]
+    command = ["gdb", "-q", "-nx", "-batch", "-p", str(pid), "-ex", "set breakpoint pending off"]
+    command += [part for line in script for part in ("-ex", line)]
+    debugger = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert debugger.stdout is not None
+    try:
+        for line in debugger.stdout:
+            if line == "ready\n":
+                break
+        for _ in range(REQUESTS):
+            exchange(client)
+    finally:
+        os.kill(pid, signal.SIGSTOP)  # which no thread can block, as httpd's block SIGINT
+        report, _ = debugger.communicate(timeout=START)
+        os.kill(pid, signal.SIGCONT)
+    hits = re.findall(r"already hit (\d+) time", report)
+    return round(sum(int(number) for number in hits) / REQUESTS)
+
+
+class Counts(NamedTuple):
+    """Of one request."""
+
+    total: float
+    calls: collections.Counter[str]
+    gil: int
+
+
+def measure(mode: str) -> Counts:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
@@ -121,12 +171,14 @@ def measure(mode: str) -> tuple[float, collections.Counter[str]]:
         command += ["--host", "127.0.0.1", "--server-root", str(folder / "server")]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            client = connect(port, server)
-            for _ in range(WARM):
-                exchange(client)
-            starts = trace(server.pid, folder / "trace", client)
-            client.close()
-            return count(folder / "trace", starts)
+            with connect(port, server) as client:
+                for _ in range(WARM):
+                    exchange(client)
+                starts = trace(server.pid, folder / "trace", client)
+            total, calls = count(folder / "trace", starts)
+            with connect(port, server) as client:
+                gil = acquisitions(application_process(server.pid, mode), client)
+            return Counts(total, calls, gil)
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(timeout=START)
@@ -137,10 +189,11 @@ def main() -> int:
     parser.add_argument("modes", nargs="*", default=list(BUDGET), help="daemon, embedded")
     above = False
     for mode in parser.parse_args().modes:
-        total, calls = measure(mode)
-        above |= total > BUDGET[mode]
-        listed = ", ".join(f"{name} {number}" for name, number in calls.most_common())
-        print(f"{mode}: {total} system calls a request, budget {BUDGET[mode]}: {listed}")
+        counts = measure(mode)
+        above |= counts.total > BUDGET[mode] or counts.gil > GIL_BUDGET
+        listed = ", ".join(f"{name} {number}" for name, number in counts.calls.most_common())
+        print(f"{mode}: {counts.total} system calls a request, budget {BUDGET[mode]}: {listed}")
+        print(f"{mode}: {counts.gil} GIL acquisitions a request, budget {GIL_BUDGET}")
     return 1 if above else 0
 
 
