@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes of administrators: what the log says, what `pyglue check`, and what `httpd -t`.
+
+Each message names what is wrong, where, and how to mend it. httpd -t touches nothing of a tenant's:
+it is asked so that it stays quiet about what only `pyglue check` may look at."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from harness import conf
+from harness.client import connected, request
+from harness.httpd import Httpd
+
+SECONDS = 60.0
+GOOD = """\
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"fine"]
+"""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A script (None: missing) or options of the group, and what must be told of them."""
+
+    script: str | None = GOOD
+    mode: int = 0o644
+    options: str = ""
+    log: str = ""
+    last_line: str = ""  # of the traceback that comes with it
+    check: str = ""
+
+
+SCRIPTS = {
+    "missing": Mistake(script=None, log=r"app\.py", check=r"app\.py' cannot be read: No such file"),
+    "unreadable": Mistake(
+        mode=0, log=r"app\.py", check=r"app\.py' cannot be read: Permission denied.* as user \d+"
+    ),
+    "no callable": Mistake(
+        script="x = 1\n",
+        log=r"app\.py' has no 'application': define it there, or name",
+        check=r"app\.py' has no 'application': define it there, or name .*WSGICallableObject",
+    ),
+    "non-callable": Mistake(
+        script="application = 5\n",
+        log=r"'application' of script '.*app\.py' is an? int",
+        check=r"'application' of script '.*app\.py' is an? int, which cannot be called",
+    ),
+    "syntax error": Mistake(
+        script="def application(:\n",
+        log=r"SyntaxError",
+        last_line="SyntaxError: invalid syntax",
+        check=r"File \".*app\.py\", line 1",
+    ),
+    "missing module": Mistake(
+        script="import no_such_module\n",
+        log=r"No module named 'no_such_module'",
+        last_line="ModuleNotFoundError: No module named 'no_such_module'",
+        check=r"No module named 'no_such_module'",
+    ),
+}
+GROUPS = {
+    "wrong python-home": Mistake(
+        options="python-home=/no/such/environment",
+        log=r"/no/such/environment/bin/python.*python-home= names an environment",
+        check=r"/no/such/environment/bin/python.*python-home= names an environment",
+    ),
+    "python that is none": Mistake(
+        options="python=/bin/true", log=r"PG1103|PG1105|PG1110", check=r"is it a Python\?"
+    ),
+}
+
+
+def written(folder: Path, mistake: Mistake, mode: str = "daemon") -> list[str]:
+    """The lines of the configuration; the script is in its folder."""
+    script = folder / "app.py"
+    if mistake.script is not None:
+        script.write_text(mistake.script)
+        script.chmod(mistake.mode)
+    group = [f"WSGIDaemonProcess group {mistake.options}", "WSGIProcessGroup group"]
+    lines = group if mode == "daemon" else []
+    return [*lines, f'WSGIScriptAlias / "{script}"', *conf.granted(folder)]
+
+
+def checked(server: Httpd) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [conf.prefix() / "bin" / "pyglue", "check", "-f", server.root / "httpd.conf"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_mistake_in_a_script_is_told_by_the_log(
+    name: str, mode: str, folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    mistake = SCRIPTS[name]
+    server = start_httpd(written(folder, mistake, mode))
+    server.log.expect(mistake.log)
+    server.log.allow(r"script '|GL0205|AH0")
+    if mistake.last_line:
+        server.log.expect_traceback(mistake.last_line)
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/"))
+        assert connection.read_response().status in {403, 404, 500}
+    assert re.search(mistake.log, server.log.wait_for(mistake.log))
+
+
+@pytest.mark.parametrize("name", SCRIPTS | GROUPS)
+def test_mistake_is_told_by_check_and_not_by_httpds_own_test(name: str, folder: Path) -> None:
+    mistake = {**SCRIPTS, **GROUPS}[name]
+    server = Httpd(written(folder, mistake), root=folder)
+
+    answer = checked(server)
+    assert (answer.returncode, "Traceback" in answer.stdout.partition("process group")[0]) == (
+        1,
+        False,
+    ), answer.stdout
+    assert re.search(mistake.check, answer.stdout, re.DOTALL), answer.stdout
+    assert server.test_configuration().returncode == 0
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_group_that_cannot_start_answers_500_and_the_log_tells_why(
+    name: str, folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    mistake = GROUPS[name]
+    server = start_httpd(written(folder, mistake))
+    server.log.expect(mistake.log)
+    server.log.allow(r"GL05\d\d|PG11\d\d")
+    server.log.wait_for(mistake.log)
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/"))
+        assert connection.read_response().status == 500
+
+
+def test_sound_configuration_is_fine(folder: Path) -> None:
+    server = Httpd(written(folder, Mistake()), root=folder)
+    answer = checked(server)
+    assert answer.returncode == 0, answer.stdout
+    assert re.search(r"^process group group \(user .*\): fine$", answer.stdout, re.MULTILINE)
+
+
+def test_alias_to_a_folder_is_no_mistake(folder: Path) -> None:
+    (folder / "scripts").mkdir()
+    lines = ["WSGIDaemonProcess group", f'WSGIScriptAlias / "{folder}/scripts" process-group=group']
+    assert checked(Httpd(lines, root=folder)).returncode == 0
+
+
+def test_callable_of_a_section_is_the_one_that_is_checked(folder: Path) -> None:
+    (folder / "app.py").write_text(GOOD.replace("def application", "def main"))
+    lines = [
+        "WSGIDaemonProcess group",
+        f'WSGIScriptAlias /shop "{folder}/app.py"',
+        "<Location /shop>",
+        "WSGIProcessGroup group",
+        "</Location>",
+        *conf.granted(folder, "WSGICallableObject main"),
+    ]
+    assert checked(Httpd(lines, root=folder)).returncode == 0
+
+
+def test_unknown_process_group_is_told_at_the_test_and_at_the_request(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    (folder / "app.py").write_text(GOOD)
+    lines = [f'WSGIScriptAlias / "{folder}/app.py"', "WSGIProcessGroup nowhere"]
+    server = start_httpd([*lines, *conf.granted(folder)])
+    server.log.expect("GL0102: .*'nowhere'")
+    server.log.expect("GL0202: .*'nowhere'")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/"))
+        assert connection.read_response().status == 500
+    assert "no WSGIDaemonProcess defines 'nowhere'" in server.test_configuration().stdout
+    assert "no WSGIDaemonProcess defines 'nowhere'" in checked(server).stdout
+
+
+@pytest.fixture
+def bare_python(folder: Path) -> Path:
+    """A Python of another ABI tag than any that has an engine, by what sysconfig says of it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    tag = "import sysconfig; v = sysconfig.get_config_vars(); v['SOABI'] = 'cpython-39-none'; "
+    suffix = "v['EXT_SUFFIX'] = '.cpython-39-none.so'\n"
+    for packages in (folder / "env").glob("lib/python*/site-packages"):
+        (packages / "other_abi.pth").write_text(tag + suffix)
+    return folder / "env"
+
+
+def test_missing_engine_names_the_command_that_builds_it(
+    bare_python: Path, folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    words = (
+        rf"no engine for {bare_python}/bin/python .*pyglue install-engine --python {bare_python}"
+    )
+    server = start_httpd(written(folder, Mistake(options=f"python-home={bare_python}")))
+    server.log.expect(r"PG1110.*PG1105|PG1110|PG1105")
+    server.log.allow(words)
+    server.log.wait_for(words)
+    answer = checked(server)
+    assert answer.returncode == 1
+    assert re.search(words, answer.stdout, re.DOTALL), answer.stdout
+
+
+def test_directory_of_sockets_that_others_can_write_is_told(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run").chmod(0o777)
+    lines = [f'WSGISocketPrefix "{folder}/run/wsgi"', *written(folder, Mistake())]
+    answer = checked(Httpd(lines, root=folder))
+    assert answer.returncode == 1
+    assert "WSGISocketPrefix" in answer.stdout, answer.stdout
+
+
+def test_module_of_another_httpd_is_told_with_the_remedy(folder: Path) -> None:
+    server = Httpd([], root=folder)
+    (folder / "mod_pyglue.so").write_bytes(
+        (Path(conf.modules()) / "mod_authz_core.so").read_bytes()
+    )
+    text = (folder / "httpd.conf").read_text()
+    (folder / "httpd.conf").write_text(
+        re.sub(
+            r'LoadModule wsgi_module ".*"', f'LoadModule wsgi_module "{folder}/mod_pyglue.so"', text
+        )
+    )
+    answer = checked(server)
+    assert answer.returncode == 1
+    assert "built for another httpd" in answer.stdout or "wsgi_module" in answer.stdout
