@@ -321,13 +321,43 @@ static void judge_death(int status) {
     be_helpless();
 }
 
+/* A stop or a hard restart: workers end beside httpd's children, whose requests end with them. */
+static void tell_end(void) {
+    message_t message = {STOP, 1, HARD_RESTART, 0, here->plan};
+
+    if (!here->is_restarting && here->proc.pid != 0)
+        send_message(&message, NULL, 0); /* one that was not taken is sent again by stop() */
+    here->is_restarting = 1;
+    pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_ENDING);
+}
+
+static void start_now(void) {
+    apr_pool_t *scratch;
+
+    if (apr_pool_create(&scratch, main_server->process->pool) != APR_SUCCESS)
+        return;
+    start(scratch);
+    send_plan();
+    apr_pool_destroy(scratch);
+}
+
+/* Workers whose supervisor died: nobody but a new one can end them. */
+static int has_workers(void) {
+    pyglue_worker_entry_t worker;
+    unsigned end = pyglue_pages_worker_end(here->pages);
+
+    for (unsigned i = 0; i < end; i++)
+        if (pyglue_pages_get_worker(here->pages, i, &worker))
+            return 1;
+    return 0;
+}
+
 /* Runs in the parent, from httpd's own reaping. RESTART: also a stop; children are about to be
  * told, or were already (HTTPD 1). */
 static void on_death(int reason, void *data, int status) {
     (void)data;
     if (reason == APR_OC_REASON_RESTART) {
-        here->is_restarting = 1;
-        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_ENDING);
+        tell_end();
         return;
     }
     if (reason != APR_OC_REASON_DEATH && reason != APR_OC_REASON_LOST)
@@ -337,15 +367,21 @@ static void on_death(int reason, void *data, int status) {
         return;
     judge_death(status);
     forget();
+    /* httpd comes by its monitor hook once in ten seconds; the first of a row does not wait. */
+    if (here->failures == 1)
+        start_now();
 }
 
 /* Waits, with a bound: a service manager kills what is left when httpd has gone. */
 static void stop(uint32_t how) {
     message_t message = {STOP, 1, how, 0, here->plan};
     apr_time_t deadline = apr_time_now() + here->stop_wait + STOP_MARGIN;
-    pid_t pid = here->proc.pid;
+    pid_t pid;
 
+    if (here->proc.pid == 0 && has_workers())
+        start_now();
     unwatch();
+    pid = here->proc.pid;
     if (pid == 0)
         return;
     if (send_message(&message, NULL, 0) != 0)
@@ -469,6 +505,8 @@ void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
         close(here->channel);
     close(here->pages_fd);
     close(here->rows_fd);
+    if (here->plan_fd >= 0)
+        close(here->plan_fd);
     placement.pages = here->pages;
     placement.rows = here->rows;
     placement.row = pyglue_rows_claim(here->rows, getpid());
