@@ -1,2 +1,176 @@
 # SPDX-License-Identifier: Apache-2.0
 """`apachectl graceful` under load: no request fails that httpd itself would not fail."""
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+from harness import census
+from harness.client import connected, request, wait_until
+from harness.httpd import Httpd
+from harness.load import Load
+from process import shop
+from process.shop import ask, facts, serving
+
+StartShop = Callable[..., Httpd]
+
+
+def under_load(server: Httpd) -> Load:
+    """On connections of their own: httpd itself closes idle kept ones at a graceful restart."""
+    return Load(server.address, "/who", clients=3, keep_alive=False)
+
+
+def wait_for_new_workers(load: Load, old: list[int]) -> None:
+    wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 20)
+
+
+@pytest.mark.parametrize("mpm", ["event", "worker", "prefork"])
+def test_graceful_restarts_in_a_row_fail_no_request(start_shop: StartShop, mpm: str) -> None:
+    server = start_shop("processes=2 threads=4", workers=2, mpm=mpm)
+
+    with under_load(server) as load:
+        for _ in range(3):
+            old = server.workers()
+            server.graceful()
+            wait_for_new_workers(load, old)
+        load.wait_for_more(50)
+
+    assert load.failures() == []
+    wait_until(lambda: len(server.workers()) == 2, "old workers end")
+
+
+def test_signals_that_come_faster_than_workers_start_fail_no_request(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+
+    with under_load(server) as load:
+        old = server.workers()
+        for _ in range(5):
+            server.signal(signal.SIGUSR1)
+            load.wait_for_more(5)
+        wait_for_new_workers(load, old)
+
+    assert load.failures() == []
+    wait_until(lambda: len(server.workers()) == 1, "old workers end")
+
+
+def test_a_request_that_runs_finishes_in_its_old_worker(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    (old,) = server.workers()
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+
+        server.graceful()
+        wait_until(lambda: facts(server)["pid"] != old, "a new worker serves")
+        assert census.is_alive(old)
+        (server.root / "files" / "slow.end").touch()
+
+        assert connection.read_response().body == b"done"
+    server.wait_for_exit(old)
+
+
+def test_groups_come_and_go_with_the_plan(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    apps = server.root / "apps"
+    added = shop.group(apps, "threads=2", "blog", "/blog")
+    supervisor = server.supervisor()
+
+    with under_load(server) as load:
+        server.configure(shop.lines(server.root, "threads=4", *added))
+        server.graceful()
+        wait_until(lambda: ask(server, "/blog/who").status == 200, "the new group serves")
+        assert facts(server, "/blog/who")["group"] == "blog"
+        blog = facts(server, "/blog/who")["pid"]
+
+        server.configure(shop.lines(server.root, "threads=4"))
+        server.graceful()
+        server.wait_for_exit(blog)
+        load.wait_for_more(20)
+
+    assert load.failures() == []
+    server.log.expect("AH01630")  # httpd's own: nothing is mounted there any more
+    assert ask(server, "/blog/who").status == 403
+    assert server.supervisor() == supervisor
+
+
+def test_a_request_of_a_group_that_left_the_plan_finishes(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        old = server.workers()
+
+        server.configure(shop.lines(server.root, name="other"))
+        server.graceful()
+        wait_until(lambda: ask(server, "/who").status == 200, "the other group serves")
+        assert facts(server)["group"] == "other"
+        assert all(map(census.is_alive, old))
+        (server.root / "files" / "slow.end").touch()
+
+        assert connection.read_response().body == b"done"
+    for pid in old:
+        server.wait_for_exit(pid)
+
+
+def test_new_options_are_in_force_after_a_graceful_restart(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+
+    with under_load(server) as load:
+        server.configure(shop.lines(server.root, "threads=2 processes=3 display-name=renamed"))
+        old = server.workers()
+        server.graceful()
+        wait_for_new_workers(load, old)
+        wait_until(lambda: named(server, "renamed") == 3, "three workers of the new name")
+
+    assert load.failures() == []
+
+
+def named(server: Httpd, name: str) -> int:
+    return sum(census.command(pid).startswith(name) for pid in server.processes())
+
+
+BROKEN = {
+    "script": ("", "raise RuntimeError('broken deploy')", r"broken deploy"),
+    "python": (" python=/usr/bin/python-without-engine", "", "PG1103.*python-without-engine"),
+    "home": (" python-home=/nowhere/at/all", "", "PG1103.*/nowhere/at/all"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_old_workers_serve_on_when_the_new_ones_cannot(start_shop: StartShop, what: str) -> None:
+    options, code, reason = BROKEN[what]
+    server = start_shop("threads=4")
+    (old,) = server.workers()
+    script = server.root / "apps" / "who" / "wsgi.py"
+    good = script.read_text()
+    server.log.expect(reason)
+    server.log.allow(r"PG11|\[group shop\]")
+
+    with under_load(server) as load:
+        if code:
+            script.write_text(code)
+        server.configure(shop.lines(server.root, "threads=4" + options))
+        server.graceful()
+        server.log.wait_for(reason)
+        load.wait_for_more(30)
+        assert serving(load, 6) == {old}
+
+        script.write_text(good)
+        server.configure(shop.lines(server.root, "threads=4"))
+        server.graceful()
+        wait_for_new_workers(load, [old])
+
+    assert load.failures() == []
+
+
+def test_the_plan_of_httpd_is_what_the_new_workers_run(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    script = server.root / "apps" / "who" / "wsgi.py"
+
+    with under_load(server) as load:
+        script.write_text(script.read_text().replace('"pid":', '"deploy": 2, "pid":'))
+        server.graceful()
+        wait_until(lambda: json.loads(load.answers[-1].text).get("deploy") == 2, "the new code")
+
+    assert load.failures() == []

@@ -1,2 +1,164 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stop and hard restart: bounded in time, and nothing is left over."""
+"""Stop and hard restart: bounded in time, and nothing is left over.
+
+What is left over is counted by the harness at the end of every instance; these tests bring httpd
+into the states in which something could be left."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import census
+from harness.client import Connection, request, wait_until
+from harness.httpd import Httpd
+from process import shop
+from process.shop import PROMPT, ask, facts
+
+StartShop = Callable[..., Httpd]
+MPMS = ["event", "worker", "prefork"]
+SLOW_START = """
+import os, time
+open({started!r}, "w").close()
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"late"]
+"""
+
+
+def leftovers(server: Httpd) -> list[str]:
+    """What lies in the server root that a running httpd had made."""
+    return [path.name for path in server.root.iterdir() if path.name.startswith("wsgi.")]
+
+
+def shared_memories(pids: list[int]) -> set[str]:
+    found = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            name = os.readlink(entry)
+            if "memfd:pyglue" in name:
+                found.add(name)
+    return found
+
+
+@contextmanager
+def running(server: Httpd, target: str, count: int) -> Iterator[list[Connection]]:
+    """Requests that are sent and not answered yet."""
+    connections = [Connection(server.address) for _ in range(count)]
+    for connection in connections:
+        connection.send(request("GET", target))
+    yield connections
+    for connection in connections:
+        connection.close()
+
+
+def stopped_within(server: Httpd) -> float:
+    began = time.monotonic()
+    server.stop()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("mpm", MPMS)
+def test_stop_leaves_nothing_and_is_prompt(start_shop: StartShop, mpm: str) -> None:
+    server = start_shop("processes=2 threads=4", workers=2, mpm=mpm)
+    assert shared_memories(server.processes())
+
+    seconds = stopped_within(server)
+
+    assert leftovers(server) == []
+    assert seconds < PROMPT
+
+
+@pytest.mark.parametrize("mpm", MPMS)
+def test_hard_restart_starts_anew_and_leaves_nothing(start_shop: StartShop, mpm: str) -> None:
+    server = start_shop("threads=4", mpm=mpm)
+    before = {server.supervisor(), *server.workers()}
+
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: before.isdisjoint(server.processes()), "the old ones end")
+    shop.wait_for_workers(server, 1)
+
+    assert len(leftovers(server)) == 1
+
+
+def test_stop_ends_requests_within_the_shutdown_timeout(start_shop: StartShop) -> None:
+    """httpd itself gives its children some seconds before it kills them."""
+    server = start_shop("threads=4 shutdown-timeout=1")
+    server.log.allow("AH00045|AH00046|AH00052|PG1107|shutdown-timeout has passed|GL0|OSError")
+    with running(server, "/waits?slow", 1):
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+
+        assert stopped_within(server) < 15
+
+
+@pytest.mark.parametrize("mpm", MPMS)
+def test_stop_does_not_wait_for_requests_that_wait_for_a_group(
+    start_shop: StartShop, mpm: str
+) -> None:
+    server = start_shop("threads=4", mpm=mpm)
+    started, go = server.root / "files" / "started", server.root / "files" / "go"
+    script = server.root / "apps" / "late.wsgi"
+    script.write_text(SLOW_START.format(started=str(started), go=str(go)))
+    server.configure([
+        *shop.lines(server.root, "threads=4"),
+        "WSGIDaemonProcess late shutdown-timeout=1",
+        f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
+    ])
+    server.graceful()
+    wait_until(started.exists, "the group starts")
+    server.log.allow("GL05")
+    with running(server, "/late", 3):
+        assert ask(server, "/who").status == 200
+
+        assert stopped_within(server) < 5
+
+
+def test_graceful_stop_finishes_what_runs(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    with running(server, "/waits?slow", 1) as (connection,):
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        server.signal(signal.SIGWINCH)
+        wait_until(lambda: not census.is_listening(server.address), "httpd listens no more")
+        (server.root / "files" / "slow.end").touch()
+
+        assert connection.read_response().body == b"done"
+    server.stop()
+
+
+def test_everything_ends_when_httpd_is_killed(start_shop: StartShop) -> None:
+    """SIGKILL of the parent: its children serve on; with the last of them all the rest ends."""
+    server = start_shop("processes=2 threads=4", workers=2)
+    server.log.allow("PG1007")
+    supervisor, workers = server.supervisor(), server.workers()
+    children = [
+        pid for pid in census.family(server.pid)
+        if pid not in (server.pid, supervisor, *workers)
+    ]
+
+    os.kill(server.pid, signal.SIGKILL)
+    assert facts(server)["pid"] in workers
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+    for pid in (supervisor, *workers):
+        server.wait_for_exit(pid)
+    assert leftovers(server) == []
+
+
+def test_stop_after_the_supervisor_was_killed_leaves_nothing(start_shop: StartShop) -> None:
+    server = start_shop("threads=4 shutdown-timeout=2")
+    server.log.expect("GL0603")
+    old = server.workers()
+    os.kill(server.supervisor(), signal.SIGKILL)
+    server.log.wait_for("GL0603")
+
+    server.stop()
+
+    assert not any(map(census.is_alive, old))
+    assert leftovers(server) == []
