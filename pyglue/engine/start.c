@@ -41,7 +41,8 @@ static bool is_name(pyglue_str_t name, const char *other) {
     return name.len == strlen(other) && strncasecmp(name.ptr, other, name.len) == 0;
 }
 
-/* RFC 9110 section 7.6.1: framing and connections are the server's. */
+/* RFC 9110 section 7.6.1, and RFC 2616 section 13.5.1 that PEP 3333 refers to: framing and
+ * connections are the server's. */
 static bool is_hop_by_hop(pyglue_str_t name) {
     static const char *const names[] = {
         "Connection", "Keep-Alive",      "Proxy-Authenticate", "Proxy-Authorization",
@@ -50,7 +51,7 @@ static bool is_hop_by_hop(pyglue_str_t name) {
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (is_name(name, names[i]))
-            return !is_name(name, "Proxy-Authenticate"); /* a proxy application's own answer */
+            return true;
     return false;
 }
 

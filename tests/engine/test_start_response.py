@@ -60,8 +60,12 @@ def test_status_may_have_no_reason(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Connection", "keep-alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade"]
-)
+    "name",
+    [
+        "Connection", "keep-alive", "Proxy-Authenticate", "proxy-authorization", "TE", "Trailer",
+        "trailers", "Transfer-Encoding", "Upgrade",
+    ],
+)  # fmt: skip
 def test_hop_by_hop_header_is_dropped_with_a_warning(run: Run, name: str) -> None:
     answer = run(APP.format(status="'200 OK'", headers=f"[('A', 'b'), ({name!r}, 'x')]"))
     assert answer.headers == ["A: b"]
