@@ -28,7 +28,7 @@ WARNING = 4
 def prepare(settings_text: str, application_group: str) -> None:
     """`settings_text`: JSON (`docs/bridge.md` 8); `application_group`: "" is the main one."""
     settings: dict[str, Any] = json.loads(settings_text)
-    in_worker = settings.get("reload") == "worker"
+    in_worker = bool(settings.get("group"))  # embedded in httpd there is no process group
     script.policy.in_worker = in_worker
     script.policy.uid = settings.get("script_uid")
     script.policy.gid = settings.get("script_gid")

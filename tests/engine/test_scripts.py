@@ -20,7 +20,7 @@ def application(environ, start_response):
 @pytest.fixture(scope="module")
 def worker(built: Path) -> Iterator[Machine]:
     """A process with the engine open, as in a worker."""
-    with Machine(built, {"reload": "worker", "group": "shop", "threads": 3}) as made:
+    with Machine(built, {"group": "shop", "threads": 3}) as made:
         yield made
 
 
