@@ -97,6 +97,8 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
 
         if (problem == NULL && names[i].number == &uid && uid == 0)
             problem = "is root, and applications do not run as root";
+        if (problem == NULL && names[i].number == &gid && gid == 0)
+            problem = "is root's group, and applications do not run in it";
         if (problem != NULL)
             return glue_value_complaint(apr_pstrcat(pool, subject, " ", names[i].option, "=", NULL),
                                         names[i].word, problem, pool);
@@ -313,11 +315,11 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
         make_digest(group, pconf);
         if (group->socket_timeout == 0)
             group->socket_timeout = group->server->timeout;
-        if (group->uid == 0 && geteuid() == 0)
+        if ((group->uid == 0 || group->gid == 0) && geteuid() == 0)
             complaint =
                 apr_psprintf(pconf,
-                             "WSGIDaemonProcess: '%s' (%s) would run as root: give it user=, "
-                             "or httpd another User",
+                             "WSGIDaemonProcess: '%s' (%s) would run as root or in root's group: "
+                             "give it user= and group=, or httpd another User and Group",
                              group->name, group->where);
     }
     is_clean = has_two_users(groups);
