@@ -154,7 +154,10 @@ def _load(path: str) -> ModuleType:
 def _compile(path: str) -> tuple[CodeType, int]:
     with _opened(path) as descriptor:
         status = os.fstat(descriptor)
-        _check_owner(path, status)
+        if not stat.S_ISREG(status.st_mode):
+            raise ScriptFileError(f"script '{path}' is not a regular file")
+        _check_owner(f"script '{path}'", status)
+        _check_owner(f"the folder of script '{path}'", os.stat(os.path.dirname(path)))
         with open(descriptor, "rb", closefd=False) as file:
             source = file.read()
     return compile(source, path, "exec", dont_inherit=True), status.st_mtime_ns // 1000
@@ -176,14 +179,19 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _check_owner(path: str, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ScriptFileError(f"script '{path}' is not a regular file")
-    for what, wanted, found in (
-        ("user", policy.uid, status.st_uid),
-        ("group", policy.gid, status.st_gid),
+def _check_owner(what: str, status: os.stat_result) -> None:
+    """As mod_wsgi: whom script-user or script-group names decides what runs, and nobody else."""
+    for kind, wanted, found, others in (
+        ("user", policy.uid, status.st_uid, stat.S_IWGRP | stat.S_IWOTH),
+        ("group", policy.gid, status.st_gid, stat.S_IWOTH),
     ):
-        if wanted is not None and wanted != found:
+        if wanted is None:
+            continue
+        if wanted != found:
             raise ScriptFileError(
-                f"script '{path}' belongs to {what} {found}, but script-{what} allows {wanted} only"
+                f"{what} belongs to {kind} {found}, but script-{kind} allows {wanted} only"
+            )
+        if status.st_mode & others:
+            raise ScriptFileError(
+                f"{what} can be written by others than {kind} {wanted}, whom script-{kind} allows"
             )
