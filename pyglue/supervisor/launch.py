@@ -89,7 +89,11 @@ def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:
         values = {name: inherited[name] for name in CLEAN if name in inherited}
     else:
         values = {name: value for name, value in inherited.items() if not _is_left_out(name)}
-    values |= {"HOME": definition.user_home, "USER": definition.user, "LOGNAME": definition.user}
+    own = {"HOME": definition.user_home, "USER": definition.user, "LOGNAME": definition.user}
+    for name, value in own.items():
+        values.pop(name, None)  # never httpd's
+        if value:  # a uid need not have a name
+            values[name] = value
     if definition.lang is not None:
         values["LANG"] = definition.lang
     if definition.locale is not None:
