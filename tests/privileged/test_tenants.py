@@ -6,7 +6,6 @@ waits but the group that has them."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
@@ -23,6 +22,9 @@ from harness import conf
 from harness import site as sites
 from harness.client import wait_until
 from harness.httpd import Httpd, new_root
+
+from pyglue.errors import ScriptFileError
+from pyglue.loader import script
 
 pytestmark = [
     pytest.mark.privileged,
@@ -105,6 +107,26 @@ def test_root_touches_nothing_of_a_tenants_from_start_to_stop(
     assert [call for call in touched if call.as_root] == []
     for name, file in (("openat", "wsgi.py"), ("openat", "pyvenv.cfg"), ("execve", "bin/python")):
         assert [call for call in touched if call.name == name and file in call.text]
+
+
+@pytest.mark.parametrize("option", ["user=root", "user=#0", "group=root", "group=#0"])
+def test_root_as_user_or_group_is_refused_by_the_syntax_check(folder: Path, option: str) -> None:
+    """RELIABILITY B1#3."""
+    server = Httpd(group(folder, option), root=folder)
+    said = server.test_configuration()
+    assert said.returncode != 0
+    name, value = option.split("=")
+    assert f"{name}=: '{value}'" in said.stdout or f"{name}= '{value}'" in said.stdout
+    assert "root" in said.stdout
+
+
+@pytest.mark.parametrize("directive", ["User", "Group"])
+def test_a_group_that_would_run_as_httpds_root_is_refused(folder: Path, directive: str) -> None:
+    """It names nobody, and httpd's own is root."""
+    server = Httpd([f"{directive} #0", "WSGIDaemonProcess shop"], root=folder)
+    said = server.test_configuration()
+    assert said.returncode != 0
+    assert "root" in said.stdout
 
 
 # --- Hostile paths -----------------------------------------------------------------------------
@@ -226,7 +248,7 @@ class Owned:
 def owned(folder: Path) -> Owned:
     mine = folder / "mine"
     mine.mkdir()
-    give(mine)
+    os.chown(mine, UID, UID)
     return Owned(mine)
 
 
@@ -245,6 +267,22 @@ def test_a_script_of_another_owner_is_refused_and_not_run(
     owned.serve(owned.write("good", UID, is_mine=True))
     wait_until(lambda: sight.ask(server, "/") == (200, b"mine"), "the own script is served")
     assert not owned.has_run("bad")
+
+
+@pytest.mark.parametrize("name", ["", "good"])
+@pytest.mark.parametrize(("what", "mode"), [("user", 0o020), ("user", 0o002), ("group", 0o002)])
+def test_a_script_or_folder_that_others_can_write_is_refused(
+    owned: Owned, start_httpd: Callable[..., Httpd], what: str, mode: int, name: str
+) -> None:
+    """As mod_wsgi does."""
+    owned.serve(owned.write("good", UID, is_mine=True))
+    path = owned.folder / name
+    path.chmod(path.stat().st_mode | mode)
+    server = start_httpd(group(owned.folder, f"script-{what}=#{UID}"))
+    server.log.expect(f"can be written by others than {what} {UID}")
+    server.log.allow("script '|PG1104")
+    assert sight.ask(server, "/")[0] == 500
+    assert not owned.has_run("good")
 
 
 @pytest.fixture
@@ -268,20 +306,24 @@ def swapped(owned: Owned) -> Iterator[Owned]:
 
 
 def test_swapping_links_never_gets_a_strangers_script_run(
-    swapped: Owned, start_httpd: Callable[..., Httpd]
+    swapped: Owned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loaded again and again until both were met."""
-    server = start_httpd(group(swapped.folder, f"script-user=#{UID}"))
-    server.log.allow("script '|belongs to|cannot be read|PG1")
-    answers = set()
+    """Loaded again and again, here by the loader alone, until both were met."""
+    monkeypatch.setattr(script, "policy", script.Policy(uid=UID))
+    path, met, module = str(swapped.folder / "wsgi.py"), set[str](), None
 
     def both_were_met() -> bool:
-        answers.add(sight.ask(server, "/"))
-        for pid in server.workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
-        return swapped.has_run("good") and "belongs to" in server.log.text()
+        nonlocal module
+        try:
+            module = script.find(path, "application", module)[0]
+            met.add("good")
+        except ScriptFileError as error:
+            assert "belongs to" in str(error)
+            met.add("bad")
+        return len(met) == 2
 
-    wait_until(both_were_met, "the good script was run, and the other one refused", 30)
+    for _ in range(50):
+        wait_until(both_were_met, "the good script was run, and the other one refused")
+        met.clear()
+    assert swapped.has_run("good")
     assert not swapped.has_run("bad")
-    assert b"stolen" not in {body for _, body in answers}

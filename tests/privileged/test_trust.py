@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What root executes belongs to root, all the way: RELIABILITY B1#6; TENANTS 2, rule 2.
 
-A copy of the installation has one thing wrong with it: httpd runs, and its groups say why they don't."""
+A copy of the installation has one thing wrong: httpd runs, and its groups say why they don't."""
 
 from __future__ import annotations
 
