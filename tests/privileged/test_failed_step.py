@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A privileged step that fails, end to end: no Python runs, the log names the step, others serve.
+
+RELIABILITY B1#1. All calls and faults are in test_jail_injection.py; here one of each kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sight
+import traced
+from harness import conf
+from harness.client import wait_until
+from harness.httpd import Httpd
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: strace attaches to root's processes"),
+]
+
+APPS = Path(__file__).parent.parent / "apps"
+UNLUCKY, LUCKY = 61301, 61302  # numbers that no user has
+
+
+@pytest.mark.parametrize(
+    ("call", "fault", "reason"),
+    [
+        ("setgroups", "error=EPERM", "Operation not permitted"),
+        ("setresuid", "error=EAGAIN", "Resource temporarily unavailable"),
+        ("setresuid", "retval=0", "the effect did not show"),
+    ],
+)
+def test_a_failed_step_never_runs_python_and_ends_its_own_group(
+    folder: Path, start_httpd: Callable[..., Httpd], call: str, fault: str, reason: str
+) -> None:
+    log = folder / "strace"
+    shutil.copytree(APPS / "tries", folder / "tries")
+    lines = [
+        *(f"WSGIDaemonProcess {name} user=#{uid} group=#{uid} threads=2"
+          for name, uid in (("unlucky", UNLUCKY), ("lucky", LUCKY))),
+        *(f'WSGIScriptAlias /{name} "{folder}/tries/wsgi.py" process-group={name}'
+          " application-group=%{GLOBAL}" for name in ("unlucky", "lucky")),
+        "Timeout 2",
+        *conf.granted(folder),
+    ]  # fmt: skip
+    server = start_httpd(lines, root=folder)
+    for name in ("unlucky", "lucky"):
+        assert sight.attempt(server, name, "setuid") == "EPERM"
+    server.log.expect(f"PG11.*failed at '{call}': .*{reason}.*; the next start is in")
+    server.log.allow("PG1|GL0")
+    inject = (f"--trace={call},execve", f"--inject={call}:{fault}")
+    with traced.strace(server.supervisor(), log, *inject):
+        os.kill(sight.supervised(server, UNLUCKY), signal.SIGKILL)
+        server.log.wait_for(f"failed at '{call}'")
+        assert sight.ask(server, "/unlucky?what=setuid")[0] in (500, 503)
+        assert sight.attempt(server, "lucky", "setuid") == "EPERM"
+    text = log.read_text()
+    assert "INJECTED" in text
+    assert not re.search(r"execve\(", text)
+    wait_until(lambda: sight.ask(server, "/unlucky?what=setuid")[0] == 200, "it is tried again", 30)
