@@ -83,3 +83,12 @@ def is_listening(address: tuple[str, int]) -> bool:
     except OSError:
         return False
     return True
+
+
+def ticks(pid: int) -> int:
+    """Processor time that a process has used, in the kernel's units of 10 ms."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])

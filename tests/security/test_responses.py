@@ -7,7 +7,7 @@ import os
 from urllib.parse import quote
 
 import pytest
-from harness.client import connected, request
+from harness.client import Response, ask, connected, request
 from harness.httpd import Httpd
 
 STATUSES = [
@@ -65,23 +65,50 @@ def test_head_that_http_does_not_allow_is_refused(site: Httpd, head: str) -> Non
     assert response.header("X-Refused") in ("ValueError", "TypeError"), response
 
 
-@pytest.mark.parametrize("kind", ["folder", "fifo", "device"])
-def test_file_wrapper_around_no_regular_file_breaks_nothing(site: Httpd, kind: str) -> None:
-    site.log.allow("script|GL0|Error|Traceback|  File|    ")
-    path = site.root / "files" / kind
-    made = {
-        "folder": path.mkdir,
-        "fifo": lambda: os.mkfifo(path),
-        "device": lambda: path.symlink_to("/dev/null"),
-    }
-    made[kind]()
-    if kind != "fifo":
-        with connected(site.address) as connection:
-            connection.send(request("GET", f"/sends_a_file?{kind}"))
-            assert connection.read_response().status in (200, 500)
+def sent(site: Httpd, name: str) -> Response:
+    return ask(site.address, f"/sends_a_file?{name}")
+
+
+def test_file_wrapper_around_a_folder_is_an_error(site: Httpd) -> None:
+    site.log.expect_traceback("IsADirectoryError")
+    (site.root / "files" / "folder").mkdir(exist_ok=True)
+    assert sent(site, "folder").status == 500
+
+
+def test_file_wrapper_around_a_device_sends_what_is_read(site: Httpd) -> None:
+    path = site.root / "files" / "device"
+    path.symlink_to("/dev/null")
+    response = sent(site, "device")
+    path.unlink()
+    assert (response.status, response.body) == (200, b"")
+
+
+def test_file_wrapper_around_a_fifo_sends_what_is_written(site: Httpd) -> None:
+    """No regular file: it is read in blocks, and its end is the writer's end."""
+    path = site.root / "files" / "fifo"
+    os.mkfifo(path)
+    path.chmod(0o666)
     with connected(site.address) as connection:
-        connection.send(request("GET", "/environ"))
-        assert connection.read_response().status == 200
+        connection.send(request("GET", "/sends_a_pipe?fifo"))
+        with path.open("wb") as writer:
+            writer.write(b"piped " * 1000)
+        response = connection.read_response()
+    path.unlink()
+    assert (response.status, response.body) == (200, b"piped " * 1000)
+
+
+def test_file_that_grows_is_sent_as_long_as_it_was(site: Httpd) -> None:
+    path = site.root / "files" / "grows"
+    size = 16 << 20
+    path.write_bytes(b"x" * size)
+    with connected(site.address) as connection:
+        connection.send(request("GET", "/sends_a_file?grows") + request("GET", "/environ"))
+        assert connection.read_head().header("Content-Length") == str(size)
+        with path.open("ab") as out:
+            out.write(b"grown " * 100_000)
+        assert connection.read_exactly(size) == b"x" * size
+        assert connection.read_response().header("Content-Type") == "application/json"
+    path.unlink()
 
 
 def test_file_that_shrinks_makes_an_incomplete_response(site: Httpd) -> None:
