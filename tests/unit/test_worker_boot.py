@@ -61,8 +61,10 @@ def package(tmp_path: Path, engine: Path) -> Path:
     made = tmp_path / "pyglue"
     (made / "worker").mkdir(parents=True)
     (made / "loader").mkdir()
-    for file in ("__init__.py", "errors.py", "worker/boot.py"):
+    for file in ("errors.py", "worker/boot.py"):
         shutil.copy(ROOT / "pyglue" / file, made / file)
+    # A version of its own, so that no engine of the environment that runs the tests belongs to it.
+    (made / "__init__.py").write_text('__version__ = "fake"\n')
     (made / "loader/reload.py").write_text(WATCHED)
     (made / "loader/watched.json").write_text("{}")
     shutil.copy(engine, made)
