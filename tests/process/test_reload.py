@@ -1,2 +1,174 @@
 # SPDX-License-Identifier: Apache-2.0
 """Touched, broken and mended scripts; crash loops; groups that cannot start."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.client import wait_until
+from harness.httpd import Httpd
+from harness.load import Load
+from process import shop
+from process.shop import PROMPT, ask, facts, serving
+
+StartShop = Callable[..., Httpd]
+IMPORTS = "import sys; sys.path.insert(0, {folder!r})\nfrom helper import application\n"
+HELPER = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"mended"]
+"""
+
+
+def script_of(server: Httpd, name: str = "who") -> Path:
+    return server.root / "apps" / name / "wsgi.py"
+
+
+def write(path: Path, text: str) -> None:
+    """As an editor does: there is never half a script."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def test_touched_script_is_served_anew_and_no_request_fails(start_shop: StartShop) -> None:
+    server = start_shop("processes=2 threads=4", workers=2)
+    script, old = script_of(server), server.workers()
+
+    with Load(server.address, "/who", clients=3) as load:
+        write(script, script.read_text().replace('"pid":', '"deploy": 2, "pid":'))
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 10)
+        load.wait_for_more(20)
+
+    assert load.failures() == []
+    assert facts(server)["deploy"] == 2
+    wait_until(lambda: len(server.workers()) == 2, "old workers end")
+
+
+def test_broken_script_keeps_the_old_workers_until_it_is_mended(start_shop: StartShop) -> None:
+    server = start_shop("threads=4")
+    script, (old,) = script_of(server), server.workers()
+    good = script.read_text()
+    server.log.expect("RuntimeError: broken deploy")
+    server.log.expect("PG1104.*the workers that serve stay")
+    server.log.allow(r"\[group shop\]")
+
+    with Load(server.address, "/who", clients=3) as load:
+        write(script, "raise RuntimeError('broken deploy')\n")
+        server.log.wait_for("PG1104")
+        load.wait_for_more(20)
+        assert serving(load, 6) == {old}
+        write(script, good)
+        wait_until(lambda: serving(load, 6).isdisjoint([old]), "new workers serve", 10)
+
+    assert load.failures() == []
+
+
+def test_first_load_that_fails_answers_at_once_and_is_served_when_mended(
+    start_shop: StartShop,
+) -> None:
+    server = start_shop("threads=4")
+    folder = server.root / "apps" / "late"
+    folder.mkdir()
+    helper, script = folder / "helper.py", folder / "wsgi.py"
+    helper.write_text("raise RuntimeError('not mended yet')\n")
+    script.write_text(IMPORTS.format(folder=str(folder)))
+    server.log.expect_traceback("RuntimeError: not mended yet")
+    server.log.allow(r"\[group late\]|PG1104|ScriptFailedError|script '|GL0")
+    server.configure([
+        *shop.lines(server.root, "threads=4"),
+        "WSGIDaemonProcess late",
+        f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
+    ])
+    server.graceful()
+    server.log.wait_for("PG1104")
+
+    began = time.monotonic()
+    assert ask(server, "/late").status == 500
+    assert time.monotonic() - began < PROMPT
+
+    write(helper, HELPER)
+    os.utime(script)
+    wait_until(lambda: ask(server, "/late").text == "mended", "the mended script is served")
+
+
+def test_sigusr1_to_a_worker_reloads_its_group(start_shop: StartShop) -> None:
+    server = start_shop("processes=2 threads=4", workers=2)
+    old = server.workers()
+
+    with Load(server.address, "/who", clients=3) as load:
+        os.kill(old[0], signal.SIGUSR1)
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 10)
+
+    assert load.failures() == []
+
+
+def test_maximum_requests_recycles_without_a_failed_request(start_shop: StartShop) -> None:
+    server = start_shop("processes=2 threads=4 maximum-requests=40", workers=2)
+    old = server.workers()
+
+    with Load(server.address, "/who", clients=3) as load:
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "both were recycled", 20)
+
+    assert load.failures() == []
+
+
+def test_crash_loop_backs_off_and_answers_at_once(start_shop: StartShop) -> None:
+    """RELIABILITY C 3: a script that ends its process while it is loaded."""
+    server = start_shop("threads=4")
+    server.log.expect(r"PG1103.*exited with status 7.*the next start is in 1 s")
+    server.log.expect(r"PG1103.*exited with status 7.*the next start is in 2 s")
+    server.log.allow("GL0506.*exited with status 7|PG1103")
+    script = server.root / "apps" / "loop.wsgi"
+    script.write_text("import os\nos._exit(7)\n")
+    server.configure([
+        *shop.lines(server.root, "threads=4"),
+        "WSGIDaemonProcess loop",
+        f'WSGIScriptAlias /loop "{script}" process-group=loop application-group=%{{GLOBAL}}',
+    ])
+    server.graceful()
+    server.log.wait_for("PG1103")
+
+    began = time.monotonic()
+    assert ask(server, "/loop").status == 500
+    assert time.monotonic() - began < PROMPT
+    server.log.wait_for("the next start is in 2 s")
+    assert ask(server, "/who").status == 200
+
+
+@pytest.mark.parametrize("options, reason", [
+    ("python-home=/nowhere/at/all", r"/nowhere/at/all/bin/python"),
+    ("python=/bin/false", r"exited with status 1"),
+    ("home=/nowhere/at/all", r"/nowhere/at/all|No such file"),
+])
+def test_group_that_cannot_start_answers_at_once_and_says_why(
+    start_shop: StartShop, options: str, reason: str
+) -> None:
+    server = start_shop("threads=4")
+    own_log = server.root / "bad.log"
+    server.configure([
+        *shop.lines(server.root, "threads=4"),
+        f"Listen {server.address[0]}:{server.address[1] + 1}",
+        f"<VirtualHost {server.address[0]}:{server.address[1] + 1}>",
+        "ServerName bad.invalid",
+        f'ErrorLog "{own_log}"',
+        f"WSGIDaemonProcess bad {options}",
+        f'WSGIScriptAlias / "{script_of(server)}" process-group=bad application-group=%{{GLOBAL}}',
+        "</VirtualHost>",
+    ])
+    server.graceful()
+    wait_until(lambda: "PG1103" in own_log.read_text(), "the reason is in the host's own log")
+    began = time.monotonic()
+
+    bad = Load((server.address[0], server.address[1] + 1), "/", clients=1)
+    with bad:
+        pass
+
+    assert {answer.status for answer in bad.answers} == {500}
+    assert time.monotonic() - began < PROMPT
+    assert ask(server, "/who").status == 200
+    assert re.search(reason, own_log.read_text())
