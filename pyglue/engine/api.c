@@ -70,31 +70,37 @@ static int unlock_host_nogil(eng_request_t *request, int rv) {
 int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
     int rv;
 
-    Py_BEGIN_ALLOW_THREADS rv = lock_host_nogil(request);
-    if (rv == 0)
-        rv = unlock_host_nogil(request, send_nogil(request, v, n, flags));
-    Py_END_ALLOW_THREADS return rv;
+    Py_BEGIN_ALLOW_THREADS
+        rv = lock_host_nogil(request);
+        if (rv == 0)
+            rv = unlock_host_nogil(request, send_nogil(request, v, n, flags));
+    Py_END_ALLOW_THREADS
+    return rv;
 }
 
 int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len) {
     int rv;
 
-    Py_BEGIN_ALLOW_THREADS rv = lock_host_nogil(request);
-    if (rv == 0)
-        rv = unlock_host_nogil(request, file_nogil(request, fd, offset, len));
-    Py_END_ALLOW_THREADS return rv;
+    Py_BEGIN_ALLOW_THREADS
+        rv = lock_host_nogil(request);
+        if (rv == 0)
+            rv = unlock_host_nogil(request, file_nogil(request, fd, offset, len));
+    Py_END_ALLOW_THREADS
+    return rv;
 }
 
 /* A body that ends badly is not the end of the response: input.c remembers it. */
 ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len) {
     ssize_t got;
 
-    Py_BEGIN_ALLOW_THREADS got = lock_host_nogil(request);
-    if (got == 0) {
-        got = request->host->ops->read(request->host, buf, len);
-        pthread_mutex_unlock(&request->lock);
-    }
-    Py_END_ALLOW_THREADS return got;
+    Py_BEGIN_ALLOW_THREADS
+        got = lock_host_nogil(request);
+        if (got == 0) {
+            got = request->host->ops->read(request->host, buf, len);
+            pthread_mutex_unlock(&request->lock);
+        }
+    Py_END_ALLOW_THREADS
+    return got;
 }
 
 /* --- Logs ------------------------------------------------------------------------------------- */
@@ -120,10 +126,11 @@ void eng_log(eng_state_t *state, eng_request_t *request, int level, const char *
     if (request == NULL && thread != NULL)
         request = thread->request;
     Py_XINCREF((PyObject *)request);
-    Py_BEGIN_ALLOW_THREADS if (!log_to_host_nogil(request, level, (pyglue_str_t){text, len}) &&
-                               engine != NULL)
-        engine->log(engine->baton, level, (pyglue_str_t){text, len});
-    Py_END_ALLOW_THREADS Py_XDECREF((PyObject *)request);
+    Py_BEGIN_ALLOW_THREADS
+        if (!log_to_host_nogil(request, level, (pyglue_str_t){text, len}) && engine != NULL)
+            engine->log(engine->baton, level, (pyglue_str_t){text, len});
+    Py_END_ALLOW_THREADS
+    Py_XDECREF((PyObject *)request);
     eng_compat_set_exception(exception);
 }
 
@@ -164,8 +171,10 @@ static pyglue_str_t text_of(const visit_t *visit, pyglue_slice_t slice) {
 
 /* From here on the application's objects of this request are harmless. */
 static void end_request(visit_t *visit, eng_request_t *request) {
-    Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&request->lock);
-    Py_END_ALLOW_THREADS request->host = NULL;
+    Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&request->lock);
+    Py_END_ALLOW_THREADS
+    request->host = NULL;
     request->scratch = NULL;
     request->snapshot = NULL;
     pthread_mutex_unlock(&request->lock);

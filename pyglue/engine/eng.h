@@ -209,8 +209,7 @@ PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t call
 /* A request while it runs, and the start_response of the application. Objects of the application
  * may outlive the request: then host is NULL and every operation raises RuntimeError. */
 struct eng_request {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     const pyglue_snapshot_t *snapshot; /* valid while host is */
     pthread_mutex_t lock;              /* one host operation at a time; guards host */
     pyglue_host_t *host;               /* NULL once the request has ended */
