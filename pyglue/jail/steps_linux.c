@@ -331,6 +331,13 @@ static int step_dumpable(jail_run_t *run) {
     return rv != 0 ? rv : set_dumpable(0);
 }
 
+/* A change of user sets it to fs.suid_dumpable, which may be 1. The way over 1, which proves 0
+ * above, would open to the tenant here what it is to close. */
+static int step_undumpable(jail_run_t *run) {
+    (void)run;
+    return set_dumpable(0);
+}
+
 /* Only under no_new_privs: without it, mail and sudo need what their setuid bits give. */
 static int step_bounding(jail_run_t *run) {
     long cap, held;
@@ -470,6 +477,7 @@ const jail_step_t jail_steps[] = {
     {"setgroups", step_setgroups, 1},
     {"setresgid", step_setresgid, 1},
     {"setresuid", step_setresuid, 1},
+    {"undumpable", step_undumpable, 1},
     {"return", step_return, 1},
     {"capabilities", step_capabilities, 0},
     {"no_new_privs", step_no_new_privs, 0},

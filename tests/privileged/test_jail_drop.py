@@ -48,8 +48,8 @@ def test_steps_are_in_the_order_that_the_rules_ask_for() -> None:
     """TENANTS 3, rule 3."""
     assert _jail.steps() == [
         "child", "setsid", "descriptors", "signals", "limits", "nice", "cgroup", "chroot",
-        "dumpable", "bounding", "setgroups", "setresgid", "setresuid", "return", "capabilities",
-        "no_new_privs", "umask", "chdir", "execve",
+        "dumpable", "bounding", "setgroups", "setresgid", "setresuid", "undumpable", "return",
+        "capabilities", "no_new_privs", "umask", "chdir", "execve",
     ]  # fmt: skip
 
 
@@ -351,7 +351,7 @@ def test_launch_returns_while_the_program_has_not_run_yet(folder: Path) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize("report", [b"", b"1234567", b"\xff" * 8, bytes([19, 0, 0, 0]) + bytes(4)])
+@pytest.mark.parametrize("report", [b"", b"1234567", b"\xff" * 8, bytes([20, 0, 0, 0]) + bytes(4)])
 def test_report_that_no_step_made_is_refused(report: bytes) -> None:
     with pytest.raises(ValueError, match=r"step|bytes"):
         _jail.describe(report)
