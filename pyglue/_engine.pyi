@@ -34,6 +34,8 @@ class Worker:
         peer_uid: int,
         request_max: int,
         socket_timeout_ms: int,
+        send_buffer_size: int,
+        receive_buffer_size: int,
         pass_descriptors: bool,
         maximum_requests: int,
         private: Sequence[int],

@@ -103,6 +103,8 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
                             "peer_uid",
                             "request_max",
                             "socket_timeout_ms",
+                            "send_buffer_size",
+                            "receive_buffer_size",
                             "pass_descriptors",
                             "maximum_requests",
                             "private",
@@ -118,9 +120,10 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
     unsigned count;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$iiiy*KIIIIpKO:serve", names, &settings.listener, &settings.record,
+            args, keywords, "$iiiy*KIIIIIIpKO:serve", names, &settings.listener, &settings.record,
             &settings.events, &key, &number, &settings.threads, &peer_uid, &settings.request_max,
-            &settings.socket_timeout, &settings.pass_descriptors, &maximum, &private))
+            &settings.socket_timeout, &settings.send_buffer, &settings.receive_buffer,
+            &settings.pass_descriptors, &maximum, &private))
         return NULL;
     is_key = key.len == PYGLUE_KEY_SIZE;
     if (is_key)
@@ -249,7 +252,8 @@ static PyMethodDef serve_methods[] = {
      "now; False: it failed, the log tells why."},
     {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
      "serve(*, listener, record, events, key, number, threads, peer_uid, request_max, "
-     "socket_timeout_ms, pass_descriptors, maximum_requests, private): start the threads."},
+     "socket_timeout_ms, send_buffer_size, receive_buffer_size, pass_descriptors, "
+     "maximum_requests, private): start the threads."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
     {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
     {"stop", serve_stop, METH_NOARGS, "After EVENT_LEFT: end the threads and wait for them."},

@@ -276,6 +276,8 @@ class Worker:
             peer_uid=settings["peer_uid"],
             request_max=settings["request_max"],
             socket_timeout_ms=round(settings["socket_timeout"] * 1000),
+            send_buffer_size=settings["send_buffer_size"],
+            receive_buffer_size=settings["receive_buffer_size"],
             pass_descriptors=settings["pass_descriptors"],
             maximum_requests=settings["maximum_requests"],
             private=(CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),

@@ -210,13 +210,20 @@ static int is_welcome(const wkr_pool_t *pool, int fd) {
            (uid == pool->settings.peer_uid || uid == pool->supervisor);
 }
 
+/* 0: the system's. */
+static void set_buffer(int fd, int option, int size) {
+    if (size > 0)
+        setsockopt(fd, SOL_SOCKET, option, &size, sizeof size);
+}
+
 static void prepare(const wkr_pool_t *pool, int fd) {
-    const uint32_t ms = pool->settings.socket_timeout;
+    const wkr_settings_t *own = &pool->settings;
+    const uint32_t ms = own->socket_timeout;
     const struct timeval patience = {ms / 1000, (ms % 1000) * 1000};
-    const int size = SEND_BUFFER;
 
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    set_buffer(fd, SO_SNDBUF, own->send_buffer ? (int)own->send_buffer : SEND_BUFFER);
+    set_buffer(fd, SO_RCVBUF, (int)own->receive_buffer);
 }
 
 static void take_connection(wkr_pool_t *pool, int fd) {

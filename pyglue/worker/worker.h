@@ -39,6 +39,8 @@ typedef struct wkr_settings {
     uid_t peer_uid;            /* httpd's: nobody else is answered */
     uint32_t request_max;      /* payload of a REQUEST frame */
     uint32_t socket_timeout;   /* ms: for a whole frame, and for the peer to take more bytes */
+    uint32_t send_buffer;      /* of a connection; 0: what suits frames of greatest length */
+    uint32_t receive_buffer;   /* 0: the system's */
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
 } wkr_settings_t;
