@@ -46,9 +46,19 @@ class Failure(Exception):
         self.code = code
 
 
-def say(text: str) -> None:
+# Ids of docs/reference/messages.md: by the argument of FAILED, and two more.
+FAILURE_IDS = {
+    NO_ENGINE: "PG2011",
+    OTHER_ENGINE: "PG2012",
+    BAD_SETTINGS: "PG2013",
+    NO_PYTHON: "PG2014",
+}
+UNTOLD, NO_LOCALE = "PG2015", "PG2016"
+
+
+def say(name: str, text: str) -> None:
     """To descriptor 2, which the supervisor brings into the error log."""
-    os.write(2, f"pyglue: {text}\n".encode("utf-8", "backslashreplace"))
+    os.write(2, f"{name}: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def tell(kind: int, argument: int = 0, value: int = 0) -> None:
@@ -56,7 +66,7 @@ def tell(kind: int, argument: int = 0, value: int = 0) -> None:
     try:
         os.write(MESSAGES, struct.pack("=IIQ", kind, argument, value))
     except OSError as error:
-        say(f"message {kind} could not be sent to the supervisor: {error.strerror}")
+        say(UNTOLD, f"message {kind} could not be sent to the supervisor: {error.strerror}")
 
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -237,7 +247,7 @@ class Worker:
         try:
             locale.setlocale(locale.LC_ALL, name)
         except locale.Error as error:
-            say(f"locale={name}: {error}. The worker goes on with the C locale")
+            say(NO_LOCALE, f"locale={name}: {error}. The worker goes on with the C locale")
 
     def open(self) -> None:
         try:
@@ -363,7 +373,7 @@ def main() -> NoReturn:
     try:
         worker = start()
     except Failure as failure:
-        say(str(failure))
+        say(FAILURE_IDS[failure.code], str(failure))
         tell(FAILED, failure.code)
         os._exit(1)
     is_loaded = worker.load_scripts()

@@ -27,7 +27,7 @@ static wkr_host_t *host_of(pyglue_host_t *h) {
 /* The connection is of no more use; told once, unless the peer just left. */
 static int broken(wkr_host_t *host, int error) {
     if (!host->is_broken && error != PYGLUE_E_GONE)
-        wkr_say("request %llu: connection to httpd's child ended: %s",
+        wkr_say("PG2001: request %llu: connection to httpd's child ended: %s",
                 (unsigned long long)host->number, pyglue_error_text(error));
     host->is_broken = host->is_gone = 1;
     return PYGLUE_E_GONE;

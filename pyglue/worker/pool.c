@@ -34,8 +34,9 @@ struct conn {
     atomic_int fd;    /* -1: none */
     atomic_int owner; /* enum owner */
     int is_greeted;   /* the owner's */
-    atomic_int is_supervisors; /* it said LEAVE: open as long as the process lives, and not counted */
-    conn_t *next;     /* in pool->all; never changes */
+    atomic_int
+        is_supervisors; /* it said LEAVE: open as long as the process lives, and not counted */
+    conn_t *next;       /* in pool->all; never changes */
     conn_t *next_free;
 };
 
@@ -206,8 +207,7 @@ static int is_supervisors(const wkr_pool_t *pool, int fd) {
 static int is_welcome(const wkr_pool_t *pool, int fd) {
     uid_t uid;
 
-    return peer_of(&uid, fd) == 0 &&
-           (uid == pool->settings.peer_uid || uid == pool->supervisor);
+    return peer_of(&uid, fd) == 0 && (uid == pool->settings.peer_uid || uid == pool->supervisor);
 }
 
 /* 0: the system's. */
@@ -230,7 +230,8 @@ static void take_connection(wkr_pool_t *pool, int fd) {
     conn_t *conn;
 
     if (!is_welcome(pool, fd)) {
-        wkr_say("a connection to this worker's socket was not of httpd's user and was closed");
+        wkr_say("PG2002: a connection to this worker's socket was not of httpd's user and was "
+                "closed");
         close(fd);
         return;
     }
@@ -267,7 +268,7 @@ static void serve_listener(wkr_pool_t *pool) {
     int why = accept_pending(pool);
 
     if (why != 0) {
-        wkr_say("no connection can be accepted: %s", strerror(why));
+        wkr_say("PG2003: no connection can be accepted: %s", strerror(why));
         poll(NULL, 0, NO_DESCRIPTOR_PAUSE);
     }
     if (!atomic_load(&pool->is_leaving))
@@ -469,7 +470,7 @@ static void serve_connection(thread_t *thread, conn_t *conn) {
         return;
     }
     if (rv != PYGLUE_E_GONE)
-        wkr_say("a connection of httpd's child was closed: %s", pyglue_error_text(rv));
+        wkr_say("PG2004: a connection of httpd's child was closed: %s", pyglue_error_text(rv));
     conn_close(thread->pool, conn);
 }
 

@@ -91,7 +91,7 @@ static void *watch(void *milliseconds) {
 
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
         continue;
-    wkr_say("shutdown-timeout has passed: requests that still run end here");
+    wkr_say("PG2005: shutdown-timeout has passed: requests that still run end here");
     _exit(0);
 }
 
@@ -250,18 +250,17 @@ void wkr_say_text(pyglue_str_t text) {
 }
 
 void wkr_say(const char *format, ...) {
-    char line[512] = "pyglue: ";
-    const size_t prefix = strlen(line);
+    char line[512];
     va_list args;
     int len;
 
     va_start(args, format);
-    len = vsnprintf(line + prefix, sizeof line - prefix - 1, format, args);
+    len = vsnprintf(line, sizeof line - 1, format, args);
     va_end(args);
     if (len < 0)
         return;
-    if ((size_t)len > sizeof line - prefix - 2)
-        len = (int)(sizeof line - prefix - 2);
-    line[prefix + (size_t)len] = '\n';
-    wkr_say_text((pyglue_str_t){line, prefix + (size_t)len + 1});
+    if ((size_t)len > sizeof line - 2)
+        len = (int)(sizeof line - 2);
+    line[len] = '\n';
+    wkr_say_text((pyglue_str_t){line, (size_t)len + 1});
 }

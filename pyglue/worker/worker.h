@@ -163,7 +163,8 @@ void wkr_host_begin(wkr_host_t *host, uint64_t number, pyglue_str_t body, int bo
 /* Sends what is pending, and END. 0, or PYGLUE_E_GONE: the connection is to be closed. */
 int wkr_host_end(wkr_host_t *host, pyglue_outcome_t outcome);
 
-/* One line to descriptor 2, which the supervisor brings into the error log. */
+/* One line, with its id (docs/reference/messages.md), to descriptor 2, which the supervisor brings
+ * into the error log. */
 void wkr_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Text of the application, as it is, when no request's log can take it. */
 void wkr_say_text(pyglue_str_t text);
