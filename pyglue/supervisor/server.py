@@ -392,9 +392,7 @@ class Supervisor:
         """All zombies, unknown ones too: else a tenant fills the table of processes."""
         while True:
             try:
-                info = os.waitid(
-                    os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-                )
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
             if info is None:

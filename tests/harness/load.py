@@ -31,7 +31,12 @@ class Load:
     request, as httpd itself closes idle ones at a graceful restart."""
 
     def __init__(
-        self, address: tuple[str, int], target: str, clients: int = 4, *, keep_alive: bool = True,
+        self,
+        address: tuple[str, int],
+        target: str,
+        clients: int = 4,
+        *,
+        keep_alive: bool = True,
         deadline: float = 20.0,
     ) -> None:
         self.answers: list[Answer] = []
@@ -50,7 +55,9 @@ class Load:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._is_over.set()

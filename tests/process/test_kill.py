@@ -27,8 +27,9 @@ def test_a_killed_worker_costs_only_the_requests_that_it_ran(start_shop: StartSh
 
     with Load(server.address, "/who", clients=6) as load:
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: victim not in server.workers() and len(server.workers()) == 2,
-                   "a new worker")
+        wait_until(
+            lambda: victim not in server.workers() and len(server.workers()) == 2, "a new worker"
+        )
         load.wait_for_more(200)
 
     failed = load.failures()
@@ -50,10 +51,15 @@ def test_idle_connections_to_a_killed_worker_cost_nothing(start_shop: StartShop)
     assert [answer.status for answer in answers] == [200] * 20
 
 
-@pytest.mark.parametrize("way, cause", [
-    ("kill", "was killed by SIGKILL"), ("segv", "was killed by SIGSEGV"),
-    ("abort", "was killed by SIGABRT"), ("exit", "exited with status 3"),
-])
+@pytest.mark.parametrize(
+    "way, cause",
+    [
+        ("kill", "was killed by SIGKILL"),
+        ("segv", "was killed by SIGSEGV"),
+        ("abort", "was killed by SIGABRT"),
+        ("exit", "exited with status 3"),
+    ],
+)
 def test_the_cause_of_a_death_is_told_to_client_and_log(
     start_shop: StartShop, way: str, cause: str
 ) -> None:

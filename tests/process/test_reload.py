@@ -79,11 +79,13 @@ def test_first_load_that_fails_answers_at_once_and_is_served_when_mended(
     script.write_text(IMPORTS.format(folder=str(folder)))
     server.log.expect_traceback("RuntimeError: not mended yet")
     server.log.allow(r"\[group late\]|PG1104|ScriptFailedError|script '|GL0")
-    server.configure([
-        *shop.lines(server.root, "threads=4"),
-        "WSGIDaemonProcess late",
-        f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
-    ])
+    server.configure(
+        [
+            *shop.lines(server.root, "threads=4"),
+            "WSGIDaemonProcess late",
+            f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
+        ]
+    )
     server.graceful()
     server.log.wait_for("PG1104")
 
@@ -125,11 +127,13 @@ def test_crash_loop_backs_off_and_answers_at_once(start_shop: StartShop) -> None
     server.log.allow("GL0506.*exited with status 7|PG1103")
     script = server.root / "apps" / "loop.wsgi"
     script.write_text("import os\nos._exit(7)\n")
-    server.configure([
-        *shop.lines(server.root, "threads=4"),
-        "WSGIDaemonProcess loop",
-        f'WSGIScriptAlias /loop "{script}" process-group=loop application-group=%{{GLOBAL}}',
-    ])
+    server.configure(
+        [
+            *shop.lines(server.root, "threads=4"),
+            "WSGIDaemonProcess loop",
+            f'WSGIScriptAlias /loop "{script}" process-group=loop application-group=%{{GLOBAL}}',
+        ]
+    )
     server.graceful()
     server.log.wait_for("PG1103")
 
@@ -140,26 +144,31 @@ def test_crash_loop_backs_off_and_answers_at_once(start_shop: StartShop) -> None
     assert ask(server, "/who").status == 200
 
 
-@pytest.mark.parametrize("options, reason", [
-    ("python-home=/nowhere/at/all", r"/nowhere/at/all/bin/python"),
-    ("python=/bin/false", r"exited with status 1"),
-    ("home=/nowhere/at/all", r"/nowhere/at/all|No such file"),
-])
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ("python-home=/nowhere/at/all", r"/nowhere/at/all/bin/python"),
+        ("python=/bin/false", r"exited with status 1"),
+        ("home=/nowhere/at/all", r"/nowhere/at/all|No such file"),
+    ],
+)
 def test_group_that_cannot_start_answers_at_once_and_says_why(
     start_shop: StartShop, options: str, reason: str
 ) -> None:
     server = start_shop("threads=4")
     own_log = server.root / "bad.log"
-    server.configure([
-        *shop.lines(server.root, "threads=4"),
-        f"Listen {server.address[0]}:{server.address[1] + 1}",
-        f"<VirtualHost {server.address[0]}:{server.address[1] + 1}>",
-        "ServerName bad.invalid",
-        f'ErrorLog "{own_log}"',
-        f"WSGIDaemonProcess bad {options}",
-        f'WSGIScriptAlias / "{script_of(server)}" process-group=bad application-group=%{{GLOBAL}}',
-        "</VirtualHost>",
-    ])
+    server.configure(
+        [
+            *shop.lines(server.root, "threads=4"),
+            f"Listen {server.address[0]}:{server.address[1] + 1}",
+            f"<VirtualHost {server.address[0]}:{server.address[1] + 1}>",
+            "ServerName bad.invalid",
+            f'ErrorLog "{own_log}"',
+            f"WSGIDaemonProcess bad {options}",
+            f'WSGIScriptAlias / "{script_of(server)}" process-group=bad application-group=%{{GLOBAL}}',
+            "</VirtualHost>",
+        ]
+    )
     server.graceful()
     wait_until(lambda: "PG1103" in own_log.read_text(), "the reason is in the host's own log")
     began = time.monotonic()

@@ -6,7 +6,6 @@ into the states in which something could be left."""
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,11 +104,13 @@ def test_stop_does_not_wait_for_requests_that_wait_for_a_group(
     started, go = server.root / "files" / "started", server.root / "files" / "go"
     script = server.root / "apps" / "late.wsgi"
     script.write_text(SLOW_START.format(started=str(started), go=str(go)))
-    server.configure([
-        *shop.lines(server.root, "threads=4"),
-        "WSGIDaemonProcess late shutdown-timeout=1",
-        f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
-    ])
+    server.configure(
+        [
+            *shop.lines(server.root, "threads=4"),
+            "WSGIDaemonProcess late shutdown-timeout=1",
+            f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
+        ]
+    )
     server.graceful()
     wait_until(started.exists, "the group starts")
     server.log.allow("GL05")
@@ -137,8 +138,7 @@ def test_everything_ends_when_httpd_is_killed(start_shop: StartShop) -> None:
     server.log.allow("PG1007")
     supervisor, workers = server.supervisor(), server.workers()
     children = [
-        pid for pid in census.family(server.pid)
-        if pid not in (server.pid, supervisor, *workers)
+        pid for pid in census.family(server.pid) if pid not in (server.pid, supervisor, *workers)
     ]
 
     os.kill(server.pid, signal.SIGKILL)
