@@ -9,7 +9,6 @@
 #define REFUSALS_MAX 8 /* refuse-tries */
 #define OBITUARY_WAIT apr_time_from_sec(1)
 #define REVIVAL_WAIT apr_time_from_sec(5) /* while the supervisor itself is being replaced */
-#define HEARTBEAT_LATE_MS 2500
 
 /* --- One try ------------------------------------------------------------------------------------
  */
@@ -65,22 +64,13 @@ static int try_once(glue_exchange_t *x) {
 /* --- A worker that died -------------------------------------------------------------------------
  */
 
-static int is_supervisor_late(void) {
-    struct timespec now;
-    uint64_t beat = pyglue_pages_heartbeat(glue_placement()->pages), now_ms;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    return now_ms > beat + HEARTBEAT_LATE_MS;
-}
-
 static int find_obituary(glue_exchange_t *x, pyglue_obituary_t *obituary) {
     apr_time_t died = apr_time_now();
 
     while (!pyglue_pages_find_obituary(glue_placement()->pages, x->place.worker.number, obituary)) {
         apr_interval_time_t waited = apr_time_now() - died;
 
-        if (waited > (is_supervisor_late() ? REVIVAL_WAIT : OBITUARY_WAIT))
+        if (waited > (glue_supervisor_is_late() ? REVIVAL_WAIT : OBITUARY_WAIT))
             return 0;
         glue_place_pause();
     }

@@ -276,6 +276,7 @@ static int op_flush(pyglue_host_t *base) {
 typedef struct pulled {
     glue_pull_fn pull; /* NULL: the handler has returned, or a pull failed */
     void *baton;
+    int has_failed;
 } pulled_t;
 
 typedef struct pulled_data {
@@ -329,6 +330,7 @@ static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *le
     got = source->pull(source->baton, b->start, buf, wanted);
     if (got <= 0 || (apr_size_t)got > wanted) {
         source->pull = NULL;
+        source->has_failed = 1;
         apr_bucket_free(buf);
         return APR_EOF;
     }
@@ -338,12 +340,20 @@ static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *le
     return APR_SUCCESS;
 }
 
+/* Whoever sets aside drops what fails, and the head before it: so what cannot be had becomes empty,
+ * and has_failed tells that the response is to be cut. */
 static apr_status_t pulled_setaside(apr_bucket *b, apr_pool_t *pool) {
+    pulled_data_t *data = b->data;
     const char *text;
     apr_size_t length;
 
     (void)pool;
-    return pulled_read(b, &text, &length, APR_BLOCK_READ);
+    if (pulled_read(b, &text, &length, APR_BLOCK_READ) == APR_SUCCESS)
+        return APR_SUCCESS;
+    data->source->has_failed = 1;
+    pulled_destroy(data);
+    apr_bucket_immortal_make(b, "", 0);
+    return APR_SUCCESS;
 }
 
 static const apr_bucket_type_t pulled_type = {"PYGLUE_PULLED",
@@ -375,13 +385,15 @@ int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t
 
     if (error != 0 || h->body_answered)
         return error;
-    *source = (pulled_t){pull, baton};
+    *source = (pulled_t){pull, baton, 0};
     append(h, pulled_create(source, length, h->out->bucket_alloc));
     append_eos(h);
-    error = pass_down(h);
+    pass_down(h);
     /* What is still set aside somewhere must not reach a connection that serves another request. */
     source->pull = NULL;
-    return error;
+    if (source->has_failed && h->error == 0)
+        h->error = PYGLUE_E_BODY;
+    return h->error;
 }
 
 struct plain_file {

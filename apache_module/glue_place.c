@@ -110,7 +110,7 @@ static int expect(glue_search_t *search, enum sight sight) {
 
     if (parent == PYGLUE_PARENT_ENDING)
         return fail(search, PYGLUE_E_REFUSED, "httpd ends while the request waits");
-    if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY)
+    if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY && glue_supervisor_is_late())
         return fail(search, PYGLUE_E_STATE,
                     "no supervisor can be started; the main server's error log says why");
     return expect_group(search);

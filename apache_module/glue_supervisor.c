@@ -26,6 +26,7 @@
 
 #define KEY "mod_pyglue-supervisor-1"
 #define LOGS_A_MESSAGE 250
+#define LATE_AFTER_MS 2500
 #define HUNG_AFTER_MS 15000
 #define BACKOFF_MAX 60
 #define ROWS_MAX 2048
@@ -365,6 +366,10 @@ static void on_death(int reason, void *data, int status) {
     unwatch();
     if (here->proc.pid == 0)
         return;
+    if (here->is_restarting) { /* as it was told */
+        forget();
+        return;
+    }
     judge_death(status);
     forget();
     /* httpd comes by its monitor hook once in ten seconds; the first of a row does not wait. */
@@ -518,6 +523,10 @@ void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
     glue_flood_child_init(pchild, groups);
     glue_janitor_child_init(pchild);
     glue_conn_child_init(pchild, placement.supervisor);
+}
+
+int glue_supervisor_is_late(void) {
+    return now_ms() > pyglue_pages_heartbeat(placement.pages) + LATE_AFTER_MS;
 }
 
 const glue_placement_t *glue_placement(void) {

@@ -29,7 +29,8 @@ void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
                                   mpm_child_status status);
 int glue_supervisor_monitor(apr_pool_t *p, server_rec *s);
 
-/* In a child. */
+/* In a child that has placement. Late: no sign of life of a supervisor for some seconds. */
+int glue_supervisor_is_late(void);
 const glue_placement_t *glue_placement(void);
 
 #endif
