@@ -8,11 +8,14 @@ from __future__ import annotations
 import array
 import json
 import os
+import random
 import re
 import socket
 import struct
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness.wire import Flag, Frame, Head, Outcome, Peer, Type, end, hello, request, snapshot
 
 CONTROL, LISTENER, MESSAGES = 3, 4, 6
+DRAIN = struct.pack("=I", 1)
+DEAF = threading.Event()
+FILES = Path(__file__).resolve().parent / "files"
 Lie = Callable[[Peer, int], None]
 
-OK = bytes(Head(200, b"OK", ((b"Content-Length", b"5"),), 5))
+WORKER = b"%d" % os.getpid()
+OK = bytes(Head(200, b"OK", ((b"Content-Length", b"5"), (b"X-Worker", WORKER)), 5))
 PLAIN = bytes(Head(200, b"OK"))
 
 
@@ -70,13 +77,190 @@ def many_fields(count: int) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((b"X-%d" % i, b"v") for i in range(count))
 
 
-def pass_descriptors(count: int) -> Lie:
+def with_descriptors(peer: Peer, data: bytes, *fds: int) -> None:
+    """Sends bytes that carry descriptors, and closes them here."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    try:
+        peer.socket.sendmsg([data], rights)
+    finally:
+        for fd in set(fds):
+            os.close(fd)
+
+
+def passing(make: Callable[[], int], count: int = 1, offset: int = 0) -> Lie:
+    """The last five bytes of the response come by so many descriptors."""
+
     def lie(peer: Peer, number: int) -> None:
-        file = Frame(Type.FILE, number, struct.pack("=QQ", 0, 5), Flag.FILE_DESCRIPTOR)
-        fds = array.array("i", [os.open("/dev/null", os.O_RDONLY)] * count)
+        file = Frame(Type.FILE, number, struct.pack("=QQ", offset, 5), Flag.FILE_DESCRIPTOR)
         peer.send(head(number), file)
-        peer.socket.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        with_descriptors(peer, b"\0", *([make()] * count if count else []))
         peer.send(end(number, Outcome.COMPLETE))
+
+    return lie
+
+
+def opened(path: str, flags: int) -> Callable[[], int]:
+    return lambda: os.open(path, flags)
+
+
+def regular() -> int:
+    """An open file of five bytes, in the folder that tests made for files."""
+    fd, path = tempfile.mkstemp(dir=FILES)
+    os.write(fd, b"hello")
+    os.unlink(path)
+    return fd
+
+
+def fifo() -> int:
+    path = tempfile.mktemp(dir=FILES)
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDWR)
+    os.unlink(path)
+    return fd
+
+
+def memory() -> int:
+    fd = os.memfd_create("file")
+    os.write(fd, b"hello")
+    return fd
+
+
+def named_regular(flags: int) -> Callable[[], int]:
+    def make() -> int:
+        fd, path = tempfile.mkstemp(dir=FILES)
+        os.write(fd, b"hello")
+        os.close(fd)
+        fd = os.open(path, flags)
+        os.unlink(path)
+        return fd
+
+    return make
+
+
+def unannounced(peer: Peer, number: int) -> None:
+    """A descriptor rides on the frame of the head."""
+    with_descriptors(peer, bytes(head(number)), regular())
+    peer.send(Frame(Type.BODY, number, b"hello"), end(number, Outcome.COMPLETE))
+
+
+def slowly(data: bytes, pause: float) -> Lie:
+    """Never ends: a byte now and then, until the other side has had enough."""
+
+    def lie(peer: Peer, number: int) -> None:
+        for byte in data * 1000:
+            peer.socket.sendall(bytes([byte]))
+            time.sleep(pause)
+
+    return lie
+
+
+def log(number: int, text: bytes, level: int = 3) -> Frame:
+    return Frame(Type.LOG, number, struct.pack("=I", level) + text)
+
+
+def flood(peer: Peer, number: int) -> None:
+    for block in range(50):
+        lines = b"".join(b"flood %d\n" % (100 * block + i) for i in range(100))
+        peer.send(log(number, lines))
+    honest(peer, number)
+
+
+def long_line(peer: Peer, number: int) -> None:
+    for _ in range(12):
+        peer.send(log(number, b"long " + b"x" * 200_000))
+    honest(peer, number)
+
+
+def logging_instead(peer: Peer, number: int) -> None:
+    """Words, again and again, but no head."""
+    while True:
+        peer.send(log(number, b"still at work", level=7))
+        time.sleep(0.2)
+
+
+def reading_instead(peer: Peer, number: int) -> None:
+    """Asks for a body that has ended, again and again."""
+    while True:
+        peer.send(Frame(Type.READ, number, struct.pack("=I", 9)))
+        assert peer.receive().type == Type.BODY
+        time.sleep(0.2)
+
+
+def next_answer_first(peer: Peer, number: int) -> None:
+    honest(peer, number)
+    honest(peer, number + 1)
+
+
+def withdrawn(peer: Peer, number: int) -> None:
+    """Says that its files changed, stays deaf to the command to leave, and answers on."""
+    DEAF.set()
+    message(4, 0, 0)
+    honest(peer, number)
+
+
+def pulled_wrongly(answer: Callable[[int, int], Frame]) -> Lie:
+    """A file of five bytes; `answer` makes the frame for a pull of so many."""
+
+    def lie(peer: Peer, number: int) -> None:
+        peer.send(head(number), Frame(Type.FILE, number, struct.pack("=QQ", 0, 5)))
+        pull = peer.receive()
+        peer.send(answer(number, struct.unpack("=QII", pull.payload)[1]))
+        peer.send(end(number, Outcome.COMPLETE))
+
+    return lie
+
+
+# The order of frames once more, apart from frame.c on purpose: how a state is reached, and what is
+# allowed in it.
+REACHED: dict[str, tuple[Callable[[int], Frame], ...]] = {
+    "sent": (),
+    "running": (lambda n: log(n, b"begun", 7),),
+    "headed": (head,),
+    "file": (head, lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5))),
+}
+ANY = {"END", "LOG"}
+ALLOWED = {
+    "sent": {"READ", "HEAD", "REFUSE", *ANY},
+    "running": {"READ", "HEAD", *ANY},
+    "headed": {"READ", "BODY", "FLUSH", "FILE", *ANY},
+    "file": {"BODY", *ANY},
+}
+WELL_FORMED: dict[str, Callable[[int], Frame]] = {
+    "READ": lambda n: Frame(Type.READ, n, struct.pack("=I", 9)),
+    "HEAD": head,
+    "BODY": lambda n: Frame(Type.BODY, n, b"hello"),
+    "FLUSH": lambda n: Frame(Type.FLUSH, n),
+    "FILE": lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5)),
+    "REFUSE": lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1)),
+    "LOG": lambda n: log(n, b"x", 7),
+    "END": lambda n: end(n, Outcome.COMPLETE),
+    "HELLO": lambda n: hello(1, bytes(32)),
+    "GOODBYE": lambda n: Frame(Type.GOODBYE, 0, b"x"),
+}
+
+
+def out_of_order(state: str) -> dict[str, Lie]:
+    return {
+        f"{kind.lower()}-when-{state}": frames(*REACHED[state], make)
+        for kind, make in WELL_FORMED.items()
+        if kind not in ALLOWED[state]
+    }
+
+
+def random_frames(seed: int) -> Lie:
+    """A walk through frames, mostly well-formed and often in order, some broken, then the end."""
+
+    def lie(peer: Peer, number: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(chance.randrange(1, 9)):
+            data = bytearray(bytes(chance.choice(list(WELL_FORMED.values()))(number)))
+            if chance.random() < 0.15:
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            if chance.random() < 0.1:
+                del data[chance.randrange(len(data)) :]
+            peer.socket.sendall(data)
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.close()
 
     return lie
 
@@ -108,7 +292,12 @@ BEFORE_HEAD: dict[str, Lie] = {
     "half-a-header": silent_after(b"\0\0\0\0\7"),
     "half-a-frame": silent_after(struct.pack("=IBBHQ", 100, Type.HELLO, 0, 0, 0)),
     "half-a-frame-and-end": closing_after(b"\0\0\0\0\7"),
+    "half-a-frame-bytewise": slowly(b"\0\0\0\0\7" + b"\0" * 11, 0.3),
+    "head-of-100-mib": raw(struct.pack("=IBBHQ", 100 << 20, Type.HEAD, 0, 0, 1)),
+    "log-of-1-gib": raw(struct.pack("=IBBHQ", 1 << 30, Type.LOG, 0, 0, 1)),
     "status-0": with_head(status=0),
+    "status-99": with_head(status=99),
+    "status-100": with_head(status=100),
     "status-103": with_head(status=103),
     "status-1000": with_head(status=1000),
     "reason-with-newline": with_head(reason=b"OK\r\nX-Evil: 1"),
@@ -131,9 +320,43 @@ AFTER_HEAD: dict[str, Lie] = {
     ),
     "failed-after-head": frames(head, lambda n: end(n, Outcome.FAILED, 500)),
     "file-of-another-length": frames(head, lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 9))),
-    "one-descriptor": pass_descriptors(1),
-    "many-descriptors": pass_descriptors(253),
+    "half-a-body": lambda peer, n: (
+        peer.send(head(n)),
+        silent_after(struct.pack("=IBBHQ", 5, Type.BODY, 0, 0, n) + b"he")(peer, n),
+    )[1],
+    "half-a-body-and-end": lambda peer, n: (
+        peer.send(head(n)),
+        closing_after(struct.pack("=IBBHQ", 5, Type.BODY, 0, 0, n) + b"he")(peer, n),
+    )[1],
+    "end-of-file-after-head": lambda peer, n: (peer.send(head(n)), peer.close())[1],
+    "one-descriptor": passing(opened("/dev/null", os.O_RDONLY)),
+    "many-descriptors": passing(opened("/dev/null", os.O_RDONLY), 253),
+    "pull-answered-short": pulled_wrongly(lambda n, size: Frame(Type.BODY, n, b"x" * (size - 1))),
+    "pull-answered-long": pulled_wrongly(lambda n, size: Frame(Type.BODY, n, b"x" * (size + 1))),
+    "pull-answered-empty": pulled_wrongly(lambda n, size: Frame(Type.BODY, n)),
+    "pull-answered-by-end": pulled_wrongly(lambda n, size: end(n, Outcome.COMPLETE)),
+    "file-shortened": pulled_wrongly(lambda n, size: Frame(Type.BODY, n, b"", Flag.BODY_ERROR)),
+    **out_of_order("headed"),
+    **out_of_order("file"),
 }
+BEFORE_HEAD |= {**out_of_order("sent"), **out_of_order("running")}
+# Only for a group that may pass descriptors.
+PASSED: dict[str, Lie] = {
+    "passed-fifo": passing(fifo),
+    "passed-socket": passing(lambda: socket.socket(socket.AF_UNIX).detach()),
+    "passed-directory": passing(opened("/", os.O_RDONLY | os.O_DIRECTORY)),
+    "passed-zero": passing(opened("/dev/zero", os.O_RDONLY)),
+    "passed-path": passing(named_regular(os.O_PATH)),
+    "passed-write-only": passing(named_regular(os.O_WRONLY)),
+    "passed-memory": passing(memory),
+    "passed-proc": passing(opened("/proc/self/status", os.O_RDONLY)),
+    "passed-short": passing(regular, offset=1),
+    "passed-far": passing(regular, offset=1 << 62),
+    "passed-two": passing(regular, 2),
+    "passed-253": passing(regular, 253),
+    "passed-none": passing(regular, 0),
+}
+GRANTED: dict[str, Lie] = {"passed-regular": passing(regular), "passed-unannounced": unannounced}
 OTHERS: dict[str, Lie] = {
     "none": honest,
     "one-byte-writes": bytewise,
@@ -149,7 +372,28 @@ OTHERS: dict[str, Lie] = {
         lambda n: end(n, Outcome.COMPLETE),
     ),
 }
-LIES = {**BEFORE_HEAD, **AFTER_HEAD, **OTHERS}
+OTHERS |= {
+    "framing": with_head(
+        headers=(
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Connection", b"close, X-Kept"),
+            (b"Upgrade", b"h2c"),
+            (b"Keep-Alive", b"timeout=9"),
+            (b"X-Kept", b"1"),
+        )
+    ),
+    "flood": flood,
+    "long-line": long_line,
+    "logging-instead": logging_instead,
+    "reading-instead": reading_instead,
+    "next-answer-first": next_answer_first,
+    "withdrawn": withdrawn,
+}
+LIES = {**BEFORE_HEAD, **AFTER_HEAD, **PASSED, **GRANTED, **OTHERS}
+
+
+def lie_called(name: str) -> Lie:
+    return random_frames(int(name[5:])) if name.startswith("seed-") else LIES[name]
 
 
 def serve(peer: Peer, worker: int) -> None:
@@ -160,7 +404,7 @@ def serve(peer: Peer, worker: int) -> None:
             frame = peer.receive()
             found = re.search(rb"lie=([a-z0-9-]+)", frame.payload)
             if frame.type == Type.REQUEST and found:
-                LIES[found[1].decode()](peer, frame.number)
+                lie_called(found[1].decode())(peer, frame.number)
     except (OSError, EOFError):
         peer.close()
 
@@ -176,8 +420,10 @@ def settings() -> int:
 
 
 def end_with_supervisor() -> None:
-    """Any command, or end-of-file, ends a liar at once."""
-    os.read(CONTROL, 16)
+    """A command, or end-of-file, ends a liar at once, unless it has gone deaf for the command to
+    drain."""
+    while os.read(CONTROL, 16)[:4] == DRAIN and DEAF.is_set():
+        pass
     os._exit(0)
 
 

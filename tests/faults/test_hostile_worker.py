@@ -1,66 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """RELIABILITY B2: what a hostile worker does reaches its own request and no other.
 
-A real httpd and supervisor; the group's `python=` is fake_worker.py."""
+A real httpd and supervisor; the groups' `python=` is fake_worker.py."""
 
 from __future__ import annotations
 
 import http.client
-import shutil
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import conf
-from harness.httpd import Httpd, new_root
+from harness.client import wait_until
+from harness.httpd import Httpd
 
 from . import fake_worker
+from .lying import ask, check_others, children
 
-HERE = Path(__file__).parent
-PATIENCE = 15.0
-
-
-@pytest.fixture(scope="module")
-def liar() -> Iterator[Httpd]:
-    """One httpd with a group of one fake worker, and short timeouts."""
-    root = new_root()
-    shutil.copytree(
-        HERE.parent / "harness", root / "harness", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    (root / "faults").mkdir()
-    fake = root / "faults" / "fake"
-    fake.write_text(f"#!{sys.executable} -B\n" + (HERE / "fake_worker.py").read_text())
-    fake.chmod(0o755)
-    (root / "app.wsgi").write_text("")
-    server = Httpd(
-        [
-            f'WSGIDaemonProcess liars threads=5 home=/ python="{fake}" socket-timeout=1',
-            "Timeout 3",  # the default of response-timeout and queue-timeout
-            f'WSGIScriptAlias / "{root}/app.wsgi" process-group=liars application-group=%{{GLOBAL}}',
-            *conf.granted(root),
-        ],
-        root=root,
-    )
-    server.start()
-    yield server
-    server.stop()
-    server.remove()
-
-
-def ask(server: Httpd, lie: str) -> tuple[int, bytes, http.client.HTTPResponse]:
-    """IncompleteRead or a broken connection: the response was cut, and looked so."""
-    connection = http.client.HTTPConnection(*server.address, timeout=PATIENCE)
-    try:
-        connection.request("GET", f"/?lie={lie}")
-        response = connection.getresponse()
-        return response.status, response.read(), response
-    finally:
-        connection.close()
-
-
-def check_others(server: Httpd) -> None:
-    assert ask(server, "none")[:2] == (200, b"hello")
+CUT = (http.client.IncompleteRead, ConnectionError)
 
 
 @pytest.mark.parametrize("lie", fake_worker.BEFORE_HEAD)
@@ -73,7 +31,7 @@ def test_a_broken_rule_before_the_head_is_a_502(liar: Httpd, lie: str) -> None:
 
 @pytest.mark.parametrize("lie", fake_worker.AFTER_HEAD)
 def test_a_broken_rule_after_the_head_cuts_the_response(liar: Httpd, lie: str) -> None:
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+    with pytest.raises(CUT):
         ask(liar, lie)
     check_others(liar)
 
@@ -87,13 +45,23 @@ def test_what_follows_the_end_reaches_nobody(liar: Httpd) -> None:
     check_others(liar)
 
 
+def test_an_answer_before_its_request_reaches_no_other_group(liar: Httpd) -> None:
+    assert ask(liar, "next-answer-first")[:2] == (200, b"hello")
+    assert ask(liar, "none", "/other")[:2] == (200, b"hello")
+    ask(liar, "none")  # the liar's own next request: served, or 502
+    check_others(liar)
+
+
 def test_a_worker_that_always_refuses_is_a_503_with_retry_after(liar: Httpd) -> None:
     status, _, response = ask(liar, "refuse-forever")
     assert (status, response.getheader("Retry-After")) == (503, "1")
 
 
-def test_a_worker_that_never_answers_is_a_504(liar: Httpd) -> None:
-    assert ask(liar, "never-answers")[0] == 504
+@pytest.mark.parametrize("lie", ["never-answers", "logging-instead", "reading-instead"])
+def test_a_worker_without_an_answer_is_a_504_whatever_else_it_says(liar: Httpd, lie: str) -> None:
+    began = time.monotonic()
+    assert ask(liar, lie)[0] == 504
+    assert time.monotonic() - began < 2 * 3  # response-timeout, with room
     check_others(liar)
 
 
@@ -106,3 +74,63 @@ def test_an_emergency_in_the_log_is_an_error_and_its_lines_stay_apart(liar: Http
 def test_a_location_goes_to_the_client_and_nowhere_else(liar: Httpd) -> None:
     status, _, response = ask(liar, "location")
     assert (status, response.getheader("Location")) == (200, "/secret")
+
+
+def test_framing_is_httpds_alone(liar: Httpd) -> None:
+    status, body, response = ask(liar, "framing")
+    assert (status, body) == (200, b"")
+    assert response.getheader("X-Kept") == "1"
+    assert response.getheader("Transfer-Encoding") != "chunked, chunked"
+    for name in ("Upgrade", "Keep-Alive"):
+        assert response.getheader(name) in (None, "timeout=20, max=100")
+
+
+def test_a_flood_of_log_lines_is_bounded_and_the_lost_ones_are_counted(liar: Httpd) -> None:
+    assert ask(liar, "flood")[:2] == (200, b"hello")
+    told = liar.log.wait_for("GL0507")
+    logged = len(re.findall(r"flood \d+$", liar.log.text(), re.MULTILINE))
+    lost = int(re.search(r"(\d+) lines were left out", told)[1])  # type: ignore[index]
+    assert 1900 <= logged <= 2200
+    assert logged + lost == 5000
+
+
+def test_log_bytes_of_a_request_are_bounded(liar: Httpd) -> None:
+    assert ask(liar, "long-line")[:2] == (200, b"hello")
+    liar.log.wait_for("GL0501")
+    assert sum(len(x) for x in re.findall(r"\] (?:long )?(x+)$", liar.log.text(), re.M)) <= 1 << 20
+
+
+def test_a_withdrawn_worker_gets_no_request_though_it_would_answer(liar: Httpd) -> None:
+    before = ask(liar, "withdrawn", "/other")[2].getheader("X-Worker")
+    wait_until(
+        lambda: ask(liar, "none", "/other")[2].getheader("X-Worker") != before,
+        "another worker takes over",
+        20,
+    )
+    served = {ask(liar, "none", "/other")[2].getheader("X-Worker") for _ in range(20)}
+    assert before not in served and len(served) == 1
+
+
+def test_any_sequence_of_frames_is_answered_or_cut_and_harms_no_other(liar: Httpd) -> None:
+    """A walk over a real socket with fixed seeds; its sibling on the codec is tests/fuzz."""
+    before, is_over, innocent = children(liar), threading.Event(), []
+
+    def others() -> None:
+        while not is_over.is_set():
+            innocent.append(ask(liar, "none", "/other")[:2])
+
+    def one(seed: int) -> int:
+        try:
+            return ask(liar, f"seed-{seed}")[0]
+        except (http.client.HTTPException, ConnectionError):
+            return 0
+
+    with ThreadPoolExecutor(5) as pool:
+        bystander = pool.submit(others)
+        statuses = set(pool.map(one, range(150)))
+        is_over.set()
+        bystander.result()
+    assert statuses <= {0, 200, 500, 502, 503, 504} and {0, 502} <= statuses
+    assert set(innocent) == {(200, b"hello")}
+    assert children(liar) == before
+    check_others(liar)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""httpd writes the plan, the supervisor reads it, docs/plan.md says what is in it: the three agree.
+"""httpd writes the plan, the supervisor reads it, docs/plan.md says what is in it: all agree.
 
-What `httpd -t` accepts is never refused by the supervisor, for then no process group would change."""
+What `httpd -t` accepts the supervisor never refuses, for then no process group would change."""
 
 from __future__ import annotations
 

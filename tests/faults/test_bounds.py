@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TENANTS 6, SUCCESSION 11: how much of httpd one group may hold, and what ends its waiting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from harness import conf
+from harness.client import Connection, Response, connected, request, wait_until
+from harness.httpd import Httpd
+
+APPS = Path(__file__).parents[1] / "apps"
+Start = Callable[..., Httpd]
+
+
+def lines(folder: Path, options: str) -> list[str]:
+    """A group with the application that runs until it is told to end, and another group."""
+    folder.chmod(0o777)
+    for name in ("waits", "writes"):
+        shutil.copytree(APPS / name, folder / name)
+    return [
+        f"WSGIDaemonProcess own {options}",
+        "WSGIDaemonProcess other",
+        f'WSGIScriptAlias /waits "{folder}/waits/wsgi.py" process-group=own',
+        f'WSGIScriptAlias /other "{folder}/writes/wsgi.py" process-group=other',
+        f'SetEnv files "{folder}"',
+        *conf.granted(folder),
+    ]
+
+
+def get(server: Httpd, target: str) -> Response:
+    with connected(server.address) as connection:
+        connection.send(request("GET", target))
+        return connection.read_response()
+
+
+@contextmanager
+def held(server: Httpd, folder: Path, count: int) -> Iterator[list[Connection]]:
+    """One request that runs in the only thread, and others that wait behind it."""
+    with ExitStack() as stack:
+        connections = []
+        for i in range(count):
+            connections.append(stack.enter_context(connected(server.address)))
+            connections[-1].send(request("GET", f"/waits?{i}"))
+            if i == 0:
+                wait_until((folder / "0.runs").exists, "the first request runs", 20)
+        try:
+            yield connections
+        finally:
+            for i in range(count):
+                (folder / f"{i}.end").touch()
+
+
+def refused(server: Httpd, words: str) -> None:
+    response = get(server, "/waits?refused")
+    assert (response.status, response.header("Retry-After")) == (503, "1")
+    server.log.wait_for(words)
+
+
+def test_a_group_holds_its_share_of_a_childs_threads_and_no_more(
+    start_httpd: Start, folder: Path
+) -> None:
+    """child-threads: 75 % of 12."""
+    server = start_httpd(lines(folder, "threads=1"))
+    server.log.expect("child-threads")
+    with held(server, folder, 9) as waiting:
+        wait_until(
+            lambda: "child-threads" in server.log.text() or get(server, "/waits?9").status == 503,
+            "the tenth is refused",
+        )
+        assert get(server, "/other").status == 200
+        refused(server, "child-threads")
+        for i in range(9):
+            (folder / f"{i}.end").touch()
+        assert {one.read_response().status for one in waiting} == {200}
+
+
+def test_requests_wait_up_to_the_groups_backlog(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines(folder, "threads=1 listen-backlog=2"))
+    server.log.expect("listen-backlog")
+    with held(server, folder, 3) as waiting:
+        wait_until(lambda: get(server, "/waits?9").status == 503, "the next is refused")
+        for i in range(3):
+            (folder / f"{i}.end").touch()
+        assert {one.read_response().status for one in waiting} == {200}
+
+
+def test_request_whose_client_left_while_it_waited_never_reaches_python(
+    start_httpd: Start, folder: Path
+) -> None:
+    server = start_httpd([*lines(folder, "threads=1"), "LogLevel wsgi:info"])
+    with held(server, folder, 2) as (first, leaving):
+        leaving.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.close()
+        server.log.wait_for("the client left while the request waited")
+        (folder / "0.end").touch()
+        assert first.read_response().status == 200
+    assert not (folder / "1.runs").exists()
+
+
+def test_stop_does_not_wait_for_what_waits(start_httpd: Start, folder: Path) -> None:
+    server = start_httpd(lines(folder, "processes=1 threads=1 python=/bin/false"))
+    server.log.allow("GL05|PG1")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?0"))
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 8
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for root is the chain of files checked")
+def test_supervisor_that_cannot_be_started_fails_requests_at_once(
+    start_httpd: Start, folder: Path
+) -> None:
+    """The package lies where others than root can write: root executes nothing of it."""
+    product = conf.prefix()
+    copy = folder / "env"
+    shutil.copytree(product, copy, symlinks=True)
+    package = next(copy.glob("lib/python*/site-packages/pyglue"))
+    package.chmod(0o777)
+    server = Httpd(lines(folder, "threads=1"))
+    text = (server.root / "httpd.conf").read_text()
+    (server.root / "httpd.conf").write_text(text.replace(str(product), str(copy)))
+    try:
+        server.start()
+        began = time.monotonic()
+        assert get(server, "/waits?0").status == 500
+        assert time.monotonic() - began < 3
+        server.log.wait_for("GL0602.*writable by others")
+        server.log.wait_for("no supervisor can be started")
+    finally:
+        server.stop()
+        server.remove()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Beside other modules of httpd: TLS, HTTP/2, many virtual hosts with logs of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import conf
+from harness import site as sites
+from harness.httpd import Httpd
+
+APPS = Path(__file__).parents[1] / "apps"
+Start = Callable[..., Httpd]
+DATA = os.urandom(3_000_000)
+
+
+def curl(server: Httpd, target: str, *more: str, scheme: str = "http") -> tuple[int, bytes]:
+    """curl's exit status, and the body."""
+    url = "{}://{}:{}{}".format(scheme, *server.address, target)
+    done = subprocess.run(
+        ["curl", "-sk", "--max-time", "20", *more, url], stdout=subprocess.PIPE, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def test_tls_is_the_scheme_and_files_pass_through_it(mode: str) -> None:
+    server = sites.with_apps(APPS, mode, modules=("socache_shmcb", "ssl"))
+    key, certificate = server.root / "key", server.root / "certificate"
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=tests.invalid",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    text = (server.root / "httpd.conf").read_text(encoding="latin-1")
+    text += f'SSLEngine On\nSSLCertificateFile "{certificate}"\nSSLCertificateKeyFile "{key}"\n'
+    (server.root / "httpd.conf").write_text(text, encoding="latin-1")
+    (server.root / "files" / "data").write_bytes(DATA)
+    server.log.allow(r"\[ssl:warn\]")
+    try:
+        server.start()
+        environ = json.loads(curl(server, "/environ", scheme="https")[1])
+        assert environ["wsgi.url_scheme"] == "https" and "HTTPS" not in environ
+        assert curl(server, "/sends_a_file?data", scheme="https") == (0, DATA)
+    finally:
+        sites.end(server)
+
+
+@pytest.fixture(scope="module")
+def h2(mode: str) -> Iterator[Httpd]:
+    server = sites.with_apps(APPS, mode, "Protocols h2c http/1.1", modules=("http2",))
+    (server.root / "files" / "data").write_bytes(DATA)
+    yield server.start()
+    server.stop()
+    server.remove()
+
+
+def http2(server: Httpd, target: str, *more: str) -> tuple[int, bytes]:
+    return curl(server, target, "--http2-prior-knowledge", *more)
+
+
+def test_http2_serves_responses_bodies_and_files(h2: Httpd, tmp_path: Path) -> None:
+    assert json.loads(http2(h2, "/environ")[1])["SERVER_PROTOCOL"] == "HTTP/2.0"
+    (tmp_path / "upload").write_bytes(DATA)
+    status, echoed = http2(h2, "/echo", "--data-binary", f"@{tmp_path}/upload")
+    assert (status, hashlib.sha256(echoed).digest()) == (0, hashlib.sha256(DATA).digest())
+    assert http2(h2, "/sends_a_file?data") == (0, DATA)
+    assert http2(h2, "/sends_a_file?data", "-r", "1000-1999") == (0, DATA[1000:2000])
+
+
+def test_cut_response_is_an_error_of_its_stream(h2: Httpd) -> None:
+    h2.log.allow("GL0|Error|script|Traceback")
+    status, body = http2(h2, "/raises?after")
+    assert status != 0, body
+
+
+def test_many_hosts_have_logs_of_their_own(start_httpd: Start, folder: Path) -> None:
+    """More descriptors than one message to the supervisor carries."""
+    hosts = 300
+    shutil.copy(APPS / "process" / "wsgi.py", folder / "app.py")
+    lines = [*conf.granted(folder), f'WSGIScriptAlias / "{folder}/app.py" process-group=g299']
+    for i in range(hosts):
+        lines += [
+            "<VirtualHost *>",
+            f"ServerName g{i}.invalid",
+            f'ErrorLog "{folder}/{i}.log"',
+            f"WSGIDaemonProcess g{i}" if i % 100 == 99 else "",
+            "</VirtualHost>",
+        ]
+    server = start_httpd(lines)
+    status, body = curl(server, "/", "-H", "Host: g299.invalid")
+    assert (status, json.loads(body)["process_group"]) == (0, "g299")
+
+
+def test_error_log_may_be_a_pipe(mode: str, start_httpd: Start, folder: Path) -> None:
+    shutil.copytree(APPS / "process", folder / "process")
+    group = ["WSGIDaemonProcess own", "WSGIProcessGroup own"] if mode == "daemon" else []
+    server = start_httpd(
+        [
+            *group,
+            f'ErrorLog "||/bin/cat >>{folder}/piped"',
+            f'WSGIScriptAlias / "{folder}/process/wsgi.py"',
+            *conf.granted(folder),
+        ]
+    )
+    assert curl(server, "/")[0] == 0
