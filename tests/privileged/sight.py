@@ -129,6 +129,10 @@ def supervised(server: Httpd, uid: int) -> int:
     return found[0]
 
 
+def has_supervisor(server: Httpd) -> bool:
+    return any("supervisor/__main__.py" in census.command(pid) for pid in server.processes())
+
+
 def children(server: Httpd) -> list[int]:
     """httpd's children."""
     mine = [pid for pid in census.family(server.pid) if pid != server.pid]

@@ -52,7 +52,8 @@ def entries(server: Httpd) -> list[Entry]:
 
 
 def the_entry(server: Httpd) -> Entry:
-    """The only worker's, as soon as there is one."""
+    """The only worker's, as soon as there is one. (Until its exec the supervisor looks like httpd.)"""
+    wait_until(lambda: sight.has_supervisor(server), "the supervisor runs")
     wait_until(lambda: len(entries(server)) == 1, "one worker is published")
     return entries(server)[0]
 
@@ -124,9 +125,10 @@ def test_a_process_of_httpds_user_without_the_key_gets_no_answer(server: Httpd) 
 
 
 def test_the_key_alone_is_not_enough(server: Httpd) -> None:
-    """A worker speaks with httpd's user only: here root knocks, with the right key."""
+    """Requests come from httpd's user only: root, with the right key, may only say "leave"."""
     entry = the_entry(server)
     with Peer.connect(entry.path) as peer:
+        peer.send(hello(entry.number, entry.key))
         assert peer.is_closed()
 
 
