@@ -11,7 +11,8 @@ from pyglue import _pages
 
 DIGEST = bytes(range(20))
 KEY = bytes(range(32))
-MAGIC = 0x70796C67
+MAGIC, VERSION = 0x70796C67, 2
+ROWS_HEAD = 16 + 8 * 512  # PYGLUE_GROUP_SLOTS
 
 
 @pytest.fixture
@@ -30,11 +31,12 @@ def pages(memory: int) -> _pages.Pages:
 
 
 def rows_of(memory: int, *children: tuple[int, int], count: int = 4) -> None:
-    """Rows as httpd's parent lays them out (placement.c): head, then pid and listed child each."""
+    """Rows as httpd's parent lays them out (placement.c): head, what groups spent, then pid and
+    listed child each."""
     os.ftruncate(memory, _pages.size_rows(4))
-    os.pwrite(memory, struct.pack("=IIII", MAGIC, 1, count, 0), 0)
+    os.pwrite(memory, struct.pack("=IIII", MAGIC, VERSION, count, 0), 0)
     for place, (pid, plan) in enumerate(children):
-        os.pwrite(memory, struct.pack("=iiQii", 0, 0, plan, pid, 0), 16 + 24 * place)
+        os.pwrite(memory, struct.pack("=iiQii", 0, 0, plan, pid, 0), ROWS_HEAD + 24 * place)
 
 
 def record_of(memory: int, version: int, slots: int, *numbers: int) -> None:
@@ -134,7 +136,7 @@ def test_rows_list_the_children_of_httpd_with_their_plans(memory: int) -> None:
 
 def test_rows_sum_the_cells_of_one_worker(memory: int) -> None:
     rows_of(memory)
-    cells = -(-(16 + 4 * 24) // 64) * 64
+    cells = -(-(ROWS_HEAD + 4 * 24) // 64) * 64
     for row, word in enumerate([7 << 16 | 2, 8 << 16 | 9, 7 << 16 | 1]):
         os.pwrite(memory, struct.pack("=Q", word), cells + 8 * (5 * 4 + row))
     assert _pages.rows(memory).sum(5, 7) == 3
