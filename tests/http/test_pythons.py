@@ -69,12 +69,14 @@ def python(request: pytest.FixtureRequest, copies: Path) -> Path:
 
 
 def copied(python: Path, folder: Path) -> Path:
-    """A copy of the installation without its tests, which finds its own libpython."""
+    """A copy of the installation without its tests, which finds its own libpython and names it."""
     copy = folder / python.parents[1].name
     left_out = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "share", "*.a")
     shutil.copytree(python.parents[1], copy, symlinks=True, ignore=left_out)
     executable = (copy / "bin" / python.name).resolve()
     subprocess.run(["patchelf", "--set-rpath", copy / "lib", executable], check=True)
+    for data in copy.glob("lib/python3.*/_sysconfigdata_*.py"):
+        data.write_text(data.read_text().replace(str(python.parents[1]), str(copy)))
     return executable
 
 
@@ -90,6 +92,12 @@ def mounts(folder: Path, options: str = "") -> list[str]:
     return [*aliases, "WSGIApplicationGroup %{GLOBAL}", *conf.granted(folder)]
 
 
+def is_shared(python: Path) -> bool:
+    """httpd's children can open a libpython only."""
+    program = "import sysconfig; print(sysconfig.get_config_var('Py_ENABLE_SHARED'))"
+    return subprocess.check_output([python, "-c", program]).strip() == b"1"
+
+
 def python_home(python: Path) -> Path:
     return python.parents[1]
 
@@ -102,6 +110,11 @@ def test_smoke_set(mode: str, mpm: str, python: Path, start_httpd: Start, folder
     if mode == "daemon":
         own = f"WSGIDaemonProcess own python={python}\nWSGIProcessGroup own"
     server = start_httpd([own, *mounts(folder)], mpm=mpm)
+    if mode == "embedded" and not is_shared(python):
+        server.log.expect("GL0402.*no shared library.*WSGIDaemonProcess")
+        server.log.allow("GL0403")
+        assert ask(server.address, "/process").status == 500
+        return
     server.log.expect_traceback("raised before")
     assert facts(server.address, "/process")["version"] == version_of(python)
     body = os.urandom(100_000)
