@@ -198,16 +198,15 @@ static int peer_of(uid_t *uid, int fd) {
     return 0;
 }
 
-static int is_supervisors(const wkr_pool_t *pool, int fd) {
+static int is_of(int fd, uid_t wanted) {
     uid_t uid;
 
-    return peer_of(&uid, fd) == 0 && uid == pool->supervisor;
+    return peer_of(&uid, fd) == 0 && uid == wanted;
 }
 
+/* httpd's children, for requests; the supervisor's user, to say LEAVE. */
 static int is_welcome(const wkr_pool_t *pool, int fd) {
-    uid_t uid;
-
-    return peer_of(&uid, fd) == 0 && (uid == pool->settings.peer_uid || uid == pool->supervisor);
+    return is_of(fd, pool->settings.peer_uid) || is_of(fd, pool->supervisor);
 }
 
 /* 0: the system's. */
@@ -288,7 +287,7 @@ static int is_same_key(const uint8_t *a, const uint8_t *b) {
 
 /* docs/wire.md 13. It may be said again, with less time. */
 static int obey_leave(wkr_pool_t *pool, conn_t *conn, const pyglue_hello_t *hello) {
-    if (!is_supervisors(pool, atomic_load(&conn->fd)))
+    if (!is_of(atomic_load(&conn->fd), pool->supervisor))
         return PYGLUE_E_PROTOCOL;
     if (!atomic_exchange(&conn->is_supervisors, 1)) {
         pthread_mutex_lock(&pool->lock);
@@ -306,6 +305,8 @@ static int answer_hello(const thread_t *thread, conn_t *conn) {
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
     pyglue_hello_t hello = {PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
 
+    if (!is_of(thread->first.fd, own->peer_uid))
+        return PYGLUE_E_PROTOCOL;
     conn->is_greeted = 1;
     return wkr_send_small(thread->first.fd, &frame, &hello);
 }
