@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from harness import census
+from harness.client import wait_until
 from harness.httpd import Httpd
 
 BLOCK = 1 << 24
@@ -129,8 +130,25 @@ def supervised(server: Httpd, uid: int) -> int:
     return found[0]
 
 
-def has_supervisor(server: Httpd) -> bool:
-    return any("supervisor/__main__.py" in census.command(pid) for pid in server.processes())
+def supervisor(server: Httpd) -> int:
+    """The pid, as soon as there is one: until its exec it looks like httpd, and so do its children
+    like it until theirs."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = [pid for pid in server.processes() if is_supervisor(pid, server.pid)]
+        return len(found) == 1
+
+    wait_until(is_there, "there is one supervisor")
+    return found[0]
+
+
+def is_supervisor(pid: int, parent: int) -> bool:
+    try:
+        is_child = status(pid)["PPid"] == str(parent)
+    except OSError:
+        return False
+    return is_child and "supervisor/__main__.py" in census.command(pid)
 
 
 def children(server: Httpd) -> list[int]:

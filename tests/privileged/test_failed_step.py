@@ -55,7 +55,7 @@ def test_a_failed_step_never_runs_python_and_ends_its_own_group(
     server.log.expect(f"PG11.*failed at '{call}': .*{reason}.*; the next start is in")
     server.log.allow("PG1|GL0")
     inject = (f"--trace={call},execve", f"--inject={call}:{fault}")
-    with traced.strace(server.supervisor(), log, *inject):
+    with traced.strace(sight.supervisor(server), log, *inject):
         os.kill(sight.supervised(server, UNLUCKY), signal.SIGKILL)
         server.log.wait_for(f"failed at '{call}'")
         assert sight.ask(server, "/unlucky?what=setuid")[0] in (500, 503)

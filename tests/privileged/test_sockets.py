@@ -44,7 +44,7 @@ class Entry:
 
 def entries(server: Httpd) -> list[Entry]:
     """The workers that are published."""
-    fd = os.open(f"/proc/{server.supervisor()}/fd/{PAGES}", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(f"/proc/{sight.supervisor(server)}/fd/{PAGES}", os.O_RDONLY | os.O_CLOEXEC)
     pages = _pages.map(fd, False)
     os.close(fd)
     found = (pages.read_worker(slot) for slot in range(16))
@@ -52,8 +52,7 @@ def entries(server: Httpd) -> list[Entry]:
 
 
 def the_entry(server: Httpd) -> Entry:
-    """The only worker's, as soon as there is one. (Until its exec the supervisor looks like httpd.)"""
-    wait_until(lambda: sight.has_supervisor(server), "the supervisor runs")
+    """The only worker's, as soon as there is one."""
     wait_until(lambda: len(entries(server)) == 1, "one worker is published")
     return entries(server)[0]
 

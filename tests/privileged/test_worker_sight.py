@@ -163,7 +163,7 @@ def test_no_worker_holds_a_tls_key_or_another_hosts_secret(town: Town) -> None:
         found = sight.found_in_memory(pid, {*primes, secret})
         assert secret in found
         assert found & primes
-    for pid in (town.one, town.two, town.server.supervisor()):
+    for pid in (town.one, town.two, sight.supervisor(town.server)):
         assert not sight.found_in_memory(pid, {*primes, secret})
 
 
@@ -188,7 +188,7 @@ def test_children_cannot_make_the_pages_writable(town: Town) -> None:
 
 
 def test_the_supervisor_maps_the_pages_and_reads_the_rows_without_mapping_them(town: Town) -> None:
-    assert shared_memories(town.server.supervisor()) == ["/memfd:pyglue-pages (deleted)"]
+    assert shared_memories(sight.supervisor(town.server)) == ["/memfd:pyglue-pages (deleted)"]
 
 
 def test_all_memories_are_closed_to_other_users(town: Town) -> None:
@@ -267,7 +267,7 @@ def test_workers_share_no_descriptor_with_each_other(town: Town) -> None:
 
 
 def test_the_supervisor_holds_nothing_that_leaked(town: Town) -> None:
-    assert "/dev/zero" not in sight.descriptors(town.server.supervisor()).values()
+    assert "/dev/zero" not in sight.descriptors(sight.supervisor(town.server)).values()
 
 
 # --- Environment -------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_environ_inherit_brings_httpds_back_without_what_is_httpds_alone(town: T
 
 
 def test_the_supervisors_environment_is_made_from_scratch(town: Town) -> None:
-    supervisor = town.server.supervisor()
+    supervisor = sight.supervisor(town.server)
     assert set(sight.environ(supervisor)) == {"PATH", "LANG"}
     assert "/root" not in sight.environ(supervisor)["PATH"]
 
@@ -321,7 +321,7 @@ def test_no_new_privs_is_on_unless_the_group_says_otherwise(town: Town) -> None:
     one, two = sight.status(town.one), sight.status(town.two)
     assert (one["NoNewPrivs"], one["CapBnd"]) == ("1", "0" * 16)
     assert two["NoNewPrivs"] == "0"
-    assert two["CapBnd"] == sight.status(town.server.supervisor())["CapBnd"]
+    assert two["CapBnd"] == sight.status(sight.supervisor(town.server))["CapBnd"]
 
 
 @pytest.mark.parametrize("call", ["setuid", "seteuid", "setgid", "setgroups"])
@@ -333,7 +333,7 @@ def test_an_application_cannot_become_root(town: Town, group: str, call: str) ->
 def test_an_application_cannot_signal_supervisor_or_httpd(town: Town) -> None:
     """RELIABILITY B1#13."""
     server = town.server
-    for pid in (server.supervisor(), server.pid, town.child, town.two):
+    for pid in (sight.supervisor(server), server.pid, town.child, town.two):
         assert sight.attempt(server, "one", "kill", pid=pid) == "EPERM"
 
 
@@ -345,7 +345,7 @@ def test_umask_and_current_folder_are_the_groups(town: Town) -> None:
 
 def test_the_supervisor_is_isolated_from_its_surroundings(town: Town) -> None:
     """TENANTS 2: flags, folder, umask, session; signals that others send to httpd's group."""
-    pid = town.server.supervisor()
+    pid = sight.supervisor(town.server)
     command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     assert command[1:4] == [b"-I", b"-S", b"-B"]
     assert command[0].startswith(bytes(conf.prefix()))
@@ -361,7 +361,7 @@ def test_the_supervisor_is_isolated_from_its_surroundings(town: Town) -> None:
 
 def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town) -> None:
     """RELIABILITY B1#14: the supervisor reads the record when the worker dies."""
-    server, supervisor, child = town.server, town.server.supervisor(), town.child
+    server, supervisor, child = town.server, sight.supervisor(town.server), town.child
     before = town.one
     for _ in range(5):
         assert sight.attempt(server, "one", "spoil-record") is None
@@ -371,4 +371,4 @@ def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town) -> None
     server.log.wait_for(f"PG1103: .*pid {before}")
     assert sight.attempt(server, "one", "setuid") == "EPERM"
     assert sight.attempt(server, "two", "setuid") == "EPERM"
-    assert (server.supervisor(), town.child) == (supervisor, child)
+    assert (sight.supervisor(server), town.child) == (supervisor, child)
