@@ -59,10 +59,17 @@ def held(server: Httpd, folder: Path, count: int) -> Iterator[list[Connection]]:
                 (folder / f"{i}.end").touch()
 
 
-def refused(server: Httpd, words: str) -> None:
-    response = get(server, "/waits?refused")
-    assert (response.status, response.header("Retry-After")) == (503, "1")
-    server.log.wait_for(words)
+def statuses(server: Httpd, folder: Path, count: int, refused: int, words: str) -> list[int]:
+    """Of so many requests at once, when so many of them were refused and the rest was let run."""
+    server.log.expect(words)
+    with held(server, folder, count) as waiting:
+        wait_until(lambda: server.log.text().count(words) == refused, "some are refused")
+        assert get(server, "/other").status == 200
+        for i in range(count):
+            (folder / f"{i}.end").touch()
+        answers = [one.read_response() for one in waiting]
+    assert {a.header("Retry-After") for a in answers if a.status == 503} == {"1"}
+    return sorted(answer.status for answer in answers)
 
 
 def test_a_group_holds_its_share_of_a_childs_threads_and_no_more(
@@ -70,27 +77,12 @@ def test_a_group_holds_its_share_of_a_childs_threads_and_no_more(
 ) -> None:
     """child-threads: 75 % of 12."""
     server = start_httpd(lines(folder, "threads=1"))
-    server.log.expect("child-threads")
-    with held(server, folder, 9) as waiting:
-        wait_until(
-            lambda: "child-threads" in server.log.text() or get(server, "/waits?9").status == 503,
-            "the tenth is refused",
-        )
-        assert get(server, "/other").status == 200
-        refused(server, "child-threads")
-        for i in range(9):
-            (folder / f"{i}.end").touch()
-        assert {one.read_response().status for one in waiting} == {200}
+    assert statuses(server, folder, 11, 2, "child-threads") == [200] * 9 + [503] * 2
 
 
 def test_requests_wait_up_to_the_groups_backlog(start_httpd: Start, folder: Path) -> None:
     server = start_httpd(lines(folder, "threads=1 listen-backlog=2"))
-    server.log.expect("listen-backlog")
-    with held(server, folder, 3) as waiting:
-        wait_until(lambda: get(server, "/waits?9").status == 503, "the next is refused")
-        for i in range(3):
-            (folder / f"{i}.end").touch()
-        assert {one.read_response().status for one in waiting} == {200}
+    assert statuses(server, folder, 5, 2, "listen-backlog") == [200] * 3 + [503] * 2
 
 
 def test_request_whose_client_left_while_it_waited_never_reaches_python(
