@@ -49,13 +49,15 @@ venv:
 	    mkdir -p $(STATE) && $(PYTHON) -m venv $(VENV) \
 	    && $(PIP) install 'pip>=23.1' 'meson-python>=0.18' 'meson>=1.3' 'ninja>=1.10'; }
 
-# Installed again only when a source, the Python or an option differs from what is installed.
+# Installed again only when a source, the Python or an option differs from what is installed. Engines that
+# `pyglue install-engine` built of the sources before go with them.
 build: venv
 	@umask 022; \
 	now=$$({ echo '$(BUILD_SETUP)'; $(BIN)/python -VV; $(BUILD_INPUT) | LC_ALL=C sort \
 	    | xargs sha256sum; } | sha256sum); \
 	test "$$now" = "$$(cat $(STAMP) 2>/dev/null)" && test -z '$(EXTRAS)' -o -e '$(STAMP)$(EXTRAS)' || { \
 	    echo 'building mod_pyglue into $(VENV)' >&2; \
+	    rm -rf $(VENV)/lib/python*/site-packages/pyglue/engines; \
 	    $(PIP) install --no-build-isolation -Cbuild-dir=$(STATE)/build \
 	        $(addprefix -Csetup-args=,$(BUILD_SETUP)) '.$(EXTRAS)' \
 	    && echo "$$now" >$(STAMP) && touch '$(STAMP)$(EXTRAS)'; }

@@ -191,8 +191,8 @@ static int find_engine(const char **file, const char **package,
         const char *file, *package;
     } places[] = {
         {apr_pstrcat(pool, answers[PACKAGE], name, NULL), answers[PACKAGE]},
+        {apr_pstrcat(pool, own, name, NULL), own}, /* first: the folder's may be older */
         {apr_pstrcat(pool, own, "/engines/", answers[SOABI], name, NULL), own},
-        {apr_pstrcat(pool, own, name, NULL), own},
     };
 
     for (unsigned i = *answers[PACKAGE] == '\0'; i < sizeof places / sizeof places[0]; i++)

@@ -146,7 +146,9 @@ def version_of(package: str) -> str | None:
 
 
 def engine_files(package: str) -> Iterator[str]:
-    """Where an engine may lie: this environment, the engine folder, the package itself."""
+    """Where an engine may lie: this environment, the package itself, its engine folder.
+
+    An engine in the folder may be older than the package: an upgrade leaves it where it is."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     name = f"_engine{suffix}"
     wanted = version_of(package)
@@ -154,8 +156,8 @@ def engine_files(package: str) -> Iterator[str]:
         own = os.path.join(entry or os.curdir, "pyglue")
         if version_of(own) == wanted:
             yield os.path.join(own, name)
-    yield os.path.join(package, "engines", str(sysconfig.get_config_var("SOABI")), name)
     yield os.path.join(package, name)
+    yield os.path.join(package, "engines", str(sysconfig.get_config_var("SOABI")), name)
 
 
 def import_engine(package: str) -> ModuleType:
