@@ -198,9 +198,10 @@ def test_whatever_is_not_a_right_hello_is_closed_without_an_answer(
 
 def test_a_peer_of_another_user_is_closed_without_an_answer(start: Start) -> None:
     worker = start(peer_uid=os.getuid() + 1)
-    with Peer.connect(worker.path) as peer:
+    with Peer.connect(worker.path) as peer:  # as the supervisor's user, who may only say LEAVE
+        peer.send(wire.hello(NUMBER, KEY))
         assert peer.is_closed()
-    assert "not of httpd's user" in worker.close()
+    assert "the peer broke the protocol" in worker.close()
 
 
 # --- Responses ----------------------------------------------------------------------------------
