@@ -6,7 +6,8 @@
  * (pyglue/worker/host.c, where each operation becomes a frame) and in memory for tests
  * (tests/engine/memhost). docs/bridge.md is its normative text.
  *
- * Called by the request's own thread, one operation at a time, with no Python thread state held.
+ * Called one operation at a time and with no Python thread state held, between begin and end of the
+ * engine's call: by the thread that called, or by one of the application's in its place.
  * Each returns 0 or more, or a negative PYGLUE_E*. After an error only log() may follow.
  * Nothing that is passed in may be kept after the call returns. */
 #ifndef PYGLUE_HOST_H
