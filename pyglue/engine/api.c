@@ -1,152 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What engine.h promises: the one place where a host's thread enters and leaves Python, and
- * where Python's threads reach the host.
+/* What engine.h promises: the one place where a host's thread enters and leaves Python. Beside
+ * it host.c, by which Python's threads reach the host.
  *
  * A warm request attaches once. Whatever fits into the scratch leaves after the thread state was
  * given up; all its Python objects are gone by then. */
 #include "eng.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { LEVEL_ERROR = 3, LEVEL_WARN = 4 };
-
-/* --- To the host ------------------------------------------------------------------------------ */
-
-void eng_raise_ended(const char *what) {
-    PyErr_Format(PyExc_RuntimeError, "%s was used after its request had ended", what);
-}
-
-static int start_nogil(eng_request_t *request) {
-    int rv;
-
-    if (request->is_started)
-        return 0;
-    rv = request->host->ops->start(request->host, &request->scratch->head);
-    request->is_started = rv == 0;
-    return rv;
-}
-
-static int send_nogil(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
-    const pyglue_host_ops_t *ops = request->host->ops;
-    unsigned last = flags & ENG_SEND_LAST ? PYGLUE_WRITE_LAST : 0;
-    int rv = start_nogil(request);
-
-    if (rv == 0 && n > 0)
-        rv = ops->write(request->host, v, n, last);
-    if (rv == 0 && (flags & ENG_SEND_FLUSH))
-        rv = ops->flush(request->host);
-    return rv < 0 ? rv : 0;
-}
-
-static int file_nogil(eng_request_t *request, int fd, int64_t offset, int64_t len) {
-    int rv = start_nogil(request);
-
-    if (rv == 0 && len > 0)
-        rv = request->host->ops->file(request->host, fd, offset, len);
-    return rv < 0 ? rv : 0;
-}
-
-/* Takes the host for one operation. 0: the caller has the lock. */
-static int lock_host_nogil(eng_request_t *request) {
-    int rv;
-
-    pthread_mutex_lock(&request->lock);
-    rv = request->host == NULL ? PYGLUE_E_STATE : request->error;
-    if (rv != 0)
-        pthread_mutex_unlock(&request->lock);
-    return rv;
-}
-
-static int unlock_host_nogil(eng_request_t *request, int rv) {
-    if (rv < 0 && request->error == 0)
-        request->error = rv;
-    pthread_mutex_unlock(&request->lock);
-    return rv;
-}
-
-int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
-    int rv;
-
-    Py_BEGIN_ALLOW_THREADS
-        rv = lock_host_nogil(request);
-        if (rv == 0)
-            rv = unlock_host_nogil(request, send_nogil(request, v, n, flags));
-    Py_END_ALLOW_THREADS
-    return rv;
-}
-
-int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len) {
-    int rv;
-
-    Py_BEGIN_ALLOW_THREADS
-        rv = lock_host_nogil(request);
-        if (rv == 0)
-            rv = unlock_host_nogil(request, file_nogil(request, fd, offset, len));
-    Py_END_ALLOW_THREADS
-    return rv;
-}
-
-/* A body that ends badly is not the end of the response: input.c remembers it. */
-ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len) {
-    ssize_t got;
-
-    Py_BEGIN_ALLOW_THREADS
-        got = lock_host_nogil(request);
-        if (got == 0) {
-            got = request->host->ops->read(request->host, buf, len);
-            pthread_mutex_unlock(&request->lock);
-        }
-    Py_END_ALLOW_THREADS
-    return got;
-}
-
-/* --- Logs ------------------------------------------------------------------------------------- */
-
-static bool log_to_host_nogil(eng_request_t *request, int level, pyglue_str_t text) {
-    bool is_running;
-
-    if (request == NULL)
-        return false;
-    pthread_mutex_lock(&request->lock);
-    is_running = request->host != NULL;
-    if (is_running)
-        request->host->ops->log(request->host, level, text);
-    pthread_mutex_unlock(&request->lock);
-    return is_running;
-}
-
-void eng_log(eng_state_t *state, eng_request_t *request, int level, const char *text, size_t len) {
-    pyglue_engine_t *engine = state->engine;
-    PyObject *exception = PyErr_Occurred() ? eng_compat_take_exception() : NULL;
-    eng_thread_t *thread = engine ? pthread_getspecific(engine->thread_key) : NULL;
-
-    if (request == NULL && thread != NULL)
-        request = thread->request;
-    Py_XINCREF((PyObject *)request);
-    Py_BEGIN_ALLOW_THREADS
-        if (!log_to_host_nogil(request, level, (pyglue_str_t){text, len}) && engine != NULL)
-            engine->log(engine->baton, level, (pyglue_str_t){text, len});
-    Py_END_ALLOW_THREADS
-    Py_XDECREF((PyObject *)request);
-    eng_compat_set_exception(exception);
-}
-
-void eng_log_format(eng_state_t *state, eng_request_t *request, int level, const char *format,
-                    ...) {
-    char text[2048]; /* a longer path is cut */
-    va_list args;
-    int len;
-
-    va_start(args, format);
-    len = vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (len > 0)
-        eng_log(state, request, level, text,
-                (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
-}
 
 /* --- One request ------------------------------------------------------------------------------ */
 
@@ -182,8 +47,9 @@ static void end_request(visit_t *visit, eng_request_t *request) {
     visit->is_gathered = request->is_gathered && request->error == 0;
 }
 
-static void fail(visit_t *visit, eng_request_t *request, const char *what) {
-    int status = eng_exc_log(visit->state, request, what, text_of(visit, visit->snapshot->script));
+static void fail(visit_t *visit, eng_request_t *request, const char *id, const char *what) {
+    int status =
+        eng_exc_log(visit->state, request, id, what, text_of(visit, visit->snapshot->script));
 
     if (eng_result_is_whole(request))
         *visit->outcome = (pyglue_outcome_t){PYGLUE_COMPLETE, 0};
@@ -199,13 +65,15 @@ static void succeed(visit_t *visit, eng_request_t *request) {
 
     visit->is_short = !request->is_bodiless && request->length > request->taken;
     if (visit->is_short && request->error == 0)
-        eng_log_format(visit->state, request, LEVEL_ERROR,
-                       "script '%s' announced a Content-Length of %lld and returned %lld bytes: "
-                       "the response is cut short",
-                       script.ptr, (long long)request->length, (long long)request->taken);
+        eng_log_format(
+            visit->state, request, LEVEL_ERROR,
+            ENG_ID(3007) "script '%s' announced a Content-Length of %lld and returned %lld bytes: "
+                         "the response is cut short",
+            script.ptr, (long long)request->length, (long long)request->taken);
     if (request->error == PYGLUE_E_HEAD)
         eng_log_format(visit->state, request, LEVEL_ERROR,
-                       "the server refused the response head of script '%s'", script.ptr);
+                       ENG_ID(3010) "the server refused the response head of script '%s'",
+                       script.ptr);
     if (request->is_gathered || (request->is_started && request->error == 0))
         visit->outcome->kind = visit->is_short ? PYGLUE_CUT : PYGLUE_COMPLETE;
     else if (request->is_started)
@@ -230,13 +98,23 @@ static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObje
     if (result != NULL)
         rv = eng_result_run(visit->state, request, result);
     if (rv < 0)
-        fail(visit, request, "the request failed");
+        fail(visit, request, ENG_ID(3001), "the request failed");
     else
         succeed(visit, request);
     Py_XDECREF(result);
     Py_XDECREF(args[0]);
     Py_DECREF(application);
     return 0;
+}
+
+/* A child that the application forked came back from it: the request is its parent's to answer. */
+static void end_if_forked(pyglue_engine_t *engine) {
+    if (!engine->is_forked)
+        return;
+    engine->log(engine->baton, LEVEL_WARN,
+                pyglue_str(ENG_ID(3018) "a child process that the application had forked came back "
+                                        "from it and was ended; end such a child by os._exit()"));
+    _exit(0);
 }
 
 /* Runs the request with the interpreter attached; nothing of it is left when it returns. */
@@ -247,16 +125,18 @@ static void run(visit_t *visit) {
     PyObject *input = NULL, *errors = NULL;
 
     if (request == NULL) {
-        eng_exc_log(visit->state, NULL, "the request could not be set up", pyglue_str(""));
+        eng_exc_log(visit->state, NULL, ENG_ID(3003), "the request could not be set up",
+                    pyglue_str(""));
         return;
     }
     visit->thread->request = request;
     if ((input = eng_input_new(visit->state, request)) == NULL ||
         (errors = eng_stream_new(visit->state, request, "wsgi.errors")) == NULL ||
         serve(visit, request, input, errors))
-        fail(visit, request, "the application could not be reached");
+        fail(visit, request, ENG_ID(3002), "the application could not be reached");
     if (errors != NULL)
         eng_stream_finish(errors);
+    end_if_forked(visit->thread->engine);
     end_request(visit, request);
     Py_XDECREF(input);
     Py_XDECREF(errors);
@@ -275,7 +155,7 @@ static int send_gathered_nogil(visit_t *visit) {
         *visit->outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
         if (rv == PYGLUE_E_HEAD)
             ops->log(visit->host, LEVEL_ERROR,
-                     pyglue_str("the server refused the application's response head"));
+                     pyglue_str(ENG_ID(3010) "the server refused the application's response head"));
         return rv;
     }
     if (block.iov_len > 0)
@@ -318,7 +198,8 @@ static int visit_nogil(visit_t *visit) {
     eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group.ptr, group.len);
 
     if (seat == NULL) {
-        log_failure(visit->host, "the application group's interpreter could not be made; the "
+        log_failure(visit->host,
+                    ENG_ID(3016) "the application group's interpreter could not be made; the "
                                  "server's error log has the reason");
         return 0;
     }
@@ -341,7 +222,7 @@ static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, 
 
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
     if (visit.thread == NULL || (visit.scratch = take_scratch_nogil(visit.thread)) == NULL) {
-        log_failure(host, pyglue_error_text(PYGLUE_E_NOMEM));
+        log_failure(host, ENG_ID(3017) "out of memory before the request could begin");
         return 0;
     }
     visit.modified = look_at_script_nogil(snapshot);
@@ -366,7 +247,9 @@ static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
         return PYGLUE_E_PYTHON;
     object = eng_app_new(seat->interp->state, script, callable, 0);
     if (object == NULL)
-        eng_exc_log(seat->interp->state, NULL, "the script could not be loaded", script);
+        eng_exc_log(seat->interp->state, NULL, ENG_ID(3004), "the script could not be loaded",
+                    script);
+    end_if_forked(engine);
     Py_XDECREF(object);
     eng_interp_leave(seat);
     return object != NULL ? 0 : PYGLUE_E_PYTHON;
@@ -411,8 +294,9 @@ static void free_engine(pyglue_engine_t *engine) {
 
 static void log_status(const pyglue_engine_settings_t *settings, PyStatus status) {
     char text[1024];
-    int len = snprintf(text, sizeof text, "Python could not be initialised as '%s': %s",
-                       settings->executable, status.err_msg ? status.err_msg : "it exited");
+    int len =
+        snprintf(text, sizeof text, ENG_ID(3014) "Python could not be initialised as '%s': %s",
+                 settings->executable, status.err_msg ? status.err_msg : "it exited");
 
     if (len > 0)
         settings->log(settings->baton, LEVEL_ERROR, pyglue_str(text));
@@ -445,7 +329,7 @@ static int initialise(const pyglue_engine_settings_t *settings) {
 static int adopt(pyglue_engine_t *engine) {
     if (eng_interp_adopt_main(engine) == 0)
         return 0;
-    eng_exc_log_early(engine, "Python could not be prepared");
+    eng_exc_log_early(engine, ENG_ID(3013) "Python could not be prepared");
     return PYGLUE_E_PYTHON;
 }
 
@@ -503,6 +387,8 @@ static void api_close(pyglue_engine_t *engine) {
         PyGILState_Ensure();
     else if (is_clean)
         detach_main(engine);
+    else if (engine->owns_python)
+        eng_interp_finish_main_nogil(engine);
     /* Where threads of the application live on, so does what they may still log to. */
     if (finalises)
         Py_FinalizeEx();

@@ -63,7 +63,8 @@ static bool is_outdated(eng_state_t *state, const eng_app_t *app, pyglue_str_t s
     is_true = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     if (is_true < 0)
-        eng_exc_log(state, NULL, "reload_required() failed, the script is kept", script);
+        eng_exc_log(state, NULL, ENG_ID(3006), "reload_required() failed, the script is kept",
+                    script);
     return is_true > 0;
 }
 

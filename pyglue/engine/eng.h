@@ -18,6 +18,9 @@
 
 #define ENG_SMALL (64 * 1024) /* bodies up to this many bytes leave after the GIL was released */
 
+/* Every warning and error starts with an id, explained in docs/reference/messages.md. */
+#define ENG_ID(number) "PG" #number ": "
+
 typedef struct eng_state eng_state_t;
 typedef struct eng_interp eng_interp_t;
 typedef struct eng_thread eng_thread_t;
@@ -38,6 +41,7 @@ struct pyglue_engine {
     pthread_cond_t changed; /* an interpreter is made, or was not */
     eng_interp_t *interps;
     eng_note_t *notes;
+    bool is_forked;   /* this is a child of the application: it has no host, and no other thread */
     unsigned threads; /* seen so far: their numbers are mod_wsgi.thread_id */
 };
 
@@ -107,7 +111,10 @@ void eng_interp_end_thread_nogil(pyglue_engine_t *engine);
  * true: none is left. */
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine);
 
-/* Frees the records of ended interpreters, and those of threads that never said thread_end. */
+/* Runs the exit callbacks of the main interpreter, where Python cannot be finalised. */
+void eng_interp_finish_main_nogil(pyglue_engine_t *engine);
+
+/* Frees the records of ended interpreters, of their seats, and of the calling thread. */
 void eng_interp_free_all(pyglue_engine_t *engine);
 
 /* --- table.c: bytes to objects ---------------------------------------------------------------- */
@@ -204,12 +211,13 @@ static inline eng_state_t *eng_state_by_type(PyTypeObject *type) {
 PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
                       int64_t modified);
 
-/* --- api.c: one request, and its way to the host ---------------------------------------------- */
+/* --- host.c: a request, and its way to the host ----------------------------------------------- */
 
 /* A request while it runs, and the start_response of the application. Objects of the application
  * may outlive the request: then host is NULL and every operation raises RuntimeError. */
 struct eng_request {
     PyObject_HEAD vectorcallfunc vectorcall;
+    pyglue_engine_t *engine;
     const pyglue_snapshot_t *snapshot; /* valid while host is */
     pthread_mutex_t lock;              /* one host operation at a time; guards host */
     pyglue_host_t *host;               /* NULL once the request has ended */
@@ -292,10 +300,12 @@ void eng_stream_finish(PyObject *stream);
 
 /* --- exc.c: a Python exception to log text and outcome. The only translator ------------------- */
 
-/* Logs the exception that is set and clears it; `script` may be empty. Returns the status of a
+/* Logs the exception that is set and clears it; `script` may be empty, a PyglueError has an id and
+ * words of its own. Returns the status of a
  * request that fails by it: 500 or 404. */
-int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, pyglue_str_t script);
-/* The same where there is no state yet. */
+int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
+                pyglue_str_t script);
+/* The same where there is no state yet; `what` begins with the id. */
 void eng_exc_log_early(pyglue_engine_t *engine, const char *what);
 
 /* --- note.c: files that matter, of all interpreters ------------------------------------------- */

@@ -27,20 +27,22 @@ static PyObject *format(PyObject *exception) {
     return text;
 }
 
-/* UTF-8 of the log text; NULL without an exception set: it could not be made. */
-static PyObject *encode(PyObject *exception, bool is_plain, const char *what, pyglue_str_t script) {
-    PyObject *text = is_plain ? PyObject_Str(exception) : format(exception);
+/* UTF-8 of the log text; `what` NULL: in the exception's own words. NULL without an exception set:
+ * it could not be made. */
+static PyObject *encode(PyObject *exception, const char *id, const char *what,
+                        pyglue_str_t script) {
+    PyObject *text = what == NULL ? PyObject_Str(exception) : format(exception);
     PyObject *path =
         PyUnicode_DecodeFSDefaultAndSize(script.ptr ? script.ptr : "", (Py_ssize_t)script.len);
     PyObject *entry = NULL, *bytes = NULL;
 
-    if (text != NULL && path != NULL && is_plain)
-        entry = Py_NewRef(text);
+    if (text != NULL && path != NULL && what == NULL)
+        entry = PyUnicode_FromFormat("%s%U", id, text);
     else if (text != NULL && path != NULL && script.len > 0)
-        entry = PyUnicode_FromFormat("script '%U': %s (%s)\n%U", path, what,
+        entry = PyUnicode_FromFormat("%sscript '%U': %s (%s)\n%U", id, path, what,
                                      Py_TYPE(exception)->tp_name, text);
     else if (text != NULL && path != NULL)
-        entry = PyUnicode_FromFormat("%s (%s)\n%U", what, Py_TYPE(exception)->tp_name, text);
+        entry = PyUnicode_FromFormat("%s%s (%s)\n%U", id, what, Py_TYPE(exception)->tp_name, text);
     if (entry != NULL)
         bytes = PyUnicode_AsEncodedString(entry, "utf-8", "backslashreplace");
     PyErr_Clear(); /* of str() or traceback: the caller names the type instead */
@@ -58,6 +60,16 @@ static void log_bytes(eng_state_t *state, eng_request_t *request, PyObject *byte
     eng_log(state, request, LEVEL_ERROR, PyBytes_AS_STRING(bytes), len);
 }
 
+/* The message id of a PyglueError: its class attribute `id`, which is "PGnnnn". */
+static void own_id(PyObject *exception, char *id, size_t size) {
+    PyObject *text = PyObject_GetAttrString(exception, "id");
+    const char *bytes = text != NULL && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : NULL;
+
+    snprintf(id, size, "%s: ", bytes != NULL ? bytes : "PG3100");
+    PyErr_Clear(); /* a child of PyglueError that a later version brought along */
+    Py_XDECREF(text);
+}
+
 static int status_of(eng_state_t *state, PyObject *exception) {
     PyObject *status = PyObject_GetAttr(exception, state->names[ENG_NAME_STATUS]);
     long number = status != NULL ? PyLong_AsLong(status) : -1;
@@ -67,7 +79,9 @@ static int status_of(eng_state_t *state, PyObject *exception) {
     return number == 404 ? 404 : 500;
 }
 
-int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, pyglue_str_t script) {
+int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
+                pyglue_str_t script) {
+    char own[16];
     PyObject *exception = eng_compat_take_exception();
     bool is_plain;
     PyObject *bytes;
@@ -77,11 +91,15 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, py
         return status;
     is_plain =
         state->error != NULL && PyObject_TypeCheck(exception, (PyTypeObject *)(void *)state->error);
-    bytes = encode(exception, is_plain, what, script);
+    if (is_plain) {
+        own_id(exception, own, sizeof own);
+        id = own;
+    }
+    bytes = encode(exception, id, is_plain ? NULL : what, script);
     if (bytes != NULL)
         log_bytes(state, request, bytes);
     else
-        eng_log_format(state, request, LEVEL_ERROR, "script '%.*s': %s (%s)", (int)script.len,
+        eng_log_format(state, request, LEVEL_ERROR, "%sscript '%.*s': %s (%s)", id, (int)script.len,
                        script.ptr ? script.ptr : "", what, Py_TYPE(exception)->tp_name);
     if (is_plain)
         status = status_of(state, exception);
@@ -92,7 +110,7 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *what, py
 
 void eng_exc_log_early(pyglue_engine_t *engine, const char *what) {
     PyObject *exception = eng_compat_take_exception();
-    PyObject *bytes = exception != NULL ? encode(exception, false, what, pyglue_str("")) : NULL;
+    PyObject *bytes = exception != NULL ? encode(exception, "", what, pyglue_str("")) : NULL;
     pyglue_str_t text = pyglue_str(what);
 
     if (bytes != NULL)

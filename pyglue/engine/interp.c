@@ -300,10 +300,12 @@ static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
     eng_interp_leave(main_seat);
 }
 
-/* An interpreter that nobody else has seen goes with its only seat. */
+/* An interpreter that nobody else has seen goes with its only seat, if it got one. */
 static void abandon_nogil(eng_thread_t *thread, eng_interp_t *interp, eng_seat_t *seat) {
-    thread->seats = seat->next;
-    end_seat(thread->engine, seat);
+    if (seat != NULL) {
+        thread->seats = seat->next;
+        end_seat(thread->engine, seat);
+    }
     PyEval_RestoreThread(interp->keeper);
     end_interp(thread, interp);
 }
@@ -319,7 +321,7 @@ static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
         return false;
     python = Py_NewInterpreter();
     if (python == NULL) {
-        eng_exc_log_early(thread->engine, "a sub-interpreter could not be made");
+        eng_exc_log_early(thread->engine, ENG_ID(3011) "a sub-interpreter could not be made");
         PyThreadState_Swap(main_seat->python);
         eng_interp_leave(main_seat);
         return false;
@@ -329,20 +331,31 @@ static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     return true;
 }
 
+/* The first seat in a new interpreter, which has all that serving needs. NULL: there is none. */
+static eng_seat_t *found(eng_thread_t *thread, eng_interp_t *interp) {
+    eng_seat_t *seat;
+
+    if (!make_nogil(thread, interp))
+        return NULL;
+    seat = sit(thread, interp);
+    if (seat != NULL && furnish(thread->engine, interp) == 0)
+        return seat;
+    if (seat != NULL) {
+        eng_exc_log_early(thread->engine, ENG_ID(3012) "a sub-interpreter could not be prepared");
+        eng_interp_leave(seat);
+    }
+    abandon_nogil(thread, interp, seat);
+    return NULL;
+}
+
 static eng_seat_t *enter_first(eng_thread_t *thread, const char *name, size_t len) {
     bool is_mine;
     eng_interp_t *interp = find_or_reserve(thread->engine, name, len, &is_mine);
-    eng_seat_t *seat = NULL;
+    eng_seat_t *seat;
 
     if (interp == NULL || !is_mine)
         return interp != NULL ? sit(thread, interp) : NULL;
-    if (make_nogil(thread, interp) && (seat = sit(thread, interp)) != NULL &&
-        furnish(thread->engine, interp)) {
-        eng_exc_log_early(thread->engine, "a sub-interpreter could not be prepared");
-        eng_interp_leave(seat);
-        abandon_nogil(thread, interp, seat);
-        seat = NULL;
-    }
+    seat = found(thread, interp);
     settle(thread->engine, interp, seat != NULL);
     return seat;
 }
@@ -379,7 +392,7 @@ static void run_exit_callbacks(pyglue_engine_t *engine) {
     PyObject *done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
 
     if (done == NULL)
-        eng_exc_log_early(engine, "an exit callback of an application group failed");
+        eng_exc_log_early(engine, ENG_ID(3015) "an exit callback of an application group failed");
     Py_XDECREF(function);
     Py_XDECREF(done);
 }
@@ -401,14 +414,25 @@ static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
     eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
-    bool is_clean = main_seat != NULL;
+    bool is_clean = true;
 
-    if (main_seat != NULL)
-        eng_interp_leave(main_seat);
-    for (eng_interp_t *interp = engine->interps; is_clean && interp != NULL; interp = interp->next)
+    if (main_seat == NULL)
+        return false;
+    eng_interp_leave(main_seat);
+    for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
         if (interp->name_len > 0 && !end_one(thread, interp))
             is_clean = false;
     return is_clean;
+}
+
+void eng_interp_finish_main_nogil(pyglue_engine_t *engine) {
+    eng_thread_t *thread = eng_thread_nogil(engine);
+    eng_seat_t *seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+
+    if (seat == NULL)
+        return;
+    run_exit_callbacks(engine);
+    eng_interp_leave(seat);
 }
 
 void eng_interp_free_all(pyglue_engine_t *engine) {

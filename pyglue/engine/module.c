@@ -172,12 +172,22 @@ static PyObject *module_request_id(PyObject *module, PyObject *unused) {
     return PyUnicode_DecodeLatin1(id.ptr, (Py_ssize_t)id.len, NULL);
 }
 
+static PyObject *module_forked(PyObject *module, PyObject *unused) {
+    pyglue_engine_t *engine = eng_state_of(module)->engine;
+
+    (void)unused;
+    if (engine != NULL)
+        engine->is_forked = true;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"log", module_log, METH_VARARGS, "log(level, text): one entry of the error log."},
     {"stream", module_stream, METH_VARARGS, "stream(name): a text stream into the error log."},
     {"request_id", module_request_id, METH_NOARGS, "httpd's id of this thread's request, or None."},
     {"note", eng_note_add, METH_VARARGS, "note(path, mtime): a file that matters to this process."},
     {"noted", eng_note_list, METH_NOARGS, "noted() -> dict: path to mtime, of all interpreters."},
+    {"forked", module_forked, METH_NOARGS, "This process is a fork: it must not use the host."},
     {NULL, NULL, 0, NULL},
 };
 

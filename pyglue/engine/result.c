@@ -15,8 +15,8 @@ static void log_excess(eng_request_t *request) {
         return;
     request->is_excess_logged = true;
     eng_log_format(eng_state_by_type(Py_TYPE(request)), request, LEVEL_WARN,
-                   "script '%s' returned more than its Content-Length of %lld bytes: the rest was "
-                   "left out",
+                   ENG_ID(3008) "script '%s' returned more than its Content-Length of %lld bytes: "
+                                "the rest was left out",
                    pyglue_snapshot_text(request->snapshot, request->snapshot->script).ptr,
                    (long long)request->length);
 }
@@ -189,7 +189,7 @@ static int close_result(eng_state_t *state, eng_request_t *request, PyObject *re
     } else {
         done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
         if (done == NULL)
-            eng_exc_log(state, request, "close() of the response failed",
+            eng_exc_log(state, request, ENG_ID(3005), "close() of the response failed",
                         pyglue_snapshot_text(request->snapshot, request->snapshot->script));
     }
     Py_XDECREF(function);

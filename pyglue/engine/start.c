@@ -251,9 +251,10 @@ static int set_head(eng_request_t *request, PyObject *status, PyObject *headers)
     request->is_bodiless = has_no_body(request, head.status);
     if (dropped.len > 0) {
         snprintf(name, sizeof name, "%.*s", (int)dropped.len, dropped.ptr);
-        eng_log_format(eng_state_by_type(Py_TYPE(request)), request, LEVEL_WARN,
-                       "header %s of the application was dropped: connections are the server's",
-                       name);
+        eng_log_format(
+            eng_state_by_type(Py_TYPE(request)), request, LEVEL_WARN,
+            ENG_ID(3009) "header %s of the application was dropped: connections are the server's",
+            name);
     }
     return 0;
 }
@@ -372,6 +373,7 @@ eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapsh
     if (request == NULL)
         return NULL;
     request->vectorcall = call;
+    request->engine = state->engine;
     request->snapshot = snapshot;
     request->host = host;
     request->scratch = scratch;

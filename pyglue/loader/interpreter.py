@@ -23,6 +23,7 @@ from pyglue.compat import mod_wsgi
 from pyglue.loader import script
 
 WARNING = 4
+IGNORED = "PG3105"  # the id of the message
 
 
 def prepare(settings_text: str, application_group: str) -> None:
@@ -36,6 +37,7 @@ def prepare(settings_text: str, application_group: str) -> None:
     _add_paths(settings.get("python_path") or [], settings.get("home"))
     _redirect_streams(own_descriptors=in_worker)
     _refuse_signals()
+    os.register_at_fork(after_in_child=engine.forked)
     mod_wsgi.process_group = settings.get("group") or ""
     mod_wsgi.application_group = application_group
     mod_wsgi.maximum_processes = int(settings.get("processes") or 1)
@@ -103,7 +105,7 @@ def _refuse_signals() -> None:
         if os.getpid() != process:
             return original(signalnum, handler)
         stack = "".join(traceback.format_stack(sys._getframe(1)))
-        engine.log(WARNING, f"signal.signal() was ignored: signal {signalnum}\n{stack}")
+        engine.log(WARNING, f"{IGNORED}: signal.signal() was ignored: signal {signalnum}\n{stack}")
         return None
 
     refuse.__name__ = refuse.__qualname__ = "signal"

@@ -274,3 +274,46 @@ def test_other_threads_may_use_input_errors_and_write_during_the_request(run: Ru
     )
     assert (answer.body, answer.kind) == (b"abcdef", "complete")
     assert "from a thread" in answer.log
+
+
+@pytest.mark.parametrize(
+    "rest,told",
+    [("raise ValueError('late')", "PG3001: script"), ("yield b'more'", "PG3008: script")],
+)
+def test_what_comes_after_the_announced_length_is_logged_and_changes_nothing(
+    run: Run, rest: str, told: str
+) -> None:
+    """docs/bridge.md 6: nothing that was announced is missing."""
+    answer = run(f"""
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Length', '2')])
+            yield b'ab'
+            {rest}
+    """)
+    assert (answer.kind, answer.body) == ("complete", b"ab") and told in answer.log
+
+
+@pytest.mark.parametrize("headers", ["[]", "[('Content-Length', '1')]"])
+def test_close_that_raises_leaves_a_whole_response_whole(run: Run, headers: str) -> None:
+    """docs/bridge.md 6."""
+    source = f"""
+class Broken(Body):
+    def close(self): raise ValueError('in close')
+def application(environ, start_response):
+    start_response('200 OK', {headers})
+    return Broken([b'a'])
+"""
+    answer = run(CLOSING + source)
+    assert (answer.kind, answer.body) == ("complete", b"a")
+    assert "PG3005: script" in answer.log and "in close" in answer.log
+
+
+def test_exception_is_one_entry_with_id_script_and_traceback(run: Run) -> None:
+    answer = run("""
+        def application(environ, start_response):
+            raise ValueError('why')
+    """)
+    (entry,) = answer.of("log")
+    first, second, *rest = entry[3].decode().splitlines()
+    assert first.startswith("PG3001: script '/") and first.endswith("failed (ValueError)")
+    assert second.startswith("Traceback") and rest[-1] == "ValueError: why"

@@ -15,7 +15,7 @@ QUIET = {"notice", "info", "debug"}
 # What a declared traceback brings along: its own lines, and the product's line that announces it.
 TRACEBACK = re.compile(
     r"Traceback \(most recent call last\)|(^|\] )\s+(File \"|\S.*)|The above exception|"
-    r"During handling of|] script '[^']*'"
+    r"During handling of|] PG3\d{3}: script '[^']*'"
 )
 DEADLINE = 10.0
 
