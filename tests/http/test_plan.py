@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = (
     "processes=1 threads=1 umask=0 send-buffer-size=0 receive-buffer-size=512 listen-backlog=0 "
     "maximum-requests=0 startup-timeout=0 launch-timeout=0 shutdown-timeout=0 socket-timeout=0 "
-    "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#0"
+    "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#1"
 )
 MOST = (
     "processes=256 threads=1023 umask=777 send-buffer-size=2147483647 "
