@@ -11,8 +11,8 @@ static const struct {
     const char *name;
     uint8_t child, worker; /* may that side send it? */
     uint8_t bound;
-    uint8_t flags;         /* allowed ones */
-    uint32_t least;        /* payload length, exact when FIXED */
+    uint8_t flags;  /* allowed ones */
+    uint32_t least; /* payload length, exact when FIXED */
 } types[PYGLUE_FRAME_TYPES] = {
     [PYGLUE_FRAME_HELLO] = {"HELLO", 1, 1, FIXED, 0, sizeof(pyglue_hello_t)},
     [PYGLUE_FRAME_REQUEST] = {"REQUEST", 1, 0, REQUEST, PYGLUE_BODY_END,
@@ -93,8 +93,8 @@ size_t pyglue_head_size(const pyglue_head_t *head) {
     if (head->reason.len > UINT16_MAX || head->header_count > UINT16_MAX)
         return 0;
     for (size_t i = 0; i < head->header_count; i++)
-        size += 2 * sizeof(uint32_t) + (uint64_t)head->headers[i].name.len +
-                head->headers[i].value.len;
+        size +=
+            2 * sizeof(uint32_t) + (uint64_t)head->headers[i].name.len + head->headers[i].value.len;
     return size <= UINT32_MAX ? (size_t)size : 0;
 }
 
@@ -105,8 +105,8 @@ static char *put(char *at, const void *bytes, size_t len) {
 }
 
 void pyglue_head_put(void *memory, const pyglue_head_t *head) {
-    struct head_wire wire = {head->status, (uint16_t)head->reason.len,
-                             (uint16_t)head->header_count, head->content_length};
+    struct head_wire wire = {head->status, (uint16_t)head->reason.len, (uint16_t)head->header_count,
+                             head->content_length};
     char *at = put(memory, &wire, sizeof wire);
 
     at = put(at, head->reason.ptr, head->reason.len);
@@ -213,7 +213,8 @@ int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, c
     return pyglue_head_check(head, bounds);
 }
 
-/* --- The order of a worker's frames ------------------------------------------------------------ */
+/* --- The order of a worker's frames ------------------------------------------------------------
+ */
 
 #define SENT (1u << PYGLUE_EXCHANGE_SENT)
 #define RUNNING (1u << PYGLUE_EXCHANGE_RUNNING)

@@ -55,8 +55,10 @@ static PyObject *serve_open(PyObject *self, PyObject *args) {
     if (serve->engine != NULL)
         return raise_error(PYGLUE_E_STATE);
     serve->ops = pyglue_engine();
-    Py_BEGIN_ALLOW_THREADS rv = serve->ops->open(&serve->engine, &settings);
-    Py_END_ALLOW_THREADS return none_or_error(rv);
+    Py_BEGIN_ALLOW_THREADS
+        rv = serve->ops->open(&serve->engine, &settings);
+    Py_END_ALLOW_THREADS
+    return none_or_error(rv);
 }
 
 static PyObject *serve_load(PyObject *self, PyObject *args) {
@@ -68,8 +70,11 @@ static PyObject *serve_load(PyObject *self, PyObject *args) {
         return NULL;
     if (serve->engine == NULL)
         return raise_error(PYGLUE_E_STATE);
-    Py_BEGIN_ALLOW_THREADS rv = serve->ops->load(serve->engine, &load);
-    Py_END_ALLOW_THREADS if (rv != 0 && rv != PYGLUE_E_PYTHON) return raise_error(rv);
+    Py_BEGIN_ALLOW_THREADS
+        rv = serve->ops->load(serve->engine, &load);
+    Py_END_ALLOW_THREADS
+    if (rv != 0 && rv != PYGLUE_E_PYTHON)
+        return raise_error(rv);
     return PyBool_FromLong(rv == 0);
 }
 
@@ -89,8 +94,10 @@ static int get_descriptors(int *fds, unsigned *count, unsigned room, PyObject *s
 static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds, unsigned count) {
     int rv;
 
-    Py_BEGIN_ALLOW_THREADS rv = wkr_pool_start(&serve->pool, settings, serve->ops, serve->engine);
-    Py_END_ALLOW_THREADS return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
+    Py_BEGIN_ALLOW_THREADS
+        rv = wkr_pool_start(&serve->pool, settings, serve->ops, serve->engine);
+    Py_END_ALLOW_THREADS
+    return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
 }
 
 static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords) {
@@ -147,8 +154,10 @@ static PyObject *serve_drain(PyObject *self, PyObject *unused) {
     (void)unused;
     if (serve->pool == NULL)
         return raise_error(PYGLUE_E_STATE);
-    Py_BEGIN_ALLOW_THREADS wkr_pool_drain(serve->pool);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS
+        wkr_pool_drain(serve->pool);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 static PyObject *serve_connections(PyObject *self, PyObject *unused) {
@@ -166,7 +175,8 @@ static PyObject *serve_stop(PyObject *self, PyObject *unused) {
     serve->pool = NULL;
     if (pool != NULL) {
         wkr_process_forks_end();
-        Py_BEGIN_ALLOW_THREADS wkr_pool_stop(pool);
+        Py_BEGIN_ALLOW_THREADS
+            wkr_pool_stop(pool);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
@@ -181,7 +191,8 @@ static PyObject *serve_close(PyObject *self, PyObject *unused) {
         return raise_error(PYGLUE_E_STATE);
     serve->engine = NULL;
     if (engine != NULL) {
-        Py_BEGIN_ALLOW_THREADS serve->ops->close(engine);
+        Py_BEGIN_ALLOW_THREADS
+            serve->ops->close(engine);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;

@@ -8,34 +8,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "messages.md"
 ENGINE = re.compile(r"\bENG_ID\((\d{4})\)")
-HTTPD = re.compile(r"GLUE_ID\((\d{4})\)")
-PYTHON = re.compile(r"\"(PG\d{4})\b")
-WORKER = re.compile(r"\"(PG2\d{3}): ")
+# How an id is written, by the files in which it is.
+WRITTEN = (
+    ("GL", r"GLUE_ID\((\d{4})\)", "apache_module/*.c"),
+    ("PG", r"ENG_ID\((\d{4})\)", "pyglue/engine/*.c"),
+    ("PG", r"\"PG(\d{4})\b", "pyglue/**/*.c"),
+    ("PG", r"\"PG(\d{4})\b", "pyglue/**/*.py"),
+)
 ROW = re.compile(r"^\| (GL\d{4}|PG\d{4}) \|", re.MULTILINE)
 
 
 def ids_in_code() -> set[str]:
-    httpd = {
-        "GL" + number
-        for file in (ROOT / "apache_module").glob("*.c")
-        for number in HTTPD.findall(file.read_text())
+    return {
+        letters + number
+        for letters, pattern, files in WRITTEN
+        for file in ROOT.glob(files)
+        for number in re.findall(pattern, file.read_text())
     }
-    engine = {
-        "PG" + number
-        for file in (ROOT / "pyglue").rglob("*.c")
-        for number in ENGINE.findall(file.read_text())
-    }
-    python = {
-        name
-        for file in (ROOT / "pyglue").rglob("*.py")
-        for name in PYTHON.findall(file.read_text())
-    }
-    worker = {
-        name
-        for file in (ROOT / "pyglue" / "worker").glob("*.c")
-        for name in WORKER.findall(file.read_text())
-    }
-    return httpd | engine | python | worker
 
 
 def test_each_message_id_is_explained_once() -> None:

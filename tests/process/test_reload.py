@@ -165,7 +165,8 @@ def test_group_that_cannot_start_answers_at_once_and_says_why(
             "ServerName bad.invalid",
             f'ErrorLog "{own_log}"',
             f"WSGIDaemonProcess bad {options}",
-            f'WSGIScriptAlias / "{script_of(server)}" process-group=bad application-group=%{{GLOBAL}}',
+            f'WSGIScriptAlias / "{script_of(server)}" process-group=bad'
+            " application-group=%{GLOBAL}",
             "</VirtualHost>",
         ]
     )

@@ -146,8 +146,9 @@ def settings_of(package: Path, **changes: object) -> dict[str, object]:
         "processes": 1, "multiprocess": False, "package": str(package), "python_path": [],
         "home": None, "display_name": None, "locale": None, "peer_uid": os.getuid(),
         "request_max": 1 << 20, "socket_timeout": 5.0, "script_uid": None, "script_gid": None,
-        "send_buffer_size": 0, "receive_buffer_size": 0, "pass_descriptors": False, "dumpable": True, "maximum_requests": 0,
-        "startup_timeout": 0.0, "shutdown_timeout": 5.0, "scripts": [], **changes,
+        "send_buffer_size": 0, "receive_buffer_size": 0, "pass_descriptors": False,
+        "dumpable": True, "maximum_requests": 0, "startup_timeout": 0.0,
+        "shutdown_timeout": 5.0, "scripts": [], **changes,
     }  # fmt: skip
 
 
