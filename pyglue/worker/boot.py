@@ -34,6 +34,7 @@ HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
+ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and nobody will tell it
 
 Settings = dict[str, Any]
 
@@ -223,6 +224,7 @@ class Worker:
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
         self.is_orphan = False
         self.last_connection = 0.0
+        self.idle_limit = 0.0
         self.actions = {
             signal.SIGTERM: self.leave_in_time,
             signal.SIGINT: self.leave_in_time,
@@ -334,12 +336,15 @@ class Worker:
         """The supervisor is gone: serve on until nobody comes any more (SUCCESSION 5)."""
         self.is_orphan = True
         self.last_connection = time.monotonic()
+        self.idle_limit = ORPHAN_UNKNOWN
+        self.leave_if_idle()
 
     def leave_if_idle(self) -> None:
         now = time.monotonic()
         if self.worker.connections() > 0:
             self.last_connection = now
-        elif now - self.last_connection > ORPHAN_IDLE:
+            self.idle_limit = ORPHAN_IDLE
+        elif now - self.last_connection > self.idle_limit:
             self.leave()
 
     def exit(self) -> NoReturn:

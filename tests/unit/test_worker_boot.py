@@ -295,6 +295,25 @@ def test_an_orphan_serves_on_and_its_log_never_blocks(start: Start) -> None:
     assert worker.exit_code() == 0
 
 
+def test_an_orphan_that_nobody_knows_leaves_by_itself(start: Start) -> None:
+    worker = start()
+    worker.become_ready()
+    worker.lose_supervisor()
+    assert worker.exit_code() == 0
+
+
+def test_an_orphan_leaves_when_the_next_supervisor_says_so(start: Start) -> None:
+    """docs/wire.md 13: its end is the end of that connection."""
+    worker = start()
+    worker.become_ready()
+    with greeted(worker) as child, Peer.connect(worker.path) as supervisor:
+        worker.lose_supervisor()
+        supervisor.send(Frame(Type.LEAVE, 0, wire.hello(NUMBER, KEY).payload))
+        assert child.receive().type == Type.GOODBYE
+        assert supervisor.is_closed()
+        assert worker.exit_code() == 0
+
+
 def test_a_worker_that_is_orphaned_before_it_is_ready_exits(package: Path, tmp_path: Path) -> None:
     worker = Supervised(package, tmp_path)
     worker.send_settings(40)
