@@ -36,9 +36,13 @@ static pyglue_str_t text_of(const visit_t *visit, pyglue_slice_t slice) {
 
 /* From here on the application's objects of this request are harmless. */
 static void end_request(visit_t *visit, eng_request_t *request) {
-    Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&request->lock);
-    Py_END_ALLOW_THREADS
+    /* Held only when a thread that the application started uses this request just now: the GIL is
+     * let go for that case alone, as taking it again is what a request does once. */
+    if (pthread_mutex_trylock(&request->lock) != 0) {
+        Py_BEGIN_ALLOW_THREADS
+            pthread_mutex_lock(&request->lock);
+        Py_END_ALLOW_THREADS
+    }
     request->host = NULL;
     request->scratch = NULL;
     request->snapshot = NULL;
