@@ -118,5 +118,10 @@ def finish() -> None:
     The engine has ended the thread states of its own threads before, or Python would wait here for
     ever for the one that imported `threading`."""
     shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
+    main = threading.main_thread()
+    lock: Any = getattr(main, "_tstate_lock", None)  # none from 3.13 on
+    if lock is not None and main.ident == threading.get_ident():
+        # With the thread state this lock was let go, and _shutdown() wants to do that itself.
+        lock.acquire(blocking=False)
     shutdown()
     atexit._run_exitfuncs()

@@ -205,3 +205,34 @@ def test_paths_are_in_front_and_in_order(built: Path, tmp_path: Path) -> None:
         for group in ("", "sub"):
             found = eval(machine.call(script, group=group).body)
             assert found == [folders[2], *folders[:2], "mod_wsgi"]
+
+
+def test_threads_that_come_and_go_leave_every_interpreter_whole(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """HTTP/2's threads do: each brings thread states, and takes them away again."""
+    text = "import threading\nlocal = threading.local()\n" + HELLO.format(body="b'here'")
+    script = write(tmp_path / "a.wsgi", text, 1000)
+    for group in ("", "one", "two", "three", "") * 3:
+        arguments = (script, "application", group, "", GET, 0, 0, b"", 1, 0, None, 0, 0)
+        answers = machine.ask("threads", 16, 2, *arguments)
+        assert [operations[-1][3] for *_, operations in answers] == [b"here"] * 32
+
+
+def test_exit_callbacks_run_in_each_group_though_one_has_a_daemon_thread(
+    built: Path, tmp_path: Path
+) -> None:
+    text = "import atexit, threading\n"
+    text += f"atexit.register(lambda: open({str(tmp_path)!r} + '/' + __import__('mod_wsgi')"
+    text += ".application_group, 'w').close())\n"
+    daemon = "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    hello = HELLO.format(body="b'1'")
+    plain = write(tmp_path / "a.wsgi", text + hello, 1000)
+    daemonic = write(tmp_path / "b.wsgi", text + daemon + hello, 1000)
+    machine = Machine(built)
+    for script, group in ((plain, "one"), (daemonic, "two"), (plain, "three")):
+        assert machine.call(script, group=group).body == b"1"
+    machine.ask("close")
+    assert machine.outside() == ""
+    machine.abandon()
+    assert {"one", "two", "three"} <= set(os.listdir(tmp_path))

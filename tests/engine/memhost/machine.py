@@ -126,6 +126,15 @@ class Machine:
         """Take what was logged outside of requests."""
         return "\n".join(record[3].decode() for record in self.ask("outside"))
 
+    def abandon(self) -> None:
+        """End the process without Python's finalisation, as workers do: what daemon threads keep
+        alive would be fatal to it."""
+        assert self.process.stdin and self.process.stdout
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
     def __enter__(self) -> Machine:
         return self
 
