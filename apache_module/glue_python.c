@@ -21,15 +21,15 @@
 extern char **environ;
 
 /* What a Python says of itself, in the order in which the script prints it. */
-enum answer { VERSION, SOABI, SUFFIX, LIBDIR, MULTIARCH, LIBRARY, SHARED, PACKAGE, ANSWER_COUNT };
+enum answer { VERSION, SOABI, SUFFIX, BASE, LIBDIR, MULTIARCH, LIBRARY, PACKAGE, ANSWER_COUNT };
 
 static const char script[] =
     "import importlib.util, sys, sysconfig\n"
     "var = lambda name: sysconfig.get_config_var(name) or ''\n"
     "spec = importlib.util.find_spec('pyglue')\n"
     "package = list(spec.submodule_search_locations or [''])[0] if spec else ''\n"
-    "print('%d.%d' % sys.version_info[:2], var('SOABI'), var('EXT_SUFFIX'), var('LIBDIR'),\n"
-    "      var('MULTIARCH'), var('INSTSONAME'), var('Py_ENABLE_SHARED'), package, sep='\\n')\n";
+    "print('%d.%d' % sys.version_info[:2], var('SOABI'), var('EXT_SUFFIX'), sys.base_exec_prefix,\n"
+    "      var('LIBDIR'), var('MULTIARCH'), var('INSTSONAME'), package, sep='\\n')\n";
 
 /* --- Asking -------------------------------------------------------------------------------------
  */
@@ -143,6 +143,8 @@ static const char *ask(const char *answers[ANSWER_COUNT], const char *executable
 static void *open_library(const char *const answers[ANSWER_COUNT], apr_pool_t *pool) {
     const char *name = answers[LIBRARY];
     const char *const paths[] = {
+        apr_pstrcat(pool, answers[BASE], "/lib/", name,
+                    NULL), /* LIBDIR is older: it may have moved */
         apr_pstrcat(pool, answers[LIBDIR], "/", name, NULL),
         apr_pstrcat(pool, answers[LIBDIR], "/", answers[MULTIARCH], "/", name, NULL),
         name, /* where the loader looks by itself */

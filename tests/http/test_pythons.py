@@ -75,8 +75,6 @@ def copied(python: Path, folder: Path) -> Path:
     shutil.copytree(python.parents[1], copy, symlinks=True, ignore=left_out)
     executable = (copy / "bin" / python.name).resolve()
     subprocess.run(["patchelf", "--set-rpath", copy / "lib", executable], check=True)
-    for data in copy.glob("lib/python3.*/_sysconfigdata_*.py"):
-        data.write_text(data.read_text().replace(str(python.parents[1]), str(copy)))
     return executable
 
 
