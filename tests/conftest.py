@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,9 @@ def start_httpd(folder: Path) -> Iterator[Callable[..., Httpd]]:
         return server.start()
 
     yield start
-    for server in started:
-        sites.end(server)
+    with ExitStack() as ends:  # each is ended, also when the end of another fails
+        for server in started:
+            ends.callback(sites.end, server)
 
 
 @pytest.fixture(scope="module")

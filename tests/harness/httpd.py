@@ -5,6 +5,7 @@ Each has a server root and a loopback address of its own, so instances run side 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -20,6 +21,8 @@ from .client import wait_until
 from .errorlog import ErrorLog
 
 START = 30.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)  # opened before any fork
 _hosts = itertools.count(os.getpid() % 250 * 200)
 
 
@@ -37,6 +40,11 @@ def new_root() -> Path:
     root = Path(tempfile.mkdtemp(prefix="pyglue-test-"))
     root.chmod(0o755)
     return root
+
+
+def _die_with_parent() -> None:
+    """In httpd's process before exec: it stops if the tests are killed."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Httpd:
@@ -99,6 +107,7 @@ class Httpd:
                 stderr=console,
                 text=True,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         wait_until(self._is_up, "httpd listens", START)
         return self
