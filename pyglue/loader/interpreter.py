@@ -124,4 +124,6 @@ def finish() -> None:
         # With the thread state this lock was let go, and _shutdown() wants to do that itself.
         lock.acquire(blocking=False)
     shutdown()
+    # Py_EndInterpreter calls it again, and 3.12 complains of a lock that is gone by then.
+    threading._shutdown = lambda: None  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
