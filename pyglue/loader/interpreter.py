@@ -38,19 +38,16 @@ def prepare(settings_text: str, application_group: str) -> None:
     _redirect_streams(own_descriptors=in_worker)
     _refuse_signals()
     os.register_at_fork(after_in_child=engine.forked)
-    mod_wsgi.process_group = settings.get("group") or ""
+    mod_wsgi.process_group = _text(settings.get("group") or "")
     mod_wsgi.application_group = application_group
     mod_wsgi.maximum_processes = int(settings.get("processes") or 1)
     mod_wsgi.threads_per_process = int(settings.get("threads") or 1)
     sys.modules["mod_wsgi"] = mod_wsgi
 
 
-def _text(path: str) -> str:
-    """Texts of a plan are bytes read as latin-1."""
-    try:
-        return os.fsdecode(path.encode("latin-1"))
-    except UnicodeEncodeError:
-        return path
+def _text(text: str) -> str:
+    """Texts of the settings are bytes read as latin-1, as those of the plan are."""
+    return os.fsdecode(text.encode("latin-1"))
 
 
 def _add_paths(folders: list[str], home: str | None) -> None:

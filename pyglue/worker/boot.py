@@ -35,6 +35,7 @@ NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
 ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and nobody will tell it
+INTERPRETER_SETTINGS = "group processes threads python_path home script_uid script_gid".split()
 
 Settings = dict[str, Any]
 
@@ -88,10 +89,6 @@ def as_bytes(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def as_path(text: str | None) -> str | None:
-    return None if text is None else os.fsdecode(as_bytes(text))
-
-
 def read_settings() -> Settings:
     (size,) = struct.unpack("=I", read_exactly(CONTROL, 4))
     try:
@@ -105,18 +102,8 @@ def read_settings() -> Settings:
 
 
 def interpreter_settings(settings: Settings) -> str:
-    """What pyglue.loader.interpreter.prepare gets: docs/bridge.md 8. Paths are fs-decoded."""
-    return json.dumps(
-        {
-            "group": as_path(settings["group"]),
-            "processes": settings["processes"],
-            "threads": settings["threads"],
-            "python_path": [as_path(path) for path in settings["python_path"]],
-            "home": as_path(settings["home"]),
-            "script_uid": settings["script_uid"],
-            "script_gid": settings["script_gid"],
-        }
-    )
+    """What pyglue.loader.interpreter.prepare gets: docs/bridge.md 8. It decodes the texts."""
+    return json.dumps({name: settings[name] for name in INTERPRETER_SETTINGS})
 
 
 # --- The package and its engine ----------------------------------------------------------------
