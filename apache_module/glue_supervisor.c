@@ -342,6 +342,14 @@ static void start_now(void) {
     apr_pool_destroy(scratch);
 }
 
+static int is_ending(void) {
+    int state = AP_MPMQ_RUNNING;
+
+    ap_mpm_query(AP_MPMQ_MPM_STATE, &state);
+    return here->is_restarting || state == AP_MPMQ_STOPPING ||
+           pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING;
+}
+
 /* Workers whose supervisor died: nobody but a new one can end them. */
 static int has_workers(void) {
     pyglue_worker_entry_t worker;
@@ -366,7 +374,9 @@ static void on_death(int reason, void *data, int status) {
     unwatch();
     if (here->proc.pid == 0)
         return;
-    if (here->is_restarting) { /* as it was told */
+    /* Told so; or httpd ends or restarts, and whoever stops all it is made of came here first. What
+     * follows, post_config or the end of the configuration, finds none and starts one if needed. */
+    if (is_ending()) {
         forget();
         return;
     }
