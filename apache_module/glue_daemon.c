@@ -120,6 +120,9 @@ static int judge(glue_exchange_t *x, int error) {
     case PYGLUE_E_TIMEOUT:
         log_failure(x, error, "the worker did not answer within response-timeout");
         break;
+    case PYGLUE_E_HEAD: /* logged with what was wrong */
+        error = PYGLUE_E_PROTOCOL;
+        break;
     default:
         log_failure(x, error, "the worker's connection was closed");
         error = PYGLUE_E_PROTOCOL;

@@ -96,9 +96,11 @@ static int take_head(glue_exchange_t *x, const pyglue_frame_t *frame) {
                             payload, frame->length, bounds);
     if (error == 0)
         error = glue_exchange_ops(x)->start(&x->host->base, &head);
+    else if (error == PYGLUE_E_TOO_BIG || error == PYGLUE_E_HEAD)
+        glue_host_head_refused(x->host, error);
     if (error == 0)
         note_length(x);
-    return error;
+    return error == PYGLUE_E_TOO_BIG ? PYGLUE_E_HEAD : error;
 }
 
 /* More than was announced would be taken for the next response by the client. */

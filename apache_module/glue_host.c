@@ -168,6 +168,20 @@ static const char *status_line(const pyglue_head_t *head, request_rec *r) {
                : apr_psprintf(r->pool, "%d Status %d", head->status, head->status);
 }
 
+void glue_host_head_refused(glue_host_t *h, int error) {
+    const char *remedy =
+        error == PYGLUE_E_TOO_BIG
+            ? apr_psprintf(h->r->pool,
+                           " (a field of more than %u bytes, or more than %u fields; "
+                           "header-buffer-size= of WSGIDaemonProcess allows longer fields)",
+                           h->bounds->field, h->bounds->fields)
+            : " (status, a field, or two lengths that differ)";
+
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, h->r,
+                  GLUE_ID(0302) "the response head was refused: %s%s", pyglue_error_text(error),
+                  remedy);
+}
+
 static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
     glue_host_t *h = host_of(base);
     request_rec *r = h->r;
@@ -183,11 +197,7 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
     for (size_t i = 0; error == 0 && i < head->header_count; i++)
         error = set_field(h, &head->headers[i]);
     if (error != 0) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      GLUE_ID(0302) "the response head was refused: %s%s", pyglue_error_text(error),
-                      error == PYGLUE_E_TOO_BIG
-                          ? "; header-buffer-size= of WSGIDaemonProcess allows longer fields"
-                          : " (status, a field, or two lengths that differ)");
+        glue_host_head_refused(h, error);
         apr_table_clear(r->headers_out);
         apr_table_clear(r->err_headers_out);
         return error;

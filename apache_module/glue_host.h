@@ -34,6 +34,9 @@ typedef apr_ssize_t (*glue_pull_fn)(void *baton, apr_int64_t offset, void *buf, 
 /* bounds must live as long as the request. The caller may set allows_sendfile afterwards. */
 void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds);
 
+/* Logs that and why a response head was refused: PYGLUE_E_TOO_BIG or another error. */
+void glue_host_head_refused(glue_host_t *h, int error);
+
 /* Body bytes that are at hand, without blocking and without causing 100 Continue: at most len.
  * *is_end: the body ends with them. Returns the count; 0 when nothing is at hand. */
 apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end);
