@@ -32,7 +32,10 @@ static const char *set_option(glue_alias_t *alias, const char *name, const char 
             *texts[i].field = strcmp(value, "%{GLOBAL}") == 0 && i < 2 ? "" : value;
             return *value == '\0' ? "is empty" : NULL;
         }
-    return "is not an option";
+    return apr_psprintf(alias->server->process->pconf,
+                        "belongs to no option: %s is not one of process-group, application-group, "
+                        "callable-object, pass-authorization",
+                        name);
 }
 
 static const char *read_options(glue_alias_t *alias, cmd_parms *cmd, const char *line) {
@@ -59,6 +62,15 @@ static int is_preloaded(const glue_alias_t *alias) {
            (alias->expression == NULL || strchr(alias->target, '$') == NULL);
 }
 
+/* As httpd's walk writes it, for glue_alias_to. */
+static void note_target(cmd_parms *cmd, glue_alias_t *alias) {
+    const char *file = ap_server_root_relative(cmd->pool, alias->target);
+    apr_hash_t *targets = glue_config_site(cmd->server)->targets;
+
+    if (file != NULL && apr_hash_get(targets, file, APR_HASH_KEY_STRING) == NULL)
+        apr_hash_set(targets, file, APR_HASH_KEY_STRING, alias);
+}
+
 static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
     glue_alias_t *alias = apr_pcalloc(cmd->pool, sizeof *alias);
     const char *complaint;
@@ -67,6 +79,8 @@ static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
     alias->target = ap_getword_conf(cmd->pool, &line);
     alias->pass_authorization = GLUE_UNSET;
     alias->server = cmd->server;
+    alias->where =
+        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
     if (*alias->target == '\0')
         return apr_pstrcat(cmd->pool, cmd->cmd->name, ": a URL and a file or folder are needed",
                            NULL);
@@ -78,6 +92,7 @@ static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
         return glue_value_complaint(cmd->cmd->name, alias->url, "is not a regular expression",
                                     cmd->pool);
     APR_ARRAY_PUSH(glue_config_server(cmd->server)->aliases, glue_alias_t *) = alias;
+    note_target(cmd, alias);
     if (!is_preloaded(alias))
         return NULL;
     return glue_group_add_script(
@@ -178,6 +193,25 @@ int glue_alias_translate(request_rec *r) {
 
 const glue_alias_t *glue_alias_of(const request_rec *r) {
     return ap_get_module_config(r->request_config, &wsgi_module);
+}
+
+const glue_alias_t *glue_alias_to(const request_rec *r, const char *file) {
+    return apr_hash_get(glue_config_site(r->server)->targets, file, APR_HASH_KEY_STRING);
+}
+
+void glue_alias_advise(server_rec *main_server) {
+    for (const server_rec *s = main_server; s != NULL; s = s->next) {
+        const apr_array_header_t *aliases = glue_config_server(s)->aliases;
+
+        for (int i = 0; i < aliases->nelts; i++) {
+            const glue_alias_t *alias = APR_ARRAY_IDX(aliases, i, const glue_alias_t *);
+
+            /* A virtual host has those of the main server as well. */
+            if (alias->server == s && alias->process_group != NULL)
+                glue_group_advise_unknown(s, "WSGIScriptAlias process-group=",
+                                          alias->process_group);
+        }
+    }
 }
 
 /* --- Alone in a process group -------------------------------------------------------------------

@@ -16,6 +16,7 @@ struct glue_alias {
     int pass_authorization; /* GLUE_UNSET: as the directive says */
     int is_alone; /* nothing else reaches its group: the main interpreter is its default */
     server_rec *server;
+    const char *where; /* "file:line", for messages */
 };
 
 /* Setters of the two directives. */
@@ -27,6 +28,13 @@ int glue_alias_translate(request_rec *r);
 
 /* The alias that mapped this request; NULL: another way did. */
 const glue_alias_t *glue_alias_of(const request_rec *r);
+
+/* An alias of any server whose target is this very file; NULL: there is none. What an expression
+ * puts together from the URL, and what lies below a target folder, is not known here. */
+const glue_alias_t *glue_alias_to(const request_rec *r, const char *file);
+
+/* Logs what an administrator should know of the aliases: at `httpd -t`, and once at a start. */
+void glue_alias_advise(server_rec *main_server);
 
 /* Hook post_config's part: which aliases are alone in their process group (DESIGN 9). */
 void glue_alias_find_alone(server_rec *main_server);

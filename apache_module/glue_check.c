@@ -10,6 +10,7 @@
 
 #include "glue_alias.h"
 #include "glue_group.h"
+#include "glue_log.h"
 #include "glue_plan.h"
 
 #define DUMP_PLAN "DUMP_WSGI_PLAN"
@@ -114,14 +115,27 @@ static void add_reached_scripts(server_rec *main_server) {
     }
 }
 
-void glue_check_dump(apr_pool_t *pconf, server_rec *s) {
+/* DESIGN 6: what lies in a tenant's folder is not httpd's to open. */
+static void remind(server_rec *s) {
+    if (glue_groups(s)->nelts > 0 || apr_hash_count(glue_config_site(s)->targets) > 0)
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, s,
+                     GLUE_ID(0105) "scripts, environments and Pythons were not checked: run "
+                                   "`pyglue check`");
+}
+
+static void dump(apr_pool_t *pconf, server_rec *s) {
     glue_plan_t plan;
     apr_file_t *out;
 
-    if (!ap_exists_config_define(DUMP_PLAN))
-        return;
     add_reached_scripts(s);
     glue_plan_make(&plan, DUMP_NUMBER, s, pconf);
     if (apr_file_open_stdout(&out, pconf) == APR_SUCCESS)
         apr_file_printf(out, "%.*s", (int)plan.length, plan.text);
+}
+
+void glue_check_test(apr_pool_t *pconf, server_rec *s) {
+    if (ap_exists_config_define(DUMP_PLAN))
+        dump(pconf, s);
+    else
+        remind(s);
 }

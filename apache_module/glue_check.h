@@ -6,7 +6,8 @@
 #include "glue.h"
 
 /* httpd's hook test_config: only at `httpd -t`, after check_config. With that define it prints the
- * plan (docs/plan.md 3) on standard output. Opens nothing that the plan names. */
-void glue_check_dump(apr_pool_t *pconf, server_rec *s);
+ * plan (docs/plan.md 3) on standard output; without, it says what was not looked at. Opens nothing
+ * that the plan names. */
+void glue_check_test(apr_pool_t *pconf, server_rec *s);
 
 #endif

@@ -189,6 +189,7 @@ static glue_site_t *site_of(apr_pool_t *pool) {
     site->groups = apr_array_make(pool, 4, sizeof(glue_group_t *));
     site->scripts = apr_array_make(pool, 4, sizeof(glue_script_t));
     site->mentions = apr_array_make(pool, 4, sizeof(glue_mention_t));
+    site->targets = apr_hash_make(pool);
     apr_pool_userdata_setn(site, key, NULL, pool);
     return site;
 }

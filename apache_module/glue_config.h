@@ -9,6 +9,8 @@
 #ifndef GLUE_CONFIG_H
 #define GLUE_CONFIG_H
 
+#include <apr_hash.h>
+
 #include "glue_value.h"
 
 typedef struct glue_alias glue_alias_t; /* one WSGIScriptAlias: glue_alias.h */
@@ -38,6 +40,7 @@ typedef struct glue_site {
     apr_array_header_t *groups;   /* of glue_group_t *, in the order of the file */
     apr_array_header_t *scripts;  /* of glue_script_t */
     apr_array_header_t *mentions; /* of glue_mention_t */
+    apr_hash_t *targets;          /* file -> glue_alias_t *, of all servers */
 } glue_site_t;
 
 typedef struct glue_server_config {

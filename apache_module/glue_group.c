@@ -207,7 +207,9 @@ const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char
 
         if (field == NULL || *value == '\0')
             return glue_value_complaint(cmd->cmd->name, name,
-                                        field ? "is empty" : "is not an option", cmd->pool);
+                                        field ? "is empty"
+                                              : "is not one of process-group, application-group",
+                                        cmd->pool);
         *field = strcmp(value, "%{GLOBAL}") == 0 ? "" : value;
     }
     if (more < 0)
@@ -333,13 +335,13 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
 }
 
 /* A literal name that no WSGIDaemonProcess defines: 500 when it is asked for. */
-static void advise_unknown(server_rec *main_server, const char *name, const server_rec *s) {
-    if (*name == '\0' || *name == '%' || glue_group_find(main_server, name) != NULL)
+void glue_group_advise_unknown(const server_rec *s, const char *subject, const char *name) {
+    if (*name == '\0' || *name == '%' || glue_group_find(s, name) != NULL)
         return;
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
-                 GLUE_ID(0102) "WSGIProcessGroup: no WSGIDaemonProcess defines '%s'; requests for "
-                               "it will be answered with 500",
-                 name);
+                 GLUE_ID(0102) "%s: no WSGIDaemonProcess defines '%s'; requests for it will be "
+                               "answered with 500",
+                 subject, name);
 }
 
 void glue_group_advise(server_rec *main_server) {
@@ -349,7 +351,7 @@ void glue_group_advise(server_rec *main_server) {
     for (int i = 0; i < mentions->nelts; i++) {
         const glue_mention_t *mention = &APR_ARRAY_IDX(mentions, i, glue_mention_t);
 
-        advise_unknown(main_server, mention->process_group, mention->server);
+        glue_group_advise_unknown(mention->server, "WSGIProcessGroup", mention->process_group);
     }
     if (has_two_users(groups))
         ap_log_error(

@@ -64,6 +64,9 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf);
 /* Logs what an administrator should know of the groups: at `httpd -t`, and once at a start. */
 void glue_group_advise(server_rec *main_server);
 
+/* The same of one name: it warns where no WSGIDaemonProcess defines it. subject: what named it. */
+void glue_group_advise_unknown(const server_rec *s, const char *subject, const char *name);
+
 /* May a request to this server be served by the group? (Defined in the main server, in this one,
  * or in one of the same ServerName.) */
 int glue_group_is_open_to(const glue_group_t *group, const server_rec *s);

@@ -95,6 +95,19 @@ static int run(request_rec *r, const glue_route_t *route, const pyglue_snapshot_
     return glue_host_end(&host, &outcome);
 }
 
+int glue_handler_withhold(request_rec *r) {
+    const glue_alias_t *alias =
+        r->finfo.filetype == APR_REG && r->filename != NULL ? glue_alias_to(r, r->filename) : NULL;
+
+    if (alias == NULL)
+        return DECLINED;
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                  GLUE_ID(0213) "%s is the script of a WSGIScriptAlias (%s) and is not sent as a "
+                                "file: keep it outside of the folders that httpd serves",
+                  r->filename, alias->where);
+    return HTTP_FORBIDDEN;
+}
+
 int glue_handler(request_rec *r) {
     const pyglue_snapshot_t *snapshot;
     glue_route_t route;

@@ -87,6 +87,15 @@ void glue_options_default(glue_definition_t *definition) {
         glue_value_default(definition, &options[i].row);
 }
 
+/* What is allowed, as the end of a sentence. */
+static const char *list_names(apr_pool_t *pool) {
+    const char *list = "is no option of a process group; these are: ";
+
+    for (unsigned i = 0; i < OPTION_COUNT; i++)
+        list = apr_pstrcat(pool, list, i > 0 ? ", " : "", options[i].name, NULL);
+    return list;
+}
+
 const char *glue_options_parse(glue_definition_t *definition, const char *subject, const char *line,
                                apr_pool_t *pool) {
     const char *name, *value, *problem;
@@ -96,7 +105,7 @@ const char *glue_options_parse(glue_definition_t *definition, const char *subjec
     while ((more = glue_value_option(&name, &value, &line, pool)) > 0) {
         option = find(name);
         if (option == NULL)
-            return glue_value_complaint(subject, name, "is no option of a process group", pool);
+            return glue_value_complaint(subject, name, list_names(pool), pool);
         problem = glue_value_parse(definition, &option->row, value, pool);
         if (problem != NULL)
             return glue_value_complaint(apr_pstrcat(pool, subject, " ", name, "=", NULL), value,

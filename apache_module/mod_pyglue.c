@@ -18,6 +18,11 @@
 #include "glue_snapshot.h"
 #include "glue_supervisor.h"
 
+static void advise(server_rec *s) {
+    glue_group_advise(s);
+    glue_alias_advise(s);
+}
+
 /* Also at `httpd -t`, which never runs post_config. */
 static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s) {
     const char *complaint;
@@ -31,7 +36,7 @@ static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, 
     }
     glue_alias_find_alone(s);
     if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST)
-        glue_group_advise(s);
+        advise(s);
     return OK;
 }
 
@@ -40,7 +45,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG)
         return OK;
     ap_add_version_component(pconf, "mod_pyglue/" GLUE_VERSION);
-    glue_group_advise(s);
+    advise(s);
     return glue_supervisor_post_config(pconf, plog, ptemp, s);
 }
 
@@ -58,13 +63,15 @@ static void register_hooks(apr_pool_t *pool) {
 
     (void)pool;
     ap_hook_check_config(check_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_test_config(glue_check_dump, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(glue_check_test, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(glue_supervisor_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_monitor(glue_supervisor_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(glue_alias_translate, alias_before, alias_after, APR_HOOK_MIDDLE);
     ap_hook_handler(glue_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    /* Before httpd's own, which sends any file. */
+    ap_hook_handler(glue_handler_withhold, NULL, NULL, APR_HOOK_REALLY_LAST - 1);
 }
 
 /* Spelt out for its name: existing configurations ask <IfModule mod_wsgi.c>. */
