@@ -35,7 +35,10 @@ NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
 ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and nobody will tell it
-INTERPRETER_SETTINGS = "group processes threads python_path home script_uid script_gid".split()
+INTERPRETER_SETTINGS = (
+    *("group", "processes", "threads", "python_path"),
+    *("home", "script_uid", "script_gid"),
+)
 
 Settings = dict[str, Any]
 

@@ -16,7 +16,7 @@ APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
 MODES = {
     "daemon": [
-        'WSGIDaemonProcess own home={home} python-path={extra}',
+        "WSGIDaemonProcess own home={home} python-path={extra}",
         'WSGIScriptAlias / "{home}/app.py" process-group=own application-group={group}',
     ],
     "embedded": [
