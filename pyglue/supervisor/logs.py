@@ -124,6 +124,14 @@ class Logs:
         self._flush_lost(digest)
         self._targets.pop(digest, None)
 
+    def move_main(self, fd: int) -> None:
+        """Lines of no group, and all that is written to descriptors 1 and 2, go there from now on.
+        Else a log that was rotated, or a piped logger that was replaced, would be kept for ever."""
+        for own in (1, 2):
+            os.dup2(fd, own)
+        self._main.close()
+        self._main = ErrorLog(2)
+
     def in_use(self) -> set[ErrorLog]:
         return {target.log for target in self._targets.values()}
 

@@ -210,6 +210,7 @@ class Supervisor:
         self._close_logs()
 
     def _take_logs(self, plan: Plan, log_fds: list[int]) -> None:
+        self._logs.move_main(log_fds[0])
         logs = [ErrorLog(fd) for fd in log_fds]
         self._open_logs.update(logs)
         for group in plan.groups:

@@ -78,7 +78,10 @@ def test_dead_worker_gets_an_obituary_and_a_replacement(httpd: StandIn) -> None:
     wait_for(lambda: [w for w in httpd.workers() if w.number != worker.number], "a replacement")
     assert not worker.path.exists()
     line = httpd.wait_log("PG1103")
-    assert "process group 'shop'" in line and "killed by SIGKILL after 7 requests" in line
+    assert (
+        "process group 'shop'" in line
+        and "after 7 requests and with 1 running, was killed by SIGKILL;" in line
+    )
 
 
 def test_new_plan_publishes_the_new_worker_before_the_old_one_leaves(httpd: StandIn) -> None:
@@ -159,6 +162,21 @@ def test_output_of_a_worker_is_logged_escaped_with_group_and_pid(httpd: StandIn)
     (worker,) = httpd.ready()
     worker.ask("print hello \x1b[2J")
     assert f"[pid {worker.pid}] [group shop] hello \\x1b[2J\n" in httpd.wait_log("hello")
+
+
+def test_main_error_log_that_was_rotated_is_let_go_with_the_next_plan(httpd: StandIn) -> None:
+    httpd.send(httpd.group())
+    httpd.ready()
+    httpd.log.rename(httpd.log.with_suffix(".1"))
+    httpd.log.touch(0o600)
+    number = httpd.send(httpd.group())
+    wait_for(lambda: httpd.pages.read_plan()[0] == number, "the plan is accepted")
+    httpd.ready()
+    assert httpd.process is not None
+    for fd in (1, 2):
+        assert os.readlink(f"/proc/{httpd.process.pid}/fd/{fd}") == str(httpd.log)
+    httpd.channel.send(b"no message")
+    httpd.wait_log("PG1004")
 
 
 def test_stop_leaves_no_process_no_socket_and_no_directory(httpd: StandIn) -> None:
