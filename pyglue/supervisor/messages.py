@@ -80,7 +80,8 @@ WORKER_ENDED = Message(
 WORKER_DIED = Message(
     "PG1103",
     Level.ERR,
-    "worker {number} (pid {pid}) {cause} after {served} requests, {running} were running; {next}",
+    "worker {number} (pid {pid}), after {served} requests and with {running} running, {cause}; "
+    "{next}",
 )
 WORKER_UNLOADED = Message(
     "PG1104",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 READY = 1  # PYGLUE_WORKER_READY
 LEAVING = 2
 CAUSE_MAX = 95  # PYGLUE_CAUSE_SIZE less the NUL
+ELLIPSIS = "..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +131,10 @@ class Pages:
 
 
 def _cut(cause: str) -> str:
-    return cause.encode("utf-8", "replace")[:CAUSE_MAX].decode("utf-8", "ignore")
+    """What the memory has room for, with whole words: the error log has the rest."""
+    data = cause.encode("utf-8", "replace")
+    if len(data) <= CAUSE_MAX:
+        return data.decode()
+    room = CAUSE_MAX - len(ELLIPSIS)
+    fitting = data[: room + 1].rpartition(b" ")[0].rstrip(b" ,;:") or data[:room]
+    return fitting.decode("utf-8", "ignore") + ELLIPSIS

@@ -13,7 +13,8 @@ from harness.httpd import Httpd
 from harness.load import Load
 from process.shop import PROMPT, ask, facts, serving
 
-DIED = r"PG1103: process group 'shop': worker \d+ \(pid {pid}\) was killed by {signal}"
+LIVED = r", after \d+ requests and with \d+ running, "
+DIED = rf"PG1103: process group 'shop': worker \d+ \(pid {{pid}}\){LIVED}was killed by {{signal}}"
 LOST = r"GL0504: process group 'shop': the worker .* was killed by {signal}"
 
 StartShop = Callable[..., Httpd]
@@ -64,7 +65,7 @@ def test_the_cause_of_a_death_is_told_to_client_and_log(
     start_shop: StartShop, way: str, cause: str
 ) -> None:
     server = start_shop("processes=2 threads=2", workers=2)
-    server.log.expect(rf"PG1103: process group 'shop': worker \d+ \(pid \d+\) {cause}")
+    server.log.expect(rf"PG1103: process group 'shop': worker \d+ \(pid \d+\){LIVED}{cause}")
     server.log.expect(rf"GL0504: process group 'shop': the worker .*{cause}")
     server.log.allow(r"\[group shop\]")  # what faulthandler prints
 
