@@ -13,42 +13,47 @@
 /* --- Directives ---------------------------------------------------------------------------------
  */
 
-static const char *set_option(glue_alias_t *alias, const char *name, const char *value) {
+/* NULL, or a whole complaint. */
+static const char *set_option(glue_alias_t *alias, cmd_parms *cmd, const char *name,
+                              const char *value) {
     static const glue_row_t flag = {.type = GLUE_FLAG,
                                     .offset = offsetof(glue_alias_t, pass_authorization)};
     const struct {
         const char *name;
-        const char **field;
-    } texts[] = {
+        const char **field; /* NULL: the flag */
+    } options[] = {
         {"process-group", &alias->process_group},
         {"application-group", &alias->application_group},
         {"callable-object", &alias->callable},
+        {"pass-authorization", NULL},
     };
+    const char *list = "is not an option; these are: ", *problem = NULL;
 
-    if (strcmp(name, "pass-authorization") == 0)
-        return glue_value_parse(alias, &flag, value, alias->server->process->pconf);
-    for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (strcmp(name, texts[i].name) == 0) {
-            *texts[i].field = strcmp(value, "%{GLOBAL}") == 0 && i < 2 ? "" : value;
-            return *value == '\0' ? "is empty" : NULL;
-        }
-    return apr_psprintf(alias->server->process->pconf,
-                        "belongs to no option: %s is not one of process-group, application-group, "
-                        "callable-object, pass-authorization",
-                        name);
+    for (unsigned i = 0; i < sizeof options / sizeof options[0]; i++) {
+        list = apr_pstrcat(cmd->pool, list, i > 0 ? ", " : "", options[i].name, NULL);
+        if (strcmp(name, options[i].name) != 0)
+            continue;
+        if (options[i].field == NULL)
+            problem = glue_value_parse(alias, &flag, value, cmd->pool);
+        else if (*value == '\0')
+            problem = "is empty";
+        else
+            *options[i].field = strcmp(value, "%{GLOBAL}") == 0 && i < 2 ? "" : value;
+        return problem == NULL
+                   ? NULL
+                   : glue_value_complaint(apr_pstrcat(cmd->pool, cmd->cmd->name, " ", name, NULL),
+                                          value, problem, cmd->pool);
+    }
+    return glue_value_complaint(cmd->cmd->name, name, list, cmd->pool);
 }
 
 static const char *read_options(glue_alias_t *alias, cmd_parms *cmd, const char *line) {
-    const char *name, *value;
+    const char *name, *value, *complaint;
     int more;
 
-    while ((more = glue_value_option(&name, &value, &line, cmd->pool)) > 0) {
-        const char *problem = set_option(alias, name, value);
-
-        if (problem != NULL)
-            return glue_value_complaint(apr_pstrcat(cmd->pool, cmd->cmd->name, " ", name, NULL),
-                                        value, problem, cmd->pool);
-    }
+    while ((more = glue_value_option(&name, &value, &line, cmd->pool)) > 0)
+        if ((complaint = set_option(alias, cmd, name, value)) != NULL)
+            return complaint;
     return more == 0 ? NULL
                      : glue_value_complaint(cmd->cmd->name, name, "is not of the form name=value",
                                             cmd->pool);
@@ -208,8 +213,8 @@ void glue_alias_advise(server_rec *main_server) {
 
             /* A virtual host has those of the main server as well. */
             if (alias->server == s && alias->process_group != NULL)
-                glue_group_advise_unknown(s, "WSGIScriptAlias process-group=",
-                                          alias->process_group);
+                glue_group_advise_unknown(s,
+                                          "WSGIScriptAlias process-group=", alias->process_group);
         }
     }
 }

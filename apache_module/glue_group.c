@@ -206,10 +206,11 @@ const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char
                                                                       : NULL;
 
         if (field == NULL || *value == '\0')
-            return glue_value_complaint(cmd->cmd->name, name,
-                                        field ? "is empty"
-                                              : "is not one of process-group, application-group",
-                                        cmd->pool);
+            return glue_value_complaint(
+                cmd->cmd->name, name,
+                field ? "is empty"
+                      : "is not an option; these are: process-group, application-group",
+                cmd->pool);
         *field = strcmp(value, "%{GLOBAL}") == 0 ? "" : value;
     }
     if (more < 0)
