@@ -11,6 +11,7 @@
 
 #include "glue_config.h"
 #include "glue_group.h"
+#include "glue_json.h"
 #include "glue_log.h"
 #include "glue_python.h"
 
@@ -59,37 +60,18 @@ static void log_text(void *baton, int level, pyglue_str_t text) {
     glue_log_server(baton, level, text);
 }
 
-/* A JSON text; bytes above ASCII as the latin-1 characters of docs/plan.md section 3. */
-static const char *json_text(const char *text, apr_pool_t *pool) {
-    char *json = apr_palloc(pool, 6 * strlen(text) + 3), *at = json;
-
-    for (*at++ = '"'; *text != '\0'; text++)
-        if (*text == '"' || *text == '\\' || (unsigned char)*text < 32 ||
-            (unsigned char)*text > 126)
-            at += apr_snprintf(at, 7, "\\u%04x", (unsigned char)*text);
-        else
-            *at++ = *text;
-    *at++ = '"';
-    *at = '\0';
-    return json;
-}
-
 /* docs/bridge.md, Settings. */
 static const char *settings_json(apr_pool_t *pool) {
-    const char *path = glue_config_site(embed.server)->python_path;
-    char *rest = path ? apr_pstrdup(pool, path) : NULL, *state;
-    const char *list = "";
+    glue_json_t w = {.pool = pool};
     int processes = 1, threads = 1;
 
     ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &processes);
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    for (char *folder; path && (folder = apr_strtok(rest, ":", &state)) != NULL; rest = NULL)
-        list = apr_pstrcat(pool, list, *list ? ", " : "", json_text(folder, pool), NULL);
-    return apr_psprintf(
-        pool,
-        "{\"group\": \"\", \"processes\": %d, \"threads\": %d, \"python_path\": [%s], "
-        "\"home\": null, \"script_uid\": null, \"script_gid\": null}",
-        processes, threads > 0 ? threads : 1, list);
+    glue_json_format(&w, "{\"group\": \"\", \"processes\": %d, \"threads\": %d, \"python_path\": ",
+                     processes, threads > 0 ? threads : 1);
+    glue_json_path(&w, glue_config_site(embed.server)->python_path);
+    glue_json_plain(&w, ", \"home\": null, \"script_uid\": null, \"script_gid\": null}");
+    return apr_pstrmemdup(pool, w.text, w.length);
 }
 
 static const char *open_engine(int *is_final, apr_pool_t *pool) {
