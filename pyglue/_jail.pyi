@@ -23,6 +23,7 @@ def spawn(
     nice: int = 0,
     no_new_privs: bool = True,
     cgroup_procs: int = -1,
+    home_optional: bool = False,
 ) -> tuple[int, int, int]:
     """Returns at once: pid, pidfd (-1: the kernel has none), read end of the report pipe.
 

@@ -36,6 +36,7 @@ typedef struct jail_plan {
     unsigned group_count;
     int umask;          /* -1: as it is */
     const char *home;   /* entered after the drop; NULL: "/" */
+    int home_optional;  /* "/" instead, if the user cannot enter home */
     const char *chroot; /* NULL: none; each component root's alone */
     const jail_limit_t *limits;
     unsigned limit_count;

@@ -452,7 +452,11 @@ static int step_umask(jail_run_t *run) {
 }
 
 static int step_chdir(jail_run_t *run) {
-    return enter(run->plan->home ? run->plan->home : "/");
+    const jail_plan_t *plan = run->plan;
+    int rv = enter(plan->home ? plan->home : "/");
+    int is_missing = rv == -ENOENT || rv == -ENOTDIR || rv == -EACCES;
+
+    return is_missing && plan->home_optional ? enter("/") : rv;
 }
 
 static int step_execve(jail_run_t *run) {

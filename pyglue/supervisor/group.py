@@ -170,6 +170,9 @@ class Group:
             worker.deadline = None  # how long the scripts take to load is their own affair
         elif message is Message.READY:
             self._is_ready(worker, argument == 1, now)
+        elif message is Message.HOMELESS:
+            home = worker.definition.user_home
+            self._say(messages.WORKER_HOMELESS, number=worker.number, home=home)
         elif message is Message.FAILED:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:

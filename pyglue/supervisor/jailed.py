@@ -10,6 +10,7 @@ from pyglue import _jail
 from .launch import Recipe
 
 REMEDIES = {
+    "chdir": ". home= names a folder; the user of the group must be able to enter it",
     "execve": ". python-home= names an environment or prefix with bin/python in it, python= an"
     " executable; the user of the group must be able to reach and execute it",
 }
@@ -29,6 +30,7 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
         privileged=recipe.privileged,
         umask=0o022 if definition.umask is None else definition.umask,
         home=os.fsencode(recipe.directory),
+        home_optional=not definition.home,
         chroot=os.fsencode(definition.chroot) if definition.chroot else None,
         no_new_privs=definition.no_new_privs,
     )
@@ -40,5 +42,6 @@ def describe(report: bytes, recipe: Recipe) -> str:
         return ""
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
-    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {recipe.executable})"
+    file = recipe.directory if step == "chdir" else recipe.executable
+    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file})"
     return told + REMEDIES.get(step, "")

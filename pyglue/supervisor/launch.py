@@ -49,7 +49,7 @@ class Recipe:
     executable: str
     argv: tuple[str, ...]
     environ: tuple[str, ...]
-    directory: str  # to begin in
+    directory: str  # to begin in; "/" if it is not home= and cannot be entered
     definition: GroupPlan
     privileged: bool
 
@@ -129,6 +129,7 @@ def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> byte
         "multiprocess": definition.multiprocess,
         "python_path": definition.python_path,
         "home": definition.home,
+        "directory": directory_of(definition, plan),
         "display_name": display_name(definition),
         "locale": definition.locale,
         "peer_uid": plan.httpd.uid,

@@ -72,6 +72,12 @@ PARENT_GONE = Message(
 
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")
 WORKER_READY = Message("PG1101", Level.INFO, "worker {number} is ready")
+WORKER_HOMELESS = Message(
+    "PG1116",
+    Level.INFO,
+    "worker {number} begins in '/': the home of its user, '{home}', cannot be entered; home= "
+    "names another folder",
+)
 WORKER_ENDED = Message(
     "PG1102",
     Level.INFO,

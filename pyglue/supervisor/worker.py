@@ -38,6 +38,7 @@ class Message(IntEnum):
     RELOAD = 5
     RECYCLE = 6
     LEFT = 7
+    HOMELESS = 8
 
 
 class Command(IntEnum):
@@ -52,6 +53,7 @@ ALLOWED: dict[tuple[State, Message], State] = {
     (State.LAUNCHED, Message.FAILED): State.LAUNCHED,
     (State.GREETED, Message.READY): State.READY,
     (State.GREETED, Message.FAILED): State.GREETED,
+    (State.GREETED, Message.HOMELESS): State.GREETED,
     (State.READY, Message.CHANGED): State.READY,
     (State.READY, Message.RELOAD): State.READY,
     (State.READY, Message.RECYCLE): State.READY,

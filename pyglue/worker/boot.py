@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
 VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
-HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
+HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS = range(1, 9)
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
@@ -107,6 +107,12 @@ def read_settings() -> Settings:
 def interpreter_settings(settings: Settings) -> str:
     """What pyglue.loader.interpreter.prepare gets: docs/bridge.md 8. It decodes the texts."""
     return json.dumps({name: settings[name] for name in INTERPRETER_SETTINGS})
+
+
+def is_homeless(settings: Settings) -> bool:
+    """It was to begin in its user's home, which cannot be entered."""
+    # A supervisor from before an upgrade names no directory, and does not know the message.
+    return bool(settings.get("directory", "/") != "/" and os.readlink("/proc/self/cwd") == "/")
 
 
 # --- The package and its engine ----------------------------------------------------------------
@@ -232,6 +238,8 @@ class Worker:
             self.worker.name(as_bytes(name))
         if not self.settings["dumpable"]:
             self.worker.undumpable()
+        if is_homeless(self.settings):
+            tell(HOMELESS)
         faulthandler.enable()
         if self.settings["locale"] is not None:
             self.set_locale(self.settings["locale"])

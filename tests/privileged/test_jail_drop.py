@@ -188,6 +188,20 @@ def test_home_that_is_missing_is_reported(folder: Path) -> None:
     assert outcome.status == _jail.EXIT_STATUS
 
 
+@pytest.mark.parametrize("name", ["none", "none/below", "file", "file/below", "closed"])
+def test_home_that_nobody_asked_for_may_be_missing(folder: Path, name: str) -> None:
+    (folder / "file").touch()
+    (folder / "closed").mkdir(mode=0o700)
+    options = {"home": folder / name, "home_optional": True}
+    assert Launch(options=options).run().look["cwd"] == "/"
+
+
+def test_home_that_nobody_asked_for_is_entered_where_it_can_be(folder: Path) -> None:
+    options = {"home": folder, "home_optional": True}
+    folder.chmod(0o755)
+    assert Launch(options=options).run().look["cwd"] == str(folder)
+
+
 def test_without_home_the_root_is_the_current_folder() -> None:
     assert Launch().run().look["cwd"] == "/"
 

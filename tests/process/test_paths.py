@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders whose names are not ASCII: one rule for texts in both modes (docs/bridge.md 8)."""
+"""Folders whose names are not ASCII: one rule for texts in both modes (docs/bridge.md 8).
+And the folder in which a worker begins."""
 
 from __future__ import annotations
 
+import pwd
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,3 +54,19 @@ def test_folders_with_names_beyond_ascii_are_found(
     assert as_bytes([found["file"]]) == [f"{home}/app.py".encode()]
     if mode == "daemon":
         assert as_bytes([found["cwd"]]) == [str(home).encode()]
+
+
+@pytest.mark.privileged
+def test_a_user_whose_home_does_not_exist_begins_in_the_root(
+    start_httpd: Start, folder: Path
+) -> None:
+    assert not Path(pwd.getpwnam("nobody").pw_dir).exists()
+    shutil.copy(APPS / "process" / "wsgi.py", folder / "app.py")
+    lines = [
+        "WSGIDaemonProcess own user=nobody group=nogroup",
+        f'WSGIScriptAlias / "{folder}/app.py" process-group=own',
+        "LogLevel info",
+    ]
+    server = start_httpd([*lines, *conf.granted(folder)])
+    assert facts(server.address)["cwd"] == "/"
+    server.log.wait_for("PG1116.*begins in '/'.*nonexistent.*home=")

@@ -133,6 +133,13 @@ def test_group_whose_python_does_not_exist_is_disabled_with_the_reason(httpd: St
     assert "/nonexistent/bin/python" in httpd.wait_log("PG1103")
 
 
+def test_home_that_does_not_exist_is_named_with_its_option(httpd: StandIn) -> None:
+    httpd.send(httpd.group(home="/nonexistent/home"))
+    line = httpd.wait_log("PG1103")
+    assert "'chdir': No such file or directory (user nobody, /nonexistent/home)" in line
+    assert "home= names a folder" in line and str(httpd.python) not in line
+
+
 def test_group_without_an_engine_is_disabled_and_told_the_command(httpd: StandIn) -> None:
     shop = httpd.group("failed-shop")
     httpd.send(shop)
