@@ -205,6 +205,25 @@ def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
         server.remove()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("WSGIScriptAlias / /srv/app.py process-group=nosuch", "GL0102.*'nosuch'"),
+        ("WSGIProcessGroup nosuch", "GL0102.*'nosuch'"),
+        ("WSGIScriptAlias / /srv/app.py", "GL0105.*pyglue check"),
+        ("WSGIDaemonProcess own", "GL0105.*pyglue check"),
+    ],
+)
+def test_syntax_test_tells_what_it_cannot_refuse(line: str, said: str) -> None:
+    server = Httpd([line])
+    try:
+        done = server.test_configuration()
+        assert done.returncode == 0
+        assert re.search(said, done.stdout)
+    finally:
+        server.remove()
+
+
 def test_unknown_process_group_is_a_500_that_names_it(start_httpd: Start, script: Path) -> None:
     server = start_httpd(
         [f'WSGIScriptAlias / "{script}" process-group=nobody', *conf.granted(script.parent)]

@@ -94,6 +94,37 @@ def test_groups_come_and_go_with_the_plan(start_shop: StartShop) -> None:
     assert server.supervisor() == supervisor
 
 
+def times_resumed(server: Httpd) -> int:
+    return server.log.text().count("resuming normal operations")
+
+
+def restart(server: Httpd, how: signal.Signals) -> None:
+    """Returns when httpd serves again."""
+    wait_until(lambda: times_resumed(server), "httpd minds signals")
+    before = times_resumed(server)
+    server.signal(how)
+    wait_until(lambda: times_resumed(server) > before, "httpd has restarted")
+
+
+@pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGHUP], ids=["graceful", "hard"])
+def test_a_restart_may_remove_all_groups_and_another_bring_them_back(
+    start_shop: StartShop, how: signal.Signals
+) -> None:
+    server = start_shop("threads=4")
+    (old,) = server.workers()
+
+    server.log.expect("AH01630")  # httpd's own: nothing is mounted there meanwhile
+    server.configure([])
+    restart(server, how)
+    server.wait_for_exit(old)
+    assert ask(server, "/who").status == 403
+
+    server.configure(shop.lines(server.root, "threads=4"))
+    restart(server, how)
+    assert ask(server, "/who").status == 200
+    assert facts(server)["pid"] != old
+
+
 def test_a_request_of_a_group_that_left_the_plan_finishes(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     with connected(server.address) as connection:
