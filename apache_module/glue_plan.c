@@ -132,14 +132,20 @@ static void put_scripts(glue_json_t *w, const glue_group_t *group, const server_
     }
 }
 
+/* LogLevel of this module there; of the server where none is set for the module. */
+static int log_level_of(const server_rec *s) {
+    int level = ap_get_server_module_loglevel(s, APLOG_MODULE_INDEX);
+
+    if (level < 0)
+        return APLOG_WARNING;
+    return level < APLOG_TRACE8 ? level : APLOG_TRACE8;
+}
+
 static void put_group(glue_json_t *w, const glue_group_t *group, int log) {
     static const char *const environs[] = {NULL, "clean", "inherit"};
     const server_rec *s = group->server;
 
-    glue_json_format(w, "{\"log\": %d, \"log_level\": %d, \"digest\": \"", log,
-                     s->log.level < 0    ? APLOG_WARNING
-                     : s->log.level > 15 ? 15
-                                         : s->log.level);
+    glue_json_format(w, "{\"log\": %d, \"log_level\": %d, \"digest\": \"", log, log_level_of(s));
     put_digest(w, group->digest);
     glue_json_plain(w, "\", \"server\": ");
     glue_json_text(w, s->server_hostname != NULL ? s->server_hostname : "");

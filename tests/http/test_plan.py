@@ -65,6 +65,11 @@ def test_supervisor_takes_the_least_and_the_most_that_httpd_accepts(httpd: Httpd
     assert {script.script for script in unsaid.scripts} == {f"{httpd.root}/relative.py"}
 
 
+def test_log_level_of_a_group_is_the_modules(httpd: Httpd) -> None:
+    text = dumped(httpd, "LogLevel warn wsgi:debug", "WSGIDaemonProcess a")
+    assert parse(text).groups[0].log_level == 7
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
