@@ -6,6 +6,7 @@ parent's tree, session and user."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -58,18 +59,20 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+def descriptors(pid: int) -> list[str]:
+    """What a process has open. What it closes meanwhile is left out."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return found
+
+
 def files_open(pid: int) -> list[str]:
     """Files and memory that a process has open. Sockets come and go with clients, and httpd's
     threads make pipes and pollsets when they first wait."""
-    found = []
-    for entry in sorted(Path(f"/proc/{pid}/fd").iterdir()):
-        try:
-            name = os.readlink(entry)
-        except OSError:
-            continue
-        if not name.startswith(("socket:", "pipe:", "anon_inode:")):
-            found.append(name)
-    return sorted(found)
+    others = ("socket:", "pipe:", "anon_inode:")
+    return sorted(name for name in descriptors(pid) if not name.startswith(others))
 
 
 def sockets_below(root: Path) -> list[Path]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ENTRY = re.compile(r"^\[[^]]+\] \[(?P<module>\w*):(?P<level>\w+)\] \[pid [^]]+\] (?P<text>.*)$")
-# httpd's event MPM, when a connection becomes idle or is closed while the child stops: it has closed
-# pollset and sockets under its own threads.
+# httpd's event MPM, when a connection becomes idle or is closed while the child stops: its main
+# thread has closed pollset and sockets under the others (close_worker_sockets).
 NOISE = re.compile(
     r"AH03093: process_socket: apr_pollset_add failure for keep alive"
     r"|AH03092: process_lingering_close: apr_pollset_add failure"
+    r"|AH00468: error closing socket"
 )
 QUIET = {"notice", "info", "debug"}
 # What a declared traceback brings along: its own lines, and the product's line that announces it.

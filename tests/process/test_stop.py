@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from harness import census
@@ -37,13 +36,8 @@ def leftovers(server: Httpd) -> list[str]:
 
 
 def shared_memories(pids: list[int]) -> set[str]:
-    found = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            name = os.readlink(entry)
-            if "memfd:pyglue" in name:
-                found.add(name)
-    return found
+    names = {name for pid in pids for name in census.descriptors(pid)}
+    return {name for name in names if "memfd:pyglue" in name}
 
 
 @contextmanager
