@@ -24,7 +24,7 @@ from docker.models.containers import Container
 import docker
 
 ROOT = Path(__file__).parents[1]
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("DEBIAN_MIRROR")  # unset: debootstrap's own choice
 PRESENT = "git,make,sudo,ca-certificates"  # what a fresh machine has besides debootstrap's minimum
 PORT = 8000
 PASSED_ON = (
@@ -138,7 +138,8 @@ def base_image(client: docker.DockerClient, suite: str) -> str:
 
 
 def debootstrap(suite: str, root: Path, made: Path) -> None:
-    command = ["debootstrap", "--variant=minbase", f"--include={PRESENT}", suite, str(root), MIRROR]
+    command = ["debootstrap", "--variant=minbase", f"--include={PRESENT}", suite, str(root)]
+    command += [MIRROR] if MIRROR else []
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-2000:]
     for file in ("etc/apt/sources.list.d", "etc/apt/apt.conf.d"):
