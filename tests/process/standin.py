@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.plans import UNSAID
+
 import pyglue
 from pyglue import _pages
 
@@ -144,42 +146,19 @@ class StandIn:
         """A group's part of a plan."""
         identity = "".join(f"{part}\0" for part in (name, UID, GID, "", "", UID))
         return {
+            **UNSAID,
             "name": name,
             "digest": hashlib.sha1(identity.encode()).hexdigest(),
-            "log": 0,
-            "log_level": 6,
-            "server": "localhost",
             "user": "nobody",
             "uid": UID,
             "gid": GID,
             "groups": [GID],
             "user_home": "/",
-            "processes": 1,
-            "multiprocess": False,
-            "threads": 2,
-            "umask": None,
             "home": "/",
-            "chroot": None,
-            "python_home": None,
             "python": str(self.python),
             "python_path": [],
-            "lang": None,
-            "locale": None,
-            "environ": None,
-            "display_name": None,
-            "send_buffer_size": 0,
-            "receive_buffer_size": 0,
-            "listen_backlog": 100,
-            "script_uid": None,
-            "script_gid": None,
-            "pass_descriptors": False,
-            "no_new_privs": True,
-            "dumpable": True,
-            "maximum_requests": 0,
-            "startup_timeout": 0.0,
             "launch_timeout": 10.0,
             "shutdown_timeout": 2.0,
-            "socket_timeout": 60.0,
             "scripts": [],
             **options,
         }

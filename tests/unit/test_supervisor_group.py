@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.plans import UNSAID
+
 from pyglue.supervisor import messages
 from pyglue.supervisor.actions import (
     Action,
@@ -35,42 +37,15 @@ ENDED = Death("exited with status 0", clean=True)
 
 def group_plan(name: str = "shop", **options: object) -> GroupPlan:
     values: dict[str, object] = {
+        **UNSAID,
         "name": name,
         "digest": name.encode().ljust(20),
-        "log": 0,
-        "log_level": 6,
-        "server": "localhost",
         "user": "shop",
         "uid": 1001,
         "gid": 1001,
         "groups": (1001,),
         "user_home": "/home/shop",
-        "processes": 1,
-        "multiprocess": False,
-        "threads": 2,
-        "umask": None,
-        "home": None,
-        "chroot": None,
-        "python_home": None,
-        "python": None,
         "python_path": (),
-        "lang": None,
-        "locale": None,
-        "environ": None,
-        "display_name": None,
-        "send_buffer_size": 0,
-        "receive_buffer_size": 0,
-        "listen_backlog": 100,
-        "script_uid": None,
-        "script_gid": None,
-        "pass_descriptors": False,
-        "no_new_privs": True,
-        "dumpable": True,
-        "maximum_requests": 0,
-        "startup_timeout": 0.0,
-        "launch_timeout": 30.0,
-        "shutdown_timeout": 5.0,
-        "socket_timeout": 60.0,
         "scripts": (),
     }
     return GroupPlan(**{**values, **options})  # type: ignore[arg-type]
