@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 DEADLINE = 10.0
+T = TypeVar("T")
 
 
 class CutError(Exception):
@@ -203,9 +204,10 @@ def facts(address: tuple[str, int], target: str = "/", **headers: str) -> dict[s
     return found
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
-    """Return as soon as the condition holds; fail with `what` when it never does."""
+def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """What the condition gives, as soon as that is true; fail with `what` when it never is."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.01)
+    return found

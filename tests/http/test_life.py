@@ -166,14 +166,17 @@ def test_worker_memory_holds_no_secret_of_httpd(start_httpd: Start, folder: Path
     canary = os.urandom(24).hex()
     host = ["<VirtualHost *>", f"SetEnv password {canary}", "</VirtualHost>"]
     server = start_httpd([*lines("daemon", folder), *host])
-    child = next(
-        pid
-        for pid in census.family(server.pid)
-        if pid != server.pid and "apache2" in census.command(pid)
-    )
+    # httpd listens before it has children. No request is sent: that host's own would carry it.
+    child = wait_until(lambda: child_of(server), "a child of httpd")
     assert is_in_memory(child, canary), "the canary must be found where it is"
+    wait_until(server.workers, "a worker")
     for worker in server.workers():
         assert not is_in_memory(worker, canary)
+
+
+def child_of(server: Httpd) -> int | None:
+    names = {pid: census.command(pid) for pid in census.family(server.pid) if pid != server.pid}
+    return next((pid for pid, name in names.items() if "apache2" in name), None)
 
 
 def is_in_memory(pid: int, text: str) -> bool:
