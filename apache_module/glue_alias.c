@@ -10,8 +10,7 @@
 
 #include "glue_group.h"
 
-/* --- Directives ---------------------------------------------------------------------------------
- */
+/* Directives. */
 
 /* NULL, or a whole complaint. */
 static const char *set_option(glue_alias_t *alias, cmd_parms *cmd, const char *name,
@@ -118,8 +117,7 @@ const char *glue_alias_match_directive(cmd_parms *cmd, void *unused, const char 
     return add_alias(cmd, line, 1);
 }
 
-/* --- Matching -----------------------------------------------------------------------------------
- */
+/* Matching. */
 
 /* How much of the URI the prefix covers, 0: it does not match. A run of slashes in either matches
  * any run, and the match ends where a path segment ends. */
@@ -219,8 +217,7 @@ void glue_alias_advise(server_rec *main_server) {
     }
 }
 
-/* --- Alone in a process group -------------------------------------------------------------------
- */
+/* Alone in a process group. */
 
 /* Is path the folder or URL itself, or below it? */
 static int is_below(const char *path, const char *folder) {

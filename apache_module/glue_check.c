@@ -16,8 +16,7 @@
 #define DUMP_PLAN "DUMP_WSGI_PLAN"
 #define DUMP_NUMBER 1 /* no supervisor will see this plan */
 
-/* --- What holds for an alias, without a request -------------------------------------------------
- */
+/* What holds for an alias, without a request. */
 
 /* Does a <Directory> or <Location> section cover the path? As httpd's walks decide it, but that a
  * Match section is searched in the path as it is written. */
@@ -58,8 +57,7 @@ static const glue_request_config_t *config_of(const glue_alias_t *alias, const c
     return merge_sections(config, core->sec_url, alias->url, pool);
 }
 
-/* --- The scripts --------------------------------------------------------------------------------
- */
+/* The scripts. */
 
 static const char *either(const char *option, const char *directive, const char *standard) {
     return option != NULL ? option : directive != NULL ? directive : standard;

@@ -43,8 +43,7 @@ static struct {
     uid_t supervisor; /* frozen */
 } here;
 
-/* --- Buffers ------------------------------------------------------------------------------------
- */
+/* Buffers. */
 
 void *glue_conn_buffer_get(void) {
     void *buffer;
@@ -76,8 +75,7 @@ void glue_conn_buffer_put(void *buffer) {
         free(buffer);
 }
 
-/* --- Waiting ------------------------------------------------------------------------------------
- */
+/* Waiting. */
 
 /* Blocks for less than a slice. 0 when the call may be tried without blocking, or E_TIMEOUT. */
 static int wait_for(int fd, short events, apr_time_t deadline) {
@@ -118,8 +116,7 @@ static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t d
     }
 }
 
-/* --- Reading frames -----------------------------------------------------------------------------
- */
+/* Reading frames. */
 
 /* Brings at least `wanted` bytes (at most a header) into the buffer. */
 static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
@@ -258,8 +255,7 @@ int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
     return PYGLUE_E_PROTOCOL;
 }
 
-/* --- Sending ------------------------------------------------------------------------------------
- */
+/* Sending. */
 
 /* Takes `sent` bytes off the front. */
 static void advance(struct msghdr *m, size_t sent) {
@@ -298,8 +294,7 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     return 0;
 }
 
-/* --- Connecting ---------------------------------------------------------------------------------
- */
+/* Connecting. */
 
 /* The peer is whoever called listen: the supervisor, for that path alone (TENANTS 4). */
 static int is_supervisors(int fd) {
@@ -404,8 +399,7 @@ static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker,
     return error ? error : greet(conn, worker);
 }
 
-/* --- The stack of idle ones ---------------------------------------------------------------------
- */
+/* The stack of idle ones. */
 
 static glue_conn_t *pop_idle(uint64_t worker) {
     glue_conn_t **at = &here.idle, *conn;

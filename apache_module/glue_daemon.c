@@ -10,8 +10,7 @@
 #define OBITUARY_WAIT apr_time_from_sec(1)
 #define REVIVAL_WAIT apr_time_from_sec(5) /* while the supervisor itself is being replaced */
 
-/* --- One try ------------------------------------------------------------------------------------
- */
+/* One try. */
 
 /* The worker runs on: it is told, and its place counts until it has finished. */
 static void give_up(glue_exchange_t *x) {
@@ -61,8 +60,7 @@ static int try_once(glue_exchange_t *x) {
     return error;
 }
 
-/* --- A worker that died -------------------------------------------------------------------------
- */
+/* A worker that died. */
 
 static int find_obituary(glue_exchange_t *x, pyglue_obituary_t *obituary) {
     apr_time_t died = apr_time_now();
@@ -101,8 +99,7 @@ static int judge_death(glue_exchange_t *x) {
     return may_repeat ? PYGLUE_E_REFUSED : PYGLUE_E_IO;
 }
 
-/* --- All tries ----------------------------------------------------------------------------------
- */
+/* All tries. */
 
 static void log_failure(glue_exchange_t *x, int error, const char *what) {
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, GLUE_ID(0505) "process group '%s': %s: %s",

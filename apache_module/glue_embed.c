@@ -53,8 +53,7 @@ static void set_state_locked(enum glue_embed_state state) {
     pthread_cond_broadcast(&embed.changed);
 }
 
-/* --- Opening, in the thread ---------------------------------------------------------------------
- */
+/* Opening, in the thread. */
 
 static void log_text(void *baton, int level, pyglue_str_t text) {
     glue_log_server(baton, level, text);
@@ -145,8 +144,7 @@ static void *thread_main(void *unused) {
     return NULL;
 }
 
-/* --- Life of the child --------------------------------------------------------------------------
- */
+/* Life of the child. */
 
 /* A thread that has called the engine ends. */
 static void forget_thread(void *unused) {
@@ -224,8 +222,7 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
     apr_pool_pre_cleanup_register(pchild, NULL, end_child);
 }
 
-/* --- Requests -----------------------------------------------------------------------------------
- */
+/* Requests. */
 
 /* Waits until Python is open. 0, or PYGLUE_E_STATE. */
 static int await_open(void) {

@@ -10,8 +10,7 @@
 
 #define CLIENT_CHECK apr_time_from_sec(2) /* how often, while the worker is silent */
 
-/* --- What the worker asks for and says ----------------------------------------------------------
- */
+/* What the worker asks for and says. */
 
 static int flush(glue_exchange_t *x) {
     int error = x->wants_flush ? glue_exchange_ops(x)->flush(&x->host->base) : 0;
@@ -161,8 +160,7 @@ static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
     return PYGLUE_E_REFUSED;
 }
 
-/* --- Frames -------------------------------------------------------------------------------------
- */
+/* Frames. */
 
 /* Waits for the worker, looking after the client now and then. Until the head is there neither log
  * lines nor anything else buys it time. */
@@ -218,8 +216,7 @@ static int take_frames(glue_exchange_t *x) {
     return error;
 }
 
-/* --- Files --------------------------------------------------------------------------------------
- */
+/* Files. */
 
 static int send_pull(glue_exchange_t *x, apr_uint64_t offset, apr_size_t len) {
     pyglue_pull_t pull = {.offset = offset, .length = (uint32_t)len};
@@ -298,8 +295,7 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
     return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : take_pulled(x, &file);
 }
 
-/* --- The whole ----------------------------------------------------------------------------------
- */
+/* The whole. */
 
 static int send_request(glue_exchange_t *x) {
     pyglue_request_t request = {x->snapshot->size, (uint32_t)x->at_hand};

@@ -40,8 +40,7 @@ int glue_group_is_open_to(const glue_group_t *group, const server_rec *s) {
            strcmp(group->server->server_hostname, s->server_hostname) == 0;
 }
 
-/* --- Users and groups: "name" or "#number" ------------------------------------------------------
- */
+/* Users and groups: "name" or "#number". */
 
 static int is_numeric(apr_int64_t *number, const char *word) {
     char *end;
@@ -108,8 +107,7 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
     return NULL;
 }
 
-/* --- WSGIDaemonProcess --------------------------------------------------------------------------
- */
+/* WSGIDaemonProcess. */
 
 /* pool: configuration's, as of all that a group points to. */
 static glue_definition_t *definition_make(const char *name, const char *where, server_rec *s,
@@ -165,8 +163,7 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
     return NULL;
 }
 
-/* --- Scripts to load when processes start -------------------------------------------------------
- */
+/* Scripts to load when processes start. */
 
 const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script) {
     glue_script_t *added;
@@ -221,8 +218,7 @@ const char *glue_group_import_directive(cmd_parms *cmd, void *unused, const char
     return glue_group_add_script(cmd, &script);
 }
 
-/* --- Once the whole configuration is known ------------------------------------------------------
- */
+/* Once the whole configuration is known. */
 
 /* The groups of a user as initgroups would have them, the primary one first. */
 static apr_array_header_t *groups_of(const char *user, gid_t gid, apr_pool_t *pool) {

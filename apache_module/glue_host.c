@@ -24,8 +24,7 @@ static glue_host_t *host_of(pyglue_host_t *base) {
     return (glue_host_t *)(void *)base;
 }
 
-/* --- The request body ---------------------------------------------------------------------------
- */
+/* The request body. */
 
 /* What a failed read of httpd's input filters means. For a malformed chunk httpd puts its own
  * answer into the output filters by itself; its EOS tells. */
@@ -108,8 +107,7 @@ apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, in
     return taken;
 }
 
-/* --- The response head --------------------------------------------------------------------------
- */
+/* The response head. */
 
 /* Fields that concern the connection, and are httpd's alone (RFC 9110 section 7.6.1). */
 static int is_framing(const char *name) {
@@ -208,8 +206,7 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
     return 0;
 }
 
-/* --- Output -------------------------------------------------------------------------------------
- */
+/* Output. */
 
 static int pass_down(glue_host_t *h) {
     request_rec *r = h->r;
@@ -279,8 +276,7 @@ static int op_flush(pyglue_host_t *base) {
     return pass_down(h);
 }
 
-/* --- Files --------------------------------------------------------------------------------------
- */
+/* Files. */
 
 /* A response part of known length whose bytes are fetched when a filter wants them (HTTPD 4). */
 typedef struct pulled {
@@ -452,8 +448,7 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     return pass_down(h);
 }
 
-/* --- The client, the log, the end ---------------------------------------------------------------
- */
+/* The client, the log, the end. */
 
 /* A client that only closed its sending side is still there to read: POLLHUP means both. */
 static int op_gone(pyglue_host_t *base) {

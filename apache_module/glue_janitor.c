@@ -48,8 +48,7 @@ static int start(pthread_t *thread, void *(*run)(void *)) {
     return error == 0;
 }
 
-/* --- Closing ------------------------------------------------------------------------------------
- */
+/* Closing. */
 
 static void close_now(int fd) {
     struct linger off = {.l_onoff = 0};
@@ -93,8 +92,7 @@ void glue_janitor_close(int fd) {
         close_now(fd);
 }
 
-/* --- Watching -----------------------------------------------------------------------------------
- */
+/* Watching. */
 
 static void give_back(struct watched *w) {
     glue_place_give(&w->place);
@@ -219,8 +217,7 @@ void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_s
         give_back(w);
 }
 
-/* --- The child's end ----------------------------------------------------------------------------
- */
+/* The child's end. */
 
 /* The module is unmapped soon after: a thread that sleeps in it must be gone. One that blocks in
  * close(2) cannot be waited for; it never returns to our code while the child lives. */

@@ -75,8 +75,7 @@ static enum sight look(glue_place_t *place, const glue_search_t *search) {
     return SIGHT_FULL;
 }
 
-/* --- Waiting ------------------------------------------------------------------------------------
- */
+/* Waiting. */
 
 static int fail(glue_search_t *search, int error, const char *reason) {
     search->reason = reason;
@@ -175,8 +174,7 @@ void glue_place_give(const glue_place_t *place) {
         pyglue_rows_give(p->rows, p->row, place->slot, place->worker.number);
 }
 
-/* --- A group's share of this child --------------------------------------------------------------
- */
+/* A group's share of this child. */
 
 int glue_place_enter(glue_search_t *search) {
     if (glue_placement()->pages == NULL)

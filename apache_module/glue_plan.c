@@ -16,8 +16,7 @@ static void put_seconds(glue_json_t *w, apr_interval_time_t time) {
     glue_json_format(w, "%ld.%06ld", (long)apr_time_sec(time), (long)apr_time_usec(time));
 }
 
-/* --- The fields of a group ----------------------------------------------------------------------
- */
+/* The fields of a group. */
 
 enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, WIDE, ID, DURATION };
 
@@ -164,8 +163,7 @@ static void put_group(glue_json_t *w, const glue_group_t *group, int log) {
     glue_json_plain(w, "]}");
 }
 
-/* --- The whole ----------------------------------------------------------------------------------
- */
+/* The whole. */
 
 static int log_of(const server_rec *s) {
     apr_os_file_t fd;

@@ -31,8 +31,7 @@ static const char script[] =
     "print('%d.%d' % sys.version_info[:2], var('SOABI'), var('EXT_SUFFIX'), sys.base_exec_prefix,\n"
     "      var('LIBDIR'), var('MULTIARCH'), var('INSTSONAME'), package, sep='\\n')\n";
 
-/* --- Asking -------------------------------------------------------------------------------------
- */
+/* Asking. */
 
 static const char *executable_of(const char *home, apr_pool_t *pool) {
     static const char *const names[] = {"/bin/python", "/bin/python3"};
@@ -136,8 +135,7 @@ static const char *ask(const char *answers[ANSWER_COUNT], const char *executable
     return NULL;
 }
 
-/* --- Opening ------------------------------------------------------------------------------------
- */
+/* Opening. */
 
 /* RTLD_GLOBAL because extension modules are not linked with libpython (HTTPD 5). */
 static void *open_library(const char *const answers[ANSWER_COUNT], apr_pool_t *pool) {

@@ -44,8 +44,7 @@ void glue_snapshot_child_init(apr_pool_t *pchild, server_rec *s) {
                    ((apr_uint64_t)apr_time_as_msec(apr_time_now()) & ((1ull << 42) - 1));
 }
 
-/* --- Pairs --------------------------------------------------------------------------------------
- */
+/* Pairs. */
 
 typedef struct pairs {
     request_rec *r;
@@ -89,8 +88,7 @@ static const char *decimal(unsigned number, apr_pool_t *pool) {
     return end;
 }
 
-/* --- Headers ------------------------------------------------------------------------------------
- */
+/* Headers. */
 
 /* HTTP_NAME, or an empty string for a name that may not become a variable: with anything but
  * letters, digits and '-' it could be mistaken for another header (X_User, X.User for X-User). */
@@ -155,8 +153,7 @@ static void add_headers(pairs_t *p, const glue_route_t *route) {
     }
 }
 
-/* --- Variables of httpd -------------------------------------------------------------------------
- */
+/* Variables of httpd. */
 
 /* subprocess_env, less HTTPS: url_scheme tells it, as in mod_wsgi. */
 static int add_environment(pairs_t *p) {
@@ -274,8 +271,7 @@ static void add_request(pairs_t *p) {
     add(p, "CONTEXT_DOCUMENT_ROOT", ap_context_document_root(r));
 }
 
-/* --- The block ----------------------------------------------------------------------------------
- */
+/* The block. */
 
 static uint32_t mode_of(const glue_group_t *group) {
     if (group == NULL)

@@ -77,8 +77,7 @@ static void complain(int error, const char *what) {
     ap_log_error(APLOG_MARK, APLOG_CRIT, error, main_server, GLUE_ID(0601) "%s", what);
 }
 
-/* --- The two memories ---------------------------------------------------------------------------
- */
+/* The two memories. */
 
 /* A sealed memfd of 0600 and its mapping for writing. The descriptor, or -1. */
 static int make_memory(void **memory, const char *name, size_t size) {
@@ -141,8 +140,7 @@ static int make_memories(void) {
     return 0;
 }
 
-/* --- Starting -----------------------------------------------------------------------------------
- */
+/* Starting. */
 
 static void on_death(int reason, void *data, int status);
 
@@ -203,8 +201,7 @@ static void start(apr_pool_t *pool) {
     watch();
 }
 
-/* --- Plans --------------------------------------------------------------------------------------
- */
+/* Plans. */
 
 /* 0, or errno. */
 static int send_message(message_t *message, const int *fds, int count) {
@@ -283,8 +280,7 @@ static void make_plan(apr_pool_t *pconf) {
         complain(errno, "the plan of the process groups could not be written");
 }
 
-/* --- The supervisor's end -----------------------------------------------------------------------
- */
+/* The supervisor's end. */
 
 static void forget(void) {
     here->proc.pid = 0;
@@ -426,8 +422,7 @@ static apr_status_t leave_configuration(void *unused) {
     return APR_SUCCESS;
 }
 
-/* --- Hooks --------------------------------------------------------------------------------------
- */
+/* Hooks. */
 
 static state_t *retained(void) {
     state_t *state = ap_retained_data_get(KEY);

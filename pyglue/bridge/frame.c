@@ -78,7 +78,7 @@ int pyglue_request_get(const pyglue_snapshot_t **snapshot, pyglue_str_t *body, c
     return pyglue_snapshot_check(start, request.snapshot_size);
 }
 
-/* --- The response head ------------------------------------------------------------------------
+/* The response head.
  * On the wire: this, the reason, then for each field two uint32_t lengths, name and value. */
 struct head_wire {
     int32_t status;
@@ -213,8 +213,7 @@ int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, c
     return pyglue_head_check(head, bounds);
 }
 
-/* --- The order of a worker's frames ------------------------------------------------------------
- */
+/* The order of a worker's frames. */
 
 #define SENT (1u << PYGLUE_EXCHANGE_SENT)
 #define RUNNING (1u << PYGLUE_EXCHANGE_RUNNING)

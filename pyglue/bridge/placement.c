@@ -205,7 +205,7 @@ unsigned pyglue_pages_worker_end(const pyglue_pages_t *pages) {
     return end < PYGLUE_WORKER_SLOTS ? end : PYGLUE_WORKER_SLOTS;
 }
 
-/* --- Rows --------------------------------------------------------------------------------------
+/* Rows.
  * A column is a worker's slot, or behind those a group's: its cells, one a row, lie side by side,
  * so that a sum walks few cache lines. A cell is one word: 48 bits that tell whose column it is
  * now, the low ones of the worker's number or the first of the group's digest, then the count. */

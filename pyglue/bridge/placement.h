@@ -24,8 +24,7 @@
 #define PYGLUE_SOCKET_PATH 108 /* sizeof sun_path */
 #define PYGLUE_CAUSE_SIZE 96   /* one English clause: "killed by SIGSEGV" */
 
-/* --- Pages -------------------------------------------------------------------------------------
- */
+/* Pages. */
 
 enum pyglue_worker_state {
     PYGLUE_WORKER_NONE,
@@ -96,8 +95,7 @@ uint64_t pyglue_pages_heartbeat(const pyglue_pages_t *pages);
 /* One past the last slot that was ever in use: readers need not look further. */
 unsigned pyglue_pages_worker_end(const pyglue_pages_t *pages);
 
-/* --- Rows --------------------------------------------------------------------------------------
- */
+/* Rows. */
 
 typedef struct pyglue_rows pyglue_rows_t;
 

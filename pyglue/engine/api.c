@@ -13,7 +13,7 @@
 
 enum { LEVEL_ERROR = 3, LEVEL_WARN = 4 };
 
-/* --- One request ------------------------------------------------------------------------------ */
+/* One request. */
 
 /* What is on the thread's stack while a request runs. */
 typedef struct visit {
@@ -263,7 +263,7 @@ static void api_thread_end(pyglue_engine_t *engine) {
     eng_interp_end_thread_nogil(engine);
 }
 
-/* --- Open and close --------------------------------------------------------------------------- */
+/* Open and close. */
 
 static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
     pyglue_engine_t *engine = calloc(1, sizeof *engine);

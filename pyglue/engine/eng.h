@@ -27,7 +27,7 @@ typedef struct eng_thread eng_thread_t;
 typedef struct eng_request eng_request_t;
 typedef struct eng_note eng_note_t;
 
-/* --- The process ------------------------------------------------------------------------------ */
+/* The process. */
 
 /* Made by open, freed by close; the upper half is frozen between. */
 struct pyglue_engine {
@@ -45,7 +45,7 @@ struct pyglue_engine {
     unsigned threads; /* seen so far: their numbers are mod_wsgi.thread_id */
 };
 
-/* --- interp.c: application groups and thread states ------------------------------------------- */
+/* interp.c: application groups and thread states. */
 
 /* An application group. Lives until close. */
 struct eng_interp {
@@ -117,7 +117,7 @@ void eng_interp_finish_main_nogil(pyglue_engine_t *engine);
 /* Frees the records of ended interpreters, of their seats, and of the calling thread. */
 void eng_interp_free_all(pyglue_engine_t *engine);
 
-/* --- table.c: bytes to objects ---------------------------------------------------------------- */
+/* table.c: bytes to objects. */
 
 typedef struct eng_entry {
     uint64_t hash;
@@ -139,7 +139,7 @@ int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *o
 int eng_table_traverse(eng_table_t *table, visitproc visit, void *arg);
 void eng_table_clear(eng_table_t *table);
 
-/* --- module.c: the state of one interpreter --------------------------------------------------- */
+/* module.c: the state of one interpreter. */
 
 /* Interned strings; the texts are in module.c, in this order. */
 enum eng_name {
@@ -204,14 +204,14 @@ static inline eng_state_t *eng_state_by_type(PyTypeObject *type) {
     return PyType_GetModuleState(type);
 }
 
-/* --- app.c: a loaded application -------------------------------------------------------------- */
+/* app.c: a loaded application. */
 
 /* The application for a request, or for a load (flags 0), loaded if need be; a new reference,
  * NULL with an exception set. `modified` is the script's mtime in µs, 0: not looked at. */
 PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
                       int64_t modified);
 
-/* --- host.c: a request, and its way to the host ----------------------------------------------- */
+/* host.c: a request, and its way to the host. */
 
 /* A request while it runs, and the start_response of the application. Objects of the application
  * may outlive the request: then host is NULL and every operation raises RuntimeError. */
@@ -251,7 +251,7 @@ void eng_log_format(eng_state_t *state, eng_request_t *request, int level, const
 /* Sets RuntimeError: the request has ended. */
 void eng_raise_ended(const char *what);
 
-/* --- environ.c -------------------------------------------------------------------------------- */
+/* environ.c */
 
 /* Builds the dict that environs are copied from. 0 or -1. */
 int eng_environ_prepare(eng_state_t *state);
@@ -260,7 +260,7 @@ PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *
 /* Seconds since the epoch. */
 double eng_environ_now(void);
 
-/* --- start.c: start_response and write -------------------------------------------------------- */
+/* start.c: start_response and write. */
 
 extern PyType_Spec eng_start_spec; /* of request_type */
 eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapshot,
@@ -268,7 +268,7 @@ eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapsh
 /* Adds a Content-Length that the application did not give. 0 or -1. */
 int eng_start_add_length(eng_request_t *request, int64_t length);
 
-/* --- result.c --------------------------------------------------------------------------------- */
+/* result.c */
 
 /* The bytes of an item within the announced length. 0, or -1 and TypeError. */
 int eng_result_take(eng_request_t *request, PyObject *item, struct iovec *block);
@@ -281,13 +281,13 @@ static inline bool eng_result_is_whole(const eng_request_t *request) {
            (request->is_started && request->length >= 0 && request->taken >= request->length);
 }
 
-/* --- file.c ----------------------------------------------------------------------------------- */
+/* file.c */
 
 extern PyType_Spec eng_file_spec;
 /* 1: sent as a file; 0: it is to be iterated; -1. */
 int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result);
 
-/* --- input.c, stream.c ------------------------------------------------------------------------ */
+/* input.c, stream.c */
 
 extern PyType_Spec eng_input_spec;
 PyObject *eng_input_new(eng_state_t *state, eng_request_t *request);
@@ -298,7 +298,7 @@ PyObject *eng_stream_new(eng_state_t *state, eng_request_t *request, const char 
 /* Logs a last line without an end. */
 void eng_stream_finish(PyObject *stream);
 
-/* --- exc.c: a Python exception to log text and outcome. The only translator ------------------- */
+/* exc.c: a Python exception to log text and outcome. The only translator. */
 
 /* Logs the exception that is set and clears it; `script` may be empty, a PyglueError has an id and
  * words of its own. Returns the status of a
@@ -308,7 +308,7 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, cons
 /* The same where there is no state yet; `what` begins with the id. */
 void eng_exc_log_early(pyglue_engine_t *engine, const char *what);
 
-/* --- note.c: files that matter, of all interpreters ------------------------------------------- */
+/* note.c: files that matter, of all interpreters. */
 
 PyObject *eng_note_add(PyObject *module, PyObject *args);
 PyObject *eng_note_list(PyObject *module, PyObject *unused);

@@ -119,7 +119,7 @@ PyType_Spec eng_file_spec = {
     .slots = file_slots,
 };
 
-/* --- The shortcut ----------------------------------------------------------------------------- */
+/* The shortcut. */
 
 /* A number that a method of the file answers; -1: it has none. */
 static int64_t ask(PyObject *filelike, PyObject *name) {

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* --- To the host ------------------------------------------------------------------------------ */
+/* To the host. */
 
 void eng_raise_ended(const char *what) {
     PyErr_Format(PyExc_RuntimeError, "%s was used after its request had ended", what);
@@ -99,7 +99,7 @@ ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len) {
     return got;
 }
 
-/* --- Logs ------------------------------------------------------------------------------------- */
+/* Logs. */
 
 static bool log_to_host_nogil(eng_request_t *request, int level, pyglue_str_t text) {
     bool is_running;

@@ -48,7 +48,7 @@ static void dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* --- From the host ---------------------------------------------------------------------------- */
+/* From the host. */
 
 static void raise_error(int error) {
     if (error == PYGLUE_E_STATE)
@@ -105,7 +105,7 @@ static size_t take_buffered(input_t *input, char *to, size_t len) {
     return len;
 }
 
-/* --- read ------------------------------------------------------------------------------------- */
+/* read */
 
 /* How many bytes to make room for: never by what a client merely announces. */
 static size_t first_room(const input_t *input, size_t limit) {
@@ -179,7 +179,7 @@ static PyObject *input_read(PyObject *self, PyObject *const *args, Py_ssize_t co
     return read_bytes(input_of(self), limit);
 }
 
-/* --- readline --------------------------------------------------------------------------------- */
+/* readline */
 
 /* At least one byte in the buffer; 0: the end; -1. */
 static int fill(input_t *input) {
@@ -286,7 +286,7 @@ static PyObject *input_close(PyObject *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-/* --- The type --------------------------------------------------------------------------------- */
+/* The type. */
 
 static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))input_read, METH_FASTCALL, "read(size=-1) -> bytes"},

@@ -28,7 +28,7 @@ static const char join_source[] =
     "    root._engine = take('pyglue._engine', engine, None)\n"
     "    return root._engine\n";
 
-/* --- Threads ---------------------------------------------------------------------------------- */
+/* Threads. */
 
 eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = pthread_getspecific(engine->thread_key);
@@ -108,7 +108,7 @@ void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
     pthread_setspecific(engine->thread_key, NULL);
 }
 
-/* --- Interpreters ----------------------------------------------------------------------------- */
+/* Interpreters. */
 
 static bool is_named(const eng_interp_t *interp, const char *name, size_t len) {
     return interp->name_len == len && memcmp(interp->name, name, len) == 0;
@@ -255,7 +255,7 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
     return 0;
 }
 
-/* --- Entering --------------------------------------------------------------------------------- */
+/* Entering. */
 
 /* Python may know this thread in the main interpreter: one state for each is its rule. What it
  * names after it made a sub-interpreter is, from 3.12 on, the keeper, which is no thread's. */
@@ -375,7 +375,7 @@ void eng_interp_leave(eng_seat_t *seat) {
     PyEval_SaveThread();
 }
 
-/* --- The end ---------------------------------------------------------------------------------- */
+/* The end. */
 
 /* Thread states of threads that never said thread_end; they don't run any more. */
 static void end_seats(eng_interp_t *interp) {

@@ -139,7 +139,7 @@ static void module_free(void *module) {
     module_clear(module);
 }
 
-/* --- What pyglue's Python calls --------------------------------------------------------------- */
+/* What pyglue's Python calls. */
 
 static PyObject *module_log(PyObject *module, PyObject *args) {
     const char *text;

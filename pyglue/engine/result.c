@@ -48,7 +48,7 @@ static bool is_taken_whole(const eng_request_t *request) {
     return request->length >= 0 && request->taken >= request->length;
 }
 
-/* --- The scratch ------------------------------------------------------------------------------ */
+/* The scratch. */
 
 /* Adds to what leaves later. 0 or -1. */
 static int gather(eng_request_t *request, const struct iovec *block) {
@@ -81,7 +81,7 @@ static int finish_head(eng_request_t *request) {
                : gather(request, &nothing);
 }
 
-/* --- A body at hand --------------------------------------------------------------------------- */
+/* A body at hand. */
 
 static int check_items(PyObject *items, size_t *total) {
     *total = 0;
@@ -143,7 +143,7 @@ static int run_sequence(eng_request_t *request, PyObject *result) {
     return rv;
 }
 
-/* --- An iterable ------------------------------------------------------------------------------ */
+/* An iterable. */
 
 static int send_block(eng_request_t *request, PyObject *item) {
     struct iovec block;
@@ -176,7 +176,7 @@ static int run_iterable(eng_request_t *request, PyObject *result) {
     return rv < 0 || PyErr_Occurred() ? -1 : 0;
 }
 
-/* --- The end ---------------------------------------------------------------------------------- */
+/* The end. */
 
 /* Always, and once; an exception of the iteration outlives one of close(), which is logged. */
 static int close_result(eng_state_t *state, eng_request_t *request, PyObject *result, int rv) {

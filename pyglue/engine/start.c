@@ -12,7 +12,7 @@ static eng_request_t *request_of(PyObject *self) {
     return (eng_request_t *)(void *)self;
 }
 
-/* --- What a head may contain: RFC 9110 sections 5.5 and 5.6.2 --------------------------------- */
+/* What a head may contain: RFC 9110 sections 5.5 and 5.6.2. */
 
 static bool is_token(pyglue_str_t text) {
     static const char others[] = "!#$%&'*+-.^_`|~";
@@ -72,7 +72,7 @@ static int native(PyObject *object, const char *what, pyglue_str_t *text) {
     return 0;
 }
 
-/* --- Reading ---------------------------------------------------------------------------------- */
+/* Reading. */
 
 static bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -191,7 +191,7 @@ static int read_fields(PyObject *list, eng_scratch_t *scratch, pyglue_head_t *he
     return 0;
 }
 
-/* --- Keeping ---------------------------------------------------------------------------------- */
+/* Keeping. */
 
 static void keep_text(char **at, pyglue_str_t *text) {
     if (text->len > 0)
@@ -281,7 +281,7 @@ int eng_start_add_length(eng_request_t *request, int64_t length) {
     return 0;
 }
 
-/* --- The callable ----------------------------------------------------------------------------- */
+/* The callable. */
 
 static PyObject *request_write(PyObject *self, PyObject *data);
 
@@ -364,7 +364,7 @@ static PyObject *request_write(PyObject *self, PyObject *data) {
     Py_RETURN_NONE;
 }
 
-/* --- The type --------------------------------------------------------------------------------- */
+/* The type. */
 
 eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapshot,
                              pyglue_host_t *host, eng_scratch_t *scratch) {

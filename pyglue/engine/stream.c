@@ -55,7 +55,7 @@ static void dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* --- Lines ------------------------------------------------------------------------------------ */
+/* Lines. */
 
 static void emit(stream_t *stream, const char *text, size_t len) {
     if (len > 0 && text[len - 1] == '\n')
@@ -119,7 +119,7 @@ void eng_stream_finish(PyObject *stream) {
     emit_line(stream_of(stream));
 }
 
-/* --- Methods ---------------------------------------------------------------------------------- */
+/* Methods. */
 
 static int check(stream_t *stream) {
     if (stream->request == NULL || stream->request->host != NULL)

@@ -65,8 +65,7 @@ const char *jail_check(const jail_plan_t *plan);
  * One thread at a time; signals of the calling thread are blocked meanwhile. */
 int jail_spawn(jail_child_t *child, jail_plan_t *plan);
 
-/* --- Between jail.c and the file of the operating system ---------------------------------------
- */
+/* Between jail.c and the file of the operating system. */
 
 /* All that the child needs, prepared before the fork. */
 typedef struct jail_run {

@@ -75,8 +75,7 @@ static int step_setsid(jail_run_t *run) {
     return done_if(syscall(SYS_getsid, 0) == syscall(SYS_getpid));
 }
 
-/* --- Descriptors and files ---------------------------------------------------------------------
- */
+/* Descriptors and files. */
 
 struct identity {
     uint64_t inode;
@@ -163,8 +162,7 @@ static int step_descriptors(jail_run_t *run) {
     return done_if(syscall(FCNTL, witness, F_GETFD) == -1 && errno == EBADF);
 }
 
-/* --- Signals -----------------------------------------------------------------------------------
- */
+/* Signals. */
 
 /* The kernel's struct differs between machines, but is all zeros for the default everywhere, and
  * begins with handler and flags in either order. */
@@ -200,8 +198,7 @@ static int step_signals(jail_run_t *run) {
     return rv;
 }
 
-/* --- Limits ------------------------------------------------------------------------------------
- */
+/* Limits. */
 
 static int step_limits(jail_run_t *run) {
     for (unsigned i = 0; i < run->plan->limit_count; i++) {
@@ -257,8 +254,7 @@ static int step_cgroup(jail_run_t *run) {
     return rv < 0 ? rv : done_if(rv == 1);
 }
 
-/* --- Root's last deeds -------------------------------------------------------------------------
- */
+/* Root's last deeds. */
 
 /* Up to the character `at` the path names a directory that nobody but root can change. */
 static int check_component(char *path, size_t at) {
@@ -354,8 +350,7 @@ static int step_bounding(jail_run_t *run) {
     return errno == EINVAL && cap > CAP_AUDIT_READ ? 0 : -errno;
 }
 
-/* --- The drop ----------------------------------------------------------------------------------
- */
+/* The drop. */
 
 static int step_setgroups(jail_run_t *run) {
     const jail_plan_t *plan = run->plan;
@@ -436,8 +431,7 @@ static int step_no_new_privs(jail_run_t *run) {
     return done_if(syscall(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 }
 
-/* --- As the tenant -----------------------------------------------------------------------------
- */
+/* As the tenant. */
 
 /* umask cannot be asked, only replaced: each value shows when the next one is set. */
 static int step_umask(jail_run_t *run) {

@@ -59,7 +59,7 @@ class Group:
         self._told: tuple[GroupState, str] | None = None
         self._out: list[Action] = []
 
-    # --- Events ------------------------------------------------------------------------------
+    # Events.
 
     def start(self, now: float) -> list[Action]:
         """It is new in the roster."""
@@ -163,7 +163,7 @@ class Group:
     def is_over(self) -> bool:
         return self._ending and not self.workers
 
-    # --- What an event means for one worker ------------------------------------------------
+    # What an event means for one worker.
 
     def _heard(self, worker: Worker, message: Message, argument: int, now: float) -> None:
         if message is Message.HELLO:
@@ -260,7 +260,7 @@ class Group:
                 next=_next(delay),
             )
 
-    # --- Settling: the steps that are due, from the state alone ---------------------------
+    # Settling: the steps that are due, from the state alone.
 
     def _settle(self, now: float) -> list[Action]:
         if not self._ending:
@@ -361,7 +361,7 @@ class Group:
             return GroupState.SERVING
         return GroupState.DISABLED if self._cause else GroupState.STARTING
 
-    # --- Ends ----------------------------------------------------------------------------------
+    # Ends.
 
     def _supersede_all(self, now: float) -> None:
         """All that run are to be replaced; what was never published ends at once."""
@@ -406,7 +406,7 @@ class Group:
         worker.deadline = None
         self._out.append(Kill(worker.number))
 
-    # --- Words ---------------------------------------------------------------------------------
+    # Words.
 
     def _good_published(self) -> bool:
         return any(w.is_good and w.published for w in self.workers.values())

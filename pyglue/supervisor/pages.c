@@ -18,8 +18,7 @@ typedef struct pages_state {
     PyTypeObject *rows_type;
 } pages_state_t;
 
-/* --- Pages -------------------------------------------------------------------------------------
- */
+/* Pages. */
 
 typedef struct pages_object {
     PyObject_HEAD pyglue_pages_t *pages; /* our mapping, never NULL once made */
@@ -350,8 +349,7 @@ static PyObject *module_map(PyObject *module, PyObject *args) {
     return (PyObject *)p;
 }
 
-/* --- Rows --------------------------------------------------------------------------------------
- */
+/* Rows. */
 
 /* httpd's children can write all of this memory, its count included, and may shrink its file. */
 typedef struct rows_object {
@@ -469,8 +467,7 @@ static PyObject *module_rows(PyObject *module, PyObject *args) {
     return (PyObject *)r;
 }
 
-/* --- The module --------------------------------------------------------------------------------
- */
+/* The module. */
 
 static PyObject *module_read_record(PyObject *Py_UNUSED(module), PyObject *args) {
     pyglue_record_t copy;

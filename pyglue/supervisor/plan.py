@@ -110,7 +110,7 @@ class Plan:
         return len({group.uid for group in self.groups})
 
 
-# --- What a value may be: a check takes it and its place, and returns it or raises -------------
+# What a value may be: a check takes it and its place, and returns it or raises.
 
 Check = Callable[[object, str], Any]
 T = TypeVar("T")

@@ -32,7 +32,7 @@ class Roster:
         self._is_full = False  # said already
         self._is_over = False
 
-    # --- Plans --------------------------------------------------------------------------------
+    # Plans.
 
     def take(self, plan: Plan, now: float) -> list[Action]:
         """Compares and rolls. A plan that is not newer than the last is no news."""
@@ -73,7 +73,7 @@ class Roster:
         group = self.groups[definition.digest] = Group(definition, number)
         return group.start(now)
 
-    # --- Workers -----------------------------------------------------------------------------
+    # Workers.
 
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
         """It was forked."""
@@ -101,7 +101,7 @@ class Roster:
         group = self.groups[self._of.pop(number)]
         return self._after(group.gone(number, death, now))
 
-    # --- All of them -------------------------------------------------------------------------
+    # All of them.
 
     def roll_all(self, reason: str, now: float) -> list[Action]:
         """As after a touch of everything."""
@@ -143,7 +143,7 @@ class Roster:
     def _is_needed(group: Group, oldest_plan: int | None) -> bool:
         return oldest_plan is not None and oldest_plan < group.departed
 
-    # --- Within ------------------------------------------------------------------------------
+    # Within.
 
     def _group(self, number: int) -> Group:
         return self.groups[self._of[number]]

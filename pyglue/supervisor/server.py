@@ -140,7 +140,7 @@ class Supervisor:
         self._clean_up()
         return 0
 
-    # --- Time -------------------------------------------------------------------------------
+    # Time.
 
     def _tick(self) -> None:
         at = now()
@@ -166,7 +166,7 @@ class Supervisor:
             self._pages.drop_orphans(digest)
             self._orphans.leave(digest, 0.0)
 
-    # --- From httpd -------------------------------------------------------------------------
+    # From httpd.
 
     def _on_channel(self) -> None:
         given = self._given
@@ -240,7 +240,7 @@ class Supervisor:
         groups = self._plan.groups if self._plan is not None else ()
         return max((group.shutdown_timeout for group in groups), default=SHUTDOWN)
 
-    # --- Actions ----------------------------------------------------------------------------
+    # Actions.
 
     def _do(self, actions: list[Action]) -> None:
         """In the order in which the core decided: what an action leads to comes after the rest."""
@@ -329,7 +329,7 @@ class Supervisor:
         self._logs.say(messages.STOPPED, {"reason": action.reason})
         self._is_done = True
 
-    # --- Workers ----------------------------------------------------------------------------
+    # Workers.
 
     def _watch(self, worker: Process) -> None:
         self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
@@ -387,7 +387,7 @@ class Supervisor:
             self._watch_messages(worker)
         self._paused.clear()
 
-    # --- Deaths -----------------------------------------------------------------------------
+    # Deaths.
 
     def _reap(self) -> None:
         """All zombies, unknown ones too: else a tenant fills the table of processes."""
@@ -421,7 +421,7 @@ class Supervisor:
             death = Death(words)
         self._do(self._roster.gone(worker.number, death, now()))
 
-    # --- The end ----------------------------------------------------------------------------
+    # The end.
 
     def _clean_up(self) -> None:
         self._orphans.wait(self._longest_shutdown() + ORPHANS_GRACE)

@@ -74,7 +74,7 @@ def tell(kind: int, argument: int = 0, value: int = 0) -> None:
         say(UNTOLD, f"message {kind} could not be sent to the supervisor: {error.strerror}")
 
 
-# --- Settings ----------------------------------------------------------------------------------
+# Settings.
 
 
 def read_exactly(fd: int, size: int) -> bytes:
@@ -115,7 +115,7 @@ def is_homeless(settings: Settings) -> bool:
     return bool(settings.get("directory", "/") != "/" and os.readlink("/proc/self/cwd") == "/")
 
 
-# --- The package and its engine ----------------------------------------------------------------
+# The package and its engine.
 
 
 def import_package(package: str) -> None:
@@ -181,7 +181,7 @@ def import_engine(package: str) -> ModuleType:
     return engine
 
 
-# --- The worker --------------------------------------------------------------------------------
+# The worker.
 
 
 class Watch:

@@ -21,8 +21,7 @@ static wkr_host_t *host_of(pyglue_host_t *h) {
     return (wkr_host_t *)(void *)h;
 }
 
-/* --- Out ---------------------------------------------------------------------------------------
- */
+/* Out. */
 
 /* The connection is of no more use; told once, unless the peer just left. */
 static int broken(wkr_host_t *host, int error) {
@@ -94,8 +93,7 @@ static int put_small(wkr_host_t *host, enum pyglue_frame_type type, unsigned fla
     return 0;
 }
 
-/* --- The response ------------------------------------------------------------------------------
- */
+/* The response. */
 
 static int start_large(wkr_host_t *host, const pyglue_head_t *head, size_t size) {
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HEAD, 0, host->number, size);
@@ -226,8 +224,7 @@ static int op_gone(pyglue_host_t *h) {
     return is_gone(host_of(h));
 }
 
-/* --- The request body --------------------------------------------------------------------------
- */
+/* The request body. */
 
 /* The next frame that the child owes us: of this type, or GONE. 0 or PYGLUE_E_GONE. */
 static int expect(wkr_host_t *host, pyglue_frame_t *frame, enum pyglue_frame_type type) {
@@ -279,8 +276,7 @@ static ssize_t op_read(pyglue_host_t *h, void *buf, size_t len) {
     return host->body_ended || len == 0 ? 0 : pull_body(host, buf, len);
 }
 
-/* --- Files -------------------------------------------------------------------------------------
- */
+/* Files. */
 
 /* The byte that carries the descriptor. A re-opened one, so that its position is httpd's alone. */
 static int send_descriptor(wkr_host_t *host, int fd) {
@@ -423,8 +419,7 @@ static int op_file(pyglue_host_t *h, int fd, int64_t offset, int64_t len) {
     return rv;
 }
 
-/* --- Logs --------------------------------------------------------------------------------------
- */
+/* Logs. */
 
 /* Sent at once: what a worker says just before it dies is what somebody will want to read. */
 static int send_log(wkr_host_t *host, int level, pyglue_str_t text) {
@@ -458,8 +453,7 @@ static void op_log(pyglue_host_t *h, int level, pyglue_str_t text) {
         wkr_say_text(pyglue_str("\n"));
 }
 
-/* --- Begin and end -----------------------------------------------------------------------------
- */
+/* Begin and end. */
 
 static const pyglue_host_ops_t operations = {
     .size = sizeof(pyglue_host_ops_t),

@@ -80,8 +80,7 @@ static void tell(const wkr_pool_t *pool, enum wkr_event event) {
     while (done < 0 && errno == EINTR);
 }
 
-/* --- Connections -------------------------------------------------------------------------------
- */
+/* Connections. */
 
 /* Called with the lock held: is this the moment at which the worker has left? Once. */
 static int leaves_now_locked(wkr_pool_t *pool) {
@@ -184,8 +183,7 @@ static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
     }
 }
 
-/* --- Accepting ---------------------------------------------------------------------------------
- */
+/* Accepting. */
 
 /* The uid at the other end; of a listening socket: who called listen. 0, or PYGLUE_E_IO. */
 static int peer_of(uid_t *uid, int fd) {
@@ -274,8 +272,7 @@ static void serve_listener(wkr_pool_t *pool) {
         arm_listener(pool, EPOLL_CTL_MOD);
 }
 
-/* --- Hello -------------------------------------------------------------------------------------
- */
+/* Hello. */
 
 static int is_same_key(const uint8_t *a, const uint8_t *b) {
     volatile uint8_t difference = 0;
@@ -327,8 +324,7 @@ static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
     return is_leave ? obey_leave(thread->pool, conn, &hello) : answer_hello(thread, conn);
 }
 
-/* --- Requests ----------------------------------------------------------------------------------
- */
+/* Requests. */
 
 static int place_take(wkr_pool_t *pool) {
     unsigned running = atomic_fetch_add(&pool->running, 1);
@@ -475,8 +471,7 @@ static void serve_connection(thread_t *thread, conn_t *conn) {
     conn_close(thread->pool, conn);
 }
 
-/* --- Threads -----------------------------------------------------------------------------------
- */
+/* Threads. */
 
 static void *thread_main(void *argument) {
     thread_t *thread = argument;
@@ -534,8 +529,7 @@ static void thread_free(thread_t *thread) {
     free(thread->host.out);
 }
 
-/* --- The pool ----------------------------------------------------------------------------------
- */
+/* The pool. */
 
 static int map_record(wkr_pool_t *pool) {
     struct stat st;

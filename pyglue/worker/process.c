@@ -104,8 +104,7 @@ int wkr_process_watchdog(uint32_t milliseconds) {
     return 0;
 }
 
-/* --- The supervisor's commands -----------------------------------------------------------------
- */
+/* The supervisor's commands. */
 
 enum command_type { COMMAND_DRAIN = 1, COMMAND_STOP = 2 };
 
@@ -196,8 +195,7 @@ void wkr_process_ready(void) {
     atomic_store(&is_ready, 1);
 }
 
-/* --- Name and words ----------------------------------------------------------------------------
- */
+/* Name and words. */
 
 /* The command line lies in this process's own memory; the kernel tells where: fields 48 and 49 of
  * its stat line. The process's file name, field 2, may hold anything but ends with the last ')'. */

@@ -18,7 +18,7 @@
 #include "frame.h"
 #include "record.h"
 
-/* --- The pool: what boot.py uses through serve.c ---------------------------------------------- */
+/* The pool: what boot.py uses through serve.c. */
 
 /* One byte each on the events pipe; signals are written there as their own numbers. */
 enum wkr_event {
@@ -62,7 +62,7 @@ unsigned wkr_pool_connections(wkr_pool_t *pool);
 /* After WKR_EVENT_LEFT: ends the threads (each calls thread_end), waits for them, frees. */
 void wkr_pool_stop(wkr_pool_t *pool);
 
-/* --- The process: once each, called by the main thread ---------------------------------------- */
+/* The process: once each, called by the main thread. */
 
 /* SIGTERM, SIGINT and SIGUSR1 become bytes on the events pipe from now on. 0 or PYGLUE_E_IO. */
 int wkr_process_signals(int events);
@@ -91,7 +91,7 @@ int wkr_process_name(const char *name);
 /* dumpable=off: no core, no ptrace by others of this user. 0 or PYGLUE_E_IO. */
 int wkr_process_undumpable(void);
 
-/* --- Between the files of this folder --------------------------------------------------------- */
+/* Between the files of this folder. */
 
 #define WKR_BUFFER 65536u /* first read of a request; gathered output */
 #define WKR_CONTROL 4096u /* frames of the child within a request */

@@ -70,8 +70,7 @@ static void unknown_types_and_reserved_bits_are_refused(void) {
     CHECK(pyglue_frame_get(&got, &frame, PYGLUE_FROM_WORKER, &bounds) == PYGLUE_E_PROTOCOL);
 }
 
-/* --- Heads -------------------------------------------------------------------------------------
- */
+/* Heads. */
 
 static pyglue_header_t fields[] = {{{"Content-Type", 12}, {"text/plain", 10}},
                                    {{"X-Empty", 7}, {"", 0}}};
@@ -200,8 +199,7 @@ static void heads_beyond_their_bounds_are_refused(void) {
     CHECK(pyglue_head_check(&head, &bounds) == PYGLUE_E_HEAD);
 }
 
-/* --- Order -------------------------------------------------------------------------------------
- */
+/* Order. */
 
 enum { SENT, RUNNING, HEADED, FILED, ENDED, STATES, NO = -1 };
 

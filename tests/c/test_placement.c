@@ -131,8 +131,7 @@ static void plan_and_heartbeat_are_told(void) {
     free(pages);
 }
 
-/* --- Readers beside the writer -----------------------------------------------------------------
- */
+/* Readers beside the writer. */
 
 struct reading {
     pyglue_pages_t *pages;
@@ -180,8 +179,7 @@ static void readers_never_see_a_torn_entry(void) {
     free(pages);
 }
 
-/* --- Rows --------------------------------------------------------------------------------------
- */
+/* Rows. */
 
 static void a_row_belongs_to_one_child(void) {
     pyglue_rows_t *rows = new_rows();

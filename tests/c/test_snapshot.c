@@ -164,8 +164,7 @@ static void a_spec_beyond_32_bits_has_no_size(void) {
     CHECK(pyglue_snapshot_size(&huge) == 0);
 }
 
-/* --- A REQUEST payload: sizes, snapshot, body --------------------------------------------------
- */
+/* A REQUEST payload: sizes, snapshot, body. */
 
 static int get_request(const char *snapshot, uint32_t size, uint32_t body, uint32_t length) {
     pyglue_request_t head = {size, body};

@@ -240,7 +240,7 @@ def test_restricted_embedded_mode_runs_nothing_in_httpd(start_httpd: Start, scri
     assert get(server).status == 500
 
 
-# --- Process groups ---
+# Process groups.
 
 
 def chosen(folder: Path, *more: str) -> list[str]:
@@ -325,7 +325,7 @@ def test_section_overrides_the_group_of_the_server(start_httpd: Start, script: P
     assert facts(server, "/inner/x")["process_group"] == "b"
 
 
-# --- Ways to a script ---
+# Ways to a script.
 
 
 def test_variable_picks_the_callable(mode: str, start_httpd: Start, script: Path) -> None:
@@ -398,7 +398,7 @@ def test_pattern_takes_the_options_of_an_alias(mode: str, start_httpd: Start, sc
     assert facts(start_httpd([*made, pattern]), "/app/rest")["callable"] == "other"
 
 
-# --- .htaccess ---
+# .htaccess
 
 
 def with_htaccess(mode: str, folder: Path, text: str) -> list[str]:
@@ -423,7 +423,7 @@ def test_htaccess_may_not_choose_where_code_runs(
     assert get(server).status == 500
 
 
-# --- Credentials ---
+# Credentials.
 
 CREDENTIALS = {"Authorization": "Basic YTpi", "Proxy-Authorization": "Basic cDpw"}
 
@@ -449,7 +449,7 @@ def test_credentials_are_passed_as_configured(
     assert {key for key in found if key.endswith("AUTHORIZATION")} == seen
 
 
-# --- What is httpd's ---
+# What is httpd's.
 
 
 def test_error_document_of_httpd_is_sent_where_the_application_failed(

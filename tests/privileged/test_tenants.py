@@ -69,7 +69,7 @@ def using_all(folder: Path) -> list[str]:
     return group(folder, f"home={folder} python-home={folder}/env python-path={folder}/lib")
 
 
-# --- Nothing as root ---------------------------------------------------------------------------
+# Nothing as root.
 
 
 def test_syntax_check_touches_nothing_of_a_tenants(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_group_that_would_run_as_httpds_root_is_refused(folder: Path, directiv
     assert "root" in said.stdout
 
 
-# --- Hostile paths -----------------------------------------------------------------------------
+# Hostile paths.
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def test_a_trap_in_a_tenants_folder_ends_his_own_group(street: Httpd, name: str)
     assert sight.ask(street, "/good?what=setuid") == (200, b'"EPERM"')
 
 
-# --- Owners of scripts -------------------------------------------------------------------------
+# Owners of scripts.
 
 ANSWERS = """
 open({mark!r}, "w").close()

@@ -153,7 +153,7 @@ def town(member: User) -> Iterator[Town]:
     sites.end(server)
 
 
-# --- Memory ------------------------------------------------------------------------------------
+# Memory.
 
 
 def test_no_worker_holds_a_tls_key_or_another_hosts_secret(town: Town) -> None:
@@ -229,7 +229,7 @@ def test_a_worker_cannot_look_into_one_of_another_user(town: Town, file: str) ->
     assert sight.attempt(town.server, "one", "read", path="/proc/self/environ") is None
 
 
-# --- Descriptors -------------------------------------------------------------------------------
+# Descriptors.
 
 
 def held_by(pid: int) -> set[str]:
@@ -270,7 +270,7 @@ def test_the_supervisor_holds_nothing_that_leaked(town: Town) -> None:
     assert "/dev/zero" not in sight.descriptors(sight.supervisor(town.server)).values()
 
 
-# --- Environment -------------------------------------------------------------------------------
+# Environment.
 
 
 def test_with_two_users_the_environment_is_clean(town: Town) -> None:
@@ -295,7 +295,7 @@ def test_the_supervisors_environment_is_made_from_scratch(town: Town) -> None:
     assert "/root" not in sight.environ(supervisor)["PATH"]
 
 
-# --- As whom -----------------------------------------------------------------------------------
+# As whom.
 
 
 def test_user_and_groups_are_exactly_the_configured_ones(town: Town) -> None:
@@ -356,7 +356,7 @@ def test_the_supervisor_is_isolated_from_its_surroundings(town: Town) -> None:
     assert ignored & 1 << 0 and ignored & 1 << 1, "SIGHUP and SIGINT"
 
 
-# --- Lies --------------------------------------------------------------------------------------
+# Lies.
 
 
 def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town) -> None:

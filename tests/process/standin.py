@@ -140,7 +140,7 @@ class StandIn:
             os.close(fd)
         theirs.close()
 
-    # --- Plans -----------------------------------------------------------------------------
+    # Plans.
 
     def group(self, name: str = "shop", **options: object) -> dict[str, object]:
         """A group's part of a plan."""
@@ -208,7 +208,7 @@ class StandIn:
         os.close(fd)
         os.close(log)
 
-    # --- What it can see -------------------------------------------------------------------
+    # What it can see.
 
     def workers(self, state: int | None = _pages.WORKER_READY) -> list[Worker]:
         """Entries of the pages in this state (None: any)."""
@@ -231,7 +231,7 @@ class StandIn:
         wait_for(lambda: text in self.read_log(), f"{text!r} in the log", self.read_log)
         return self.read_log()
 
-    # --- The end ---------------------------------------------------------------------------
+    # The end.
 
     def stop(self) -> int:
         """As at `apachectl stop`; the supervisor's exit status."""

@@ -135,7 +135,7 @@ def test_unread_body_is_never_the_next_request(site: Httpd, size: int, coding: s
     assert b"X-Smuggled" not in answer
 
 
-# --- Paths: what access control saw is what the application gets ---
+# Paths: what access control saw is what the application gets.
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_path_of_any_bytes_is_latin1(site: Httpd) -> None:
     assert environ["PATH_INFO"] == "/" + "".join(map(chr, every))
 
 
-# --- Headers ---
+# Headers.
 
 
 @pytest.mark.parametrize(

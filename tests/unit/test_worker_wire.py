@@ -163,7 +163,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-# --- Hello --------------------------------------------------------------------------------------
+# Hello.
 
 
 def test_hello_is_answered_with_the_number_and_the_threads(start: Start) -> None:
@@ -204,7 +204,7 @@ def test_a_peer_of_another_user_is_closed_without_an_answer(start: Start) -> Non
     assert "the peer broke the protocol" in worker.close()
 
 
-# --- Responses ----------------------------------------------------------------------------------
+# Responses.
 
 
 def test_a_small_response_comes_as_head_body_and_end(start: Start) -> None:
@@ -255,7 +255,7 @@ def test_logs_keep_level_and_text_and_are_split_at_the_bound(start: Start) -> No
     assert answer.body == b"Hello, World!"
 
 
-# --- Request bodies -----------------------------------------------------------------------------
+# Request bodies.
 
 
 def test_a_body_at_hand_is_read_without_asking(start: Start) -> None:
@@ -314,7 +314,7 @@ def test_a_body_that_nobody_asked_for_ends_the_connection(start: Start) -> None:
     assert "the peer broke the protocol" in worker.close()
 
 
-# --- Files --------------------------------------------------------------------------------------
+# Files.
 
 
 @pytest.fixture
@@ -405,7 +405,7 @@ def test_no_descriptor_is_passed_where_group_or_request_forbids_it(
         assert peer.answer().outcome == Outcome.COMPLETE
 
 
-# --- Refusals, deadlines, clients that leave ----------------------------------------------------
+# Refusals, deadlines, clients that leave.
 
 
 def test_a_request_beyond_the_threads_is_refused_and_the_connection_stays(
@@ -521,7 +521,7 @@ def test_a_child_that_does_not_read_is_left_after_the_timeout(start: Start) -> N
     assert "request 1: connection to httpd's child ended" in worker.close()
 
 
-# --- Leaving ------------------------------------------------------------------------------------
+# Leaving.
 
 
 def test_idle_connections_get_goodbye_and_new_ones_are_refused(start: Start) -> None:
@@ -592,7 +592,7 @@ def test_the_maximum_of_requests_is_told_once(start: Start) -> None:
     worker.wait_for_event(LEFT)
 
 
-# --- Forks --------------------------------------------------------------------------------------
+# Forks.
 
 
 def test_a_forked_child_holds_neither_wire_nor_listener(start: Start, tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ def test_a_forked_child_that_comes_back_is_no_second_worker(start: Start) -> Non
         assert peer.ask(request(2, "hello")).outcome == Outcome.COMPLETE
 
 
-# --- The budget ---------------------------------------------------------------------------------
+# The budget.
 
 
 def test_a_warm_small_request_costs_four_system_calls(plain_program: Path, tmp_path: Path) -> None:

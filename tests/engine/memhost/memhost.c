@@ -158,7 +158,7 @@ static const pyglue_host_ops_t operations = {
     host_file,         host_flush, host_gone,  host_log,
 };
 
-/* --- The module ------------------------------------------------------------------------------- */
+/* The module. */
 
 typedef struct state {
     const pyglue_engine_ops_t *ops;
