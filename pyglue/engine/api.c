@@ -193,7 +193,7 @@ static eng_scratch_t *take_scratch_nogil(eng_thread_t *thread) {
     return scratch;
 }
 
-static void log_failure(pyglue_host_t *host, const char *text) {
+static void log_failure_nogil(pyglue_host_t *host, const char *text) {
     host->ops->log(host, LEVEL_ERROR, pyglue_str(text));
 }
 
@@ -202,9 +202,9 @@ static int visit_nogil(visit_t *visit) {
     eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group.ptr, group.len);
 
     if (seat == NULL) {
-        log_failure(visit->host,
-                    ENG_ID(3016) "the application group's interpreter could not be made; the "
-                                 "server's error log has the reason");
+        log_failure_nogil(visit->host,
+                          ENG_ID(3016) "the application group's interpreter could not be made; the "
+                                       "server's error log has the reason");
         return 0;
     }
     visit->state = seat->interp->state;
@@ -226,7 +226,7 @@ static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, 
 
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
     if (visit.thread == NULL || (visit.scratch = take_scratch_nogil(visit.thread)) == NULL) {
-        log_failure(host, ENG_ID(3017) "out of memory before the request could begin");
+        log_failure_nogil(host, ENG_ID(3017) "out of memory before the request could begin");
         return 0;
     }
     visit.modified = look_at_script_nogil(snapshot);
@@ -337,7 +337,7 @@ static int adopt(pyglue_engine_t *engine) {
     return PYGLUE_E_PYTHON;
 }
 
-static int adopt_running(pyglue_engine_t *engine) {
+static int adopt_running_nogil(pyglue_engine_t *engine) {
     PyGILState_STATE gil = PyGILState_Ensure();
     int rv = adopt(engine);
 
@@ -345,7 +345,7 @@ static int adopt_running(pyglue_engine_t *engine) {
     return rv;
 }
 
-static int adopt_own(pyglue_engine_t *engine, const pyglue_engine_settings_t *settings) {
+static int adopt_own_nogil(pyglue_engine_t *engine, const pyglue_engine_settings_t *settings) {
     int rv;
 
     if (Py_IsInitialized() || initialise(settings))
@@ -365,7 +365,8 @@ static int api_open(pyglue_engine_t **result, const pyglue_engine_settings_t *se
     engine = new_engine(settings);
     if (engine == NULL)
         return PYGLUE_E_NOMEM;
-    rv = settings->executable != NULL ? adopt_own(engine, settings) : adopt_running(engine);
+    rv = settings->executable != NULL ? adopt_own_nogil(engine, settings)
+                                      : adopt_running_nogil(engine);
     if (rv != 0)
         free_engine(engine);
     else
@@ -373,7 +374,7 @@ static int api_open(pyglue_engine_t **result, const pyglue_engine_settings_t *se
     return rv;
 }
 
-static void detach_main(pyglue_engine_t *engine) {
+static void detach_main_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
     eng_seat_t *seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
 
@@ -390,7 +391,7 @@ static void api_close(pyglue_engine_t *engine) {
     if (finalises)
         PyGILState_Ensure();
     else if (is_clean)
-        detach_main(engine);
+        detach_main_nogil(engine);
     else if (engine->owns_python)
         eng_interp_finish_main_nogil(engine);
     /* Where threads of the application live on, so does what they may still log to. */

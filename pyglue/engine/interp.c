@@ -82,7 +82,7 @@ static void unlink_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
     pthread_mutex_unlock(&engine->lock);
 }
 
-static void end_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
+static void end_seat_nogil(pyglue_engine_t *engine, eng_seat_t *seat) {
     unlink_seat(engine, seat);
     if (!seat->is_borrowed && seat->python != NULL) {
         PyEval_RestoreThread(seat->python);
@@ -101,7 +101,7 @@ void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
         eng_seat_t *seat = thread->seats;
 
         thread->seats = seat->next;
-        end_seat(engine, seat);
+        end_seat_nogil(engine, seat);
     }
     eng_scratch_free(thread->scratch);
     free(thread);
@@ -154,8 +154,8 @@ static void settle(pyglue_engine_t *engine, eng_interp_t *interp, bool is_made) 
 }
 
 /* The record of a group: ready, or new and ours to make (*is_mine). NULL: no memory. */
-static eng_interp_t *find_or_reserve(pyglue_engine_t *engine, const char *name, size_t len,
-                                     bool *is_mine) {
+static eng_interp_t *find_or_reserve_nogil(pyglue_engine_t *engine, const char *name, size_t len,
+                                           bool *is_mine) {
     eng_interp_t *interp;
 
     pthread_mutex_lock(&engine->lock);
@@ -265,7 +265,7 @@ static PyThreadState *borrow_python(const eng_interp_t *interp) {
     return python != NULL && PyThreadState_GetInterpreter(python) == interp->python ? python : NULL;
 }
 
-static eng_seat_t *sit(eng_thread_t *thread, eng_interp_t *interp) {
+static eng_seat_t *sit_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     PyThreadState *python = borrow_python(interp);
     bool is_borrowed = python != NULL;
     eng_seat_t *seat;
@@ -304,7 +304,7 @@ static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
 static void abandon_nogil(eng_thread_t *thread, eng_interp_t *interp, eng_seat_t *seat) {
     if (seat != NULL) {
         thread->seats = seat->next;
-        end_seat(thread->engine, seat);
+        end_seat_nogil(thread->engine, seat);
     }
     PyEval_RestoreThread(interp->keeper);
     end_interp(thread, interp);
@@ -332,12 +332,12 @@ static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 }
 
 /* The first seat in a new interpreter, which has all that serving needs. NULL: there is none. */
-static eng_seat_t *found(eng_thread_t *thread, eng_interp_t *interp) {
+static eng_seat_t *found_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     eng_seat_t *seat;
 
     if (!make_nogil(thread, interp))
         return NULL;
-    seat = sit(thread, interp);
+    seat = sit_nogil(thread, interp);
     if (seat != NULL && furnish(thread->engine, interp) == 0)
         return seat;
     if (seat != NULL) {
@@ -348,14 +348,14 @@ static eng_seat_t *found(eng_thread_t *thread, eng_interp_t *interp) {
     return NULL;
 }
 
-static eng_seat_t *enter_first(eng_thread_t *thread, const char *name, size_t len) {
+static eng_seat_t *enter_first_nogil(eng_thread_t *thread, const char *name, size_t len) {
     bool is_mine;
-    eng_interp_t *interp = find_or_reserve(thread->engine, name, len, &is_mine);
+    eng_interp_t *interp = find_or_reserve_nogil(thread->engine, name, len, &is_mine);
     eng_seat_t *seat;
 
     if (interp == NULL || !is_mine)
-        return interp != NULL ? sit(thread, interp) : NULL;
-    seat = found(thread, interp);
+        return interp != NULL ? sit_nogil(thread, interp) : NULL;
+    seat = found_nogil(thread, interp);
     settle(thread->engine, interp, seat != NULL);
     return seat;
 }
@@ -367,7 +367,7 @@ eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, const char *name, size_
             return seat;
         }
     }
-    return enter_first(thread, name, len);
+    return enter_first_nogil(thread, name, len);
 }
 
 void eng_interp_leave(eng_seat_t *seat) {
@@ -398,7 +398,7 @@ static void run_exit_callbacks(pyglue_engine_t *engine) {
 }
 
 /* False: threads of the application still live in it, so it is left to the process. */
-static bool end_one(eng_thread_t *thread, eng_interp_t *interp) {
+static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     PyEval_RestoreThread(interp->keeper);
     end_seats(interp);
     run_exit_callbacks(thread->engine);
@@ -420,7 +420,7 @@ bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
         return false;
     eng_interp_leave(main_seat);
     for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
-        if (interp->name_len > 0 && !end_one(thread, interp))
+        if (interp->name_len > 0 && !end_one_nogil(thread, interp))
             is_clean = false;
     return is_clean;
 }
