@@ -120,8 +120,7 @@ void pyglue_head_put(void *memory, const pyglue_head_t *head) {
     }
 }
 
-/* RFC 9110 section 5.6.2. */
-static int is_token(pyglue_str_t text) {
+int pyglue_head_is_token(pyglue_str_t text) {
     static const char others[] = "!#$%&'*+-.^_`|~";
 
     for (size_t i = 0; i < text.len; i++) {
@@ -134,8 +133,7 @@ static int is_token(pyglue_str_t text) {
     return text.len > 0;
 }
 
-/* RFC 9110 section 5.5: no control character but tab; obs-text passes. */
-static int is_field_text(pyglue_str_t text) {
+int pyglue_head_is_text(pyglue_str_t text) {
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.ptr[i];
 
@@ -149,14 +147,14 @@ int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds) 
     if (head->header_count > bounds->fields || head->reason.len > PYGLUE_REASON_MAX)
         return PYGLUE_E_TOO_BIG;
     if (head->status < 200 || head->status > 999 || head->content_length < -1 ||
-        !is_field_text(head->reason))
+        !pyglue_head_is_text(head->reason))
         return PYGLUE_E_HEAD;
     for (size_t i = 0; i < head->header_count; i++) {
         const pyglue_header_t *field = &head->headers[i];
 
         if ((uint64_t)field->name.len + field->value.len > bounds->field)
             return PYGLUE_E_TOO_BIG;
-        if (!is_token(field->name) || !is_field_text(field->value))
+        if (!pyglue_head_is_token(field->name) || !pyglue_head_is_text(field->value))
             return PYGLUE_E_HEAD;
     }
     return 0;

@@ -111,6 +111,11 @@ int pyglue_request_get(const pyglue_snapshot_t **snapshot, pyglue_str_t *body, c
 size_t pyglue_head_size(const pyglue_head_t *head);
 void pyglue_head_put(void *memory, const pyglue_head_t *head);
 
+/* May it be a field's name (RFC 9110 section 5.6.2: a token)? A field's value, or a reason (section
+ * 5.5: no control character but tab; obs-text passes)? */
+int pyglue_head_is_token(pyglue_str_t text);
+int pyglue_head_is_text(pyglue_str_t text);
+
 /* The shape of a head as the engine must produce it and the child must believe nobody but itself:
  * status 200 ... 999, reason of at most PYGLUE_REASON_MAX bytes without controls, names that are
  * tokens, values without CR, LF, NUL and other controls but tab, number and size of fields within

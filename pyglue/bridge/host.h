@@ -37,7 +37,10 @@ enum pyglue_write_flags {
     PYGLUE_WRITE_LAST = 1 /* no write, file or flush follows: the host may wait for the end */
 };
 
-/* Levels are httpd's and syslog's: 0 emerg ... 3 error, 4 warn, 5 notice, 6 info, 7 debug. */
+/* Levels are httpd's and syslog's: 0 emerg ... 3 error, 4 warn, 5 notice, 6 info, 7 debug. Those
+ * that our own entries have: */
+enum pyglue_level { PYGLUE_LEVEL_ERROR = 3, PYGLUE_LEVEL_WARN = 4 };
+
 typedef struct pyglue_host_ops {
     uint32_t size; /* of this table; it only ever grows at its end */
     /* Reads up to len > 0 bytes of the request body; blocks until there is one.

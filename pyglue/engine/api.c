@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LEVEL_ERROR = 3, LEVEL_WARN = 4 };
-
 /* One request. */
 
 /* What is on the thread's stack while a request runs. */
@@ -70,12 +68,12 @@ static void succeed(visit_t *visit, eng_request_t *request) {
     visit->is_short = !request->is_bodiless && request->length > request->taken;
     if (visit->is_short && request->error == 0)
         eng_log_format(
-            visit->state, request, LEVEL_ERROR,
+            visit->state, request, PYGLUE_LEVEL_ERROR,
             ENG_ID(3007) "script '%s' announced a Content-Length of %lld and returned %lld bytes: "
                          "the response is cut short",
             script.ptr, (long long)request->length, (long long)request->taken);
     if (request->error == PYGLUE_E_HEAD)
-        eng_log_format(visit->state, request, LEVEL_ERROR,
+        eng_log_format(visit->state, request, PYGLUE_LEVEL_ERROR,
                        ENG_ID(3010) "the server refused the response head of script '%s'",
                        script.ptr);
     if (request->is_gathered || (request->is_started && request->error == 0))
@@ -115,7 +113,7 @@ static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObje
 static void end_if_forked(pyglue_engine_t *engine) {
     if (!engine->is_forked)
         return;
-    engine->log(engine->baton, LEVEL_WARN,
+    engine->log(engine->baton, PYGLUE_LEVEL_WARN,
                 pyglue_str(ENG_ID(3018) "a child process that the application had forked came back "
                                         "from it and was ended; end such a child by os._exit()"));
     _exit(0);
@@ -158,7 +156,7 @@ static int send_gathered_nogil(visit_t *visit) {
     if (rv < 0) {
         *visit->outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
         if (rv == PYGLUE_E_HEAD)
-            ops->log(visit->host, LEVEL_ERROR,
+            ops->log(visit->host, PYGLUE_LEVEL_ERROR,
                      pyglue_str(ENG_ID(3010) "the server refused the application's response head"));
         return rv;
     }
@@ -194,7 +192,7 @@ static eng_scratch_t *take_scratch_nogil(eng_thread_t *thread) {
 }
 
 static void log_failure_nogil(pyglue_host_t *host, const char *text) {
-    host->ops->log(host, LEVEL_ERROR, pyglue_str(text));
+    host->ops->log(host, PYGLUE_LEVEL_ERROR, pyglue_str(text));
 }
 
 static int visit_nogil(visit_t *visit) {
@@ -303,7 +301,7 @@ static void log_status(const pyglue_engine_settings_t *settings, PyStatus status
                  settings->executable, status.err_msg ? status.err_msg : "it exited");
 
     if (len > 0)
-        settings->log(settings->baton, LEVEL_ERROR, pyglue_str(text));
+        settings->log(settings->baton, PYGLUE_LEVEL_ERROR, pyglue_str(text));
 }
 
 /* Python as `executable` itself would start, but for signals and arguments, which are httpd's. */

@@ -21,6 +21,8 @@
 /* Every warning and error starts with an id, explained in docs/reference/messages.md. */
 #define ENG_ID(number) "PG" #number ": "
 
+#define ENG_MOD_WSGI_VERSION 6, 1, 1 /* the mod_wsgi whose interface this is */
+
 typedef struct eng_state eng_state_t;
 typedef struct eng_interp eng_interp_t;
 typedef struct eng_thread eng_thread_t;
@@ -206,6 +208,7 @@ static inline eng_state_t *eng_state_by_type(PyTypeObject *type) {
 
 /* app.c: a loaded application. */
 
+extern PyType_Spec eng_app_spec;
 /* The application for a request, or for a load (flags 0), loaded if need be; a new reference,
  * NULL with an exception set. `modified` is the script's mtime in µs, 0: not looked at. */
 PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
@@ -301,8 +304,7 @@ void eng_stream_finish(PyObject *stream);
 /* exc.c: a Python exception to log text and outcome. The only translator. */
 
 /* Logs the exception that is set and clears it; `script` may be empty, a PyglueError has an id and
- * words of its own. Returns the status of a
- * request that fails by it: 500 or 404. */
+ * words of its own. Returns the status of a request that fails by it: 500 or 404. */
 int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
                 pyglue_str_t script);
 /* The same where there is no state yet; `what` begins with the id. */

@@ -41,7 +41,8 @@ int eng_environ_prepare(eng_state_t *state) {
         set(base, names[ENG_NAME_FILE_WRAPPER], Py_NewRef((PyObject *)state->file_type)) ||
         set(base, names[ENG_NAME_HANDLER_SCRIPT], Py_NewRef(names[ENG_NAME_EMPTY])))
         return -1;
-    return set(base, names[ENG_NAME_MOD_WSGI_VERSION], Py_BuildValue("(iii)", 6, 1, 1));
+    return set(base, names[ENG_NAME_MOD_WSGI_VERSION],
+               Py_BuildValue("(iii)", ENG_MOD_WSGI_VERSION));
 }
 
 /* The interned key of these bytes, a new reference. */

@@ -5,8 +5,6 @@
  * everything else with one. Formatting may fail itself: then the type's name must do. */
 #include "eng.h"
 
-enum { LEVEL_ERROR = 3 };
-
 /* The traceback as one str. NULL: another exception is set. */
 static PyObject *format(PyObject *exception) {
     PyObject *module = PyImport_ImportModule("traceback");
@@ -57,7 +55,7 @@ static void log_bytes(eng_state_t *state, eng_request_t *request, PyObject *byte
 
     while (len > 0 && PyBytes_AS_STRING(bytes)[len - 1] == '\n')
         len--;
-    eng_log(state, request, LEVEL_ERROR, PyBytes_AS_STRING(bytes), len);
+    eng_log(state, request, PYGLUE_LEVEL_ERROR, PyBytes_AS_STRING(bytes), len);
 }
 
 /* The message id of a PyglueError: its class attribute `id`, which is "PGnnnn". */
@@ -99,8 +97,9 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, cons
     if (bytes != NULL)
         log_bytes(state, request, bytes);
     else
-        eng_log_format(state, request, LEVEL_ERROR, "%sscript '%.*s': %s (%s)", id, (int)script.len,
-                       script.ptr ? script.ptr : "", what, Py_TYPE(exception)->tp_name);
+        eng_log_format(state, request, PYGLUE_LEVEL_ERROR, "%sscript '%.*s': %s (%s)", id,
+                       (int)script.len, script.ptr ? script.ptr : "", what,
+                       Py_TYPE(exception)->tp_name);
     if (is_plain)
         status = status_of(state, exception);
     Py_XDECREF(bytes);
@@ -115,7 +114,7 @@ void eng_exc_log_early(pyglue_engine_t *engine, const char *what) {
 
     if (bytes != NULL)
         text = (pyglue_str_t){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
-    engine->log(engine->baton, LEVEL_ERROR, text);
+    engine->log(engine->baton, PYGLUE_LEVEL_ERROR, text);
     Py_XDECREF(bytes);
     Py_XDECREF(exception);
 }

@@ -44,8 +44,6 @@ static const char *const names[ENG_NAMES] = {
     [ENG_NAME_STATUS] = "status",
 };
 
-extern PyType_Spec eng_app_spec;
-
 static const struct {
     PyType_Spec *spec;
     size_t offset; /* of the type in the state */
@@ -96,7 +94,7 @@ static int module_exec(PyObject *module) {
     for (size_t i = 0; i < ENG_NAMES; i++)
         if ((state->names[i] = PyUnicode_InternFromString(names[i])) == NULL)
             return -1;
-    version = Py_BuildValue("(iii)", 6, 1, 1); /* the mod_wsgi whose interface this is */
+    version = Py_BuildValue("(iii)", ENG_MOD_WSGI_VERSION);
     if (version == NULL || PyModule_AddObjectRef(module, "MOD_WSGI_VERSION", version)) {
         Py_XDECREF(version);
         return -1;

@@ -8,26 +8,32 @@
 
 #include <stdlib.h>
 
-enum { LEVEL_WARN = 4, BATCH = 64 };
+enum { BATCH = 64 };
 
 static void log_excess(eng_request_t *request) {
     if (request->is_excess_logged)
         return;
     request->is_excess_logged = true;
-    eng_log_format(eng_state_by_type(Py_TYPE(request)), request, LEVEL_WARN,
+    eng_log_format(eng_state_by_type(Py_TYPE(request)), request, PYGLUE_LEVEL_WARN,
                    ENG_ID(3008) "script '%s' returned more than its Content-Length of %lld bytes: "
                                 "the rest was left out",
                    pyglue_snapshot_text(request->snapshot, request->snapshot->script).ptr,
                    (long long)request->length);
 }
 
+/* 0, or -1 with TypeError. */
+static int check_item(PyObject *item) {
+    if (PyBytes_Check(item))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s", Py_TYPE(item)->tp_name);
+    return -1;
+}
+
 int eng_result_take(eng_request_t *request, PyObject *item, struct iovec *block) {
     int64_t left = request->length - request->taken;
 
-    if (!PyBytes_Check(item)) {
-        PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s", Py_TYPE(item)->tp_name);
+    if (check_item(item))
         return -1;
-    }
     *block = (struct iovec){PyBytes_AS_STRING(item), (size_t)PyBytes_GET_SIZE(item)};
     if (block->iov_len == 0)
         return 0;
@@ -88,11 +94,8 @@ static int check_items(PyObject *items, size_t *total) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
 
-        if (!PyBytes_Check(item)) {
-            PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s",
-                         Py_TYPE(item)->tp_name);
+        if (check_item(item))
             return -1;
-        }
         *total += (size_t)PyBytes_GET_SIZE(item);
     }
     return 0;

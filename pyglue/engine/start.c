@@ -6,36 +6,13 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { LEVEL_WARN = 4 };
+#include "frame.h" /* what a head may contain */
 
 static eng_request_t *request_of(PyObject *self) {
     return (eng_request_t *)(void *)self;
 }
 
-/* What a head may contain: RFC 9110 sections 5.5 and 5.6.2. */
-
-static bool is_token(pyglue_str_t text) {
-    static const char others[] = "!#$%&'*+-.^_`|~";
-
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        bool is_alnum = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
-
-        if (!is_alnum && (c == '\0' || c >= 128 || strchr(others, c) == NULL))
-            return false;
-    }
-    return text.len > 0;
-}
-
-static bool is_field_text(pyglue_str_t text) {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-
-        if ((c < 32 && c != '\t') || c == 127)
-            return false;
-    }
-    return true;
-}
+/* What a head may contain. */
 
 static bool is_name(pyglue_str_t name, const char *other) {
     return name.len == strlen(other) && strncasecmp(name.ptr, other, name.len) == 0;
@@ -87,7 +64,7 @@ static int read_status(PyObject *object, pyglue_head_t *head) {
         return -1;
     at = text.ptr;
     if (text.len < 3 || !is_digit(at[0]) || !is_digit(at[1]) || !is_digit(at[2]) ||
-        (text.len > 3 && at[3] != ' ') || !is_field_text(text)) {
+        (text.len > 3 && at[3] != ' ') || !pyglue_head_is_text(text)) {
         PyErr_Format(PyExc_ValueError,
                      "status must be three digits, a blank and a reason without control "
                      "characters: %R",
@@ -135,11 +112,11 @@ static int read_field(PyObject *item, pyglue_header_t *field) {
     if (native(PyTuple_GET_ITEM(item, 0), "header name", &field->name) ||
         native(PyTuple_GET_ITEM(item, 1), "header value", &field->value))
         return -1;
-    if (!is_token(field->name)) {
+    if (!pyglue_head_is_token(field->name)) {
         PyErr_Format(PyExc_ValueError, "not a header name: %R", PyTuple_GET_ITEM(item, 0));
         return -1;
     }
-    if (!is_field_text(field->value)) {
+    if (!pyglue_head_is_text(field->value)) {
         PyErr_Format(PyExc_ValueError, "header %U has a control character in its value: %R",
                      PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1));
         return -1;
@@ -252,7 +229,7 @@ static int set_head(eng_request_t *request, PyObject *status, PyObject *headers)
     if (dropped.len > 0) {
         snprintf(name, sizeof name, "%.*s", (int)dropped.len, dropped.ptr);
         eng_log_format(
-            eng_state_by_type(Py_TYPE(request)), request, LEVEL_WARN,
+            eng_state_by_type(Py_TYPE(request)), request, PYGLUE_LEVEL_WARN,
             ENG_ID(3009) "header %s of the application was dropped: connections are the server's",
             name);
     }

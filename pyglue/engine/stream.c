@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { LEVEL_ERROR = 3, LINE_MAX_BYTES = 8192 };
+enum { LINE_MAX_BYTES = 8192 };
 
 typedef struct stream {
     PyObject_HEAD eng_request_t
@@ -60,7 +60,7 @@ static void dealloc(PyObject *self) {
 static void emit(stream_t *stream, const char *text, size_t len) {
     if (len > 0 && text[len - 1] == '\n')
         len--;
-    eng_log(eng_state_by_type(Py_TYPE(stream)), stream->request, LEVEL_ERROR, text, len);
+    eng_log(eng_state_by_type(Py_TYPE(stream)), stream->request, PYGLUE_LEVEL_ERROR, text, len);
 }
 
 /* The line is taken away first: logging lets the GIL go. */
