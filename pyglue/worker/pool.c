@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connections of httpd's children and the threads that serve them: accept, hello, requests,
- * refusals, drain.
+/* The connections of httpd's children and the threads that serve them: accept, arm, hand to a
+ * thread, drain. What is said on a connection is exchange.c's.
  *
- * One epoll set for all, EPOLLONESHOT, so that a connection belongs either to the set (ARMED) or
- * to one thread (OWNED); whoever changes ARMED to OWNED owns it. Connections are never freed
- * before the pool, so a late event of a reused one finds nothing to read and does no harm. There
- * are `threads` places and one thread more, which is always there to say no. A warm small request
- * costs epoll_wait, recv, sendmsg and epoll_ctl. */
+ * One epoll set for all, EPOLLONESHOT, so that a connection belongs either to the set (WKR_ARMED)
+ * or to one thread (WKR_OWNED); whoever changes the one to the other owns it. Connections are never
+ * freed before the pool, so a late event of a reused one finds nothing to read and does no harm.
+ * There are `threads` places and one thread more, which is always there to say no. A warm small
+ * request costs epoll_wait, recv, sendmsg and epoll_ctl. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -22,56 +19,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "worker.h"
+#include "pool.h"
 
 #define SEND_BUFFER (256 * 1024) /* so that a block of PYGLUE_FRAME_BODY_MAX rarely waits */
 #define NO_DESCRIPTOR_PAUSE 100  /* ms before accepting again when descriptors ran out */
 
-enum owner { FREE, ARMED, OWNED };
-
-typedef struct conn conn_t;
-struct conn {
-    atomic_int fd;    /* -1: none */
-    atomic_int owner; /* enum owner */
-    int is_greeted;   /* the owner's */
-    atomic_int
-        is_supervisors; /* it said LEAVE: open as long as the process lives, and not counted */
-    conn_t *next;       /* in pool->all; never changes */
-    conn_t *next_free;
-};
-
-typedef struct thread {
-    wkr_pool_t *pool;
-    pthread_t id;
-    unsigned slot;       /* of the record */
-    wkr_input_t first;   /* what an idle connection sends */
-    wkr_input_t control; /* what comes within a request */
-    wkr_host_t host;
-} thread_t;
-
-struct wkr_pool {
-    wkr_settings_t settings;
-    const pyglue_engine_ops_t *ops;
-    pyglue_engine_t *engine;
-    pyglue_record_t *record;
-    uid_t supervisor; /* who called listen */
-    int epoll;
-    int stop; /* eventfd, readable: threads end */
-    atomic_int is_leaving;
-    atomic_int is_swept;  /* drain has said goodbye to what it found */
-    atomic_int is_forked; /* this is a child of the application: own nothing */
-    atomic_uint running;  /* requests in the engine, at most settings.threads */
-    atomic_ullong served;
-    pthread_mutex_t lock; /* of the next four */
-    conn_t *all;
-    conn_t *free;
-    unsigned open;
-    int has_left;
-    unsigned thread_count;
-    thread_t *threads;
-};
-
-static void tell(const wkr_pool_t *pool, enum wkr_event event) {
+void wkr_pool_tell(const wkr_pool_t *pool, enum wkr_event event) {
     unsigned char byte = (unsigned char)event;
     ssize_t done;
 
@@ -90,9 +43,9 @@ static int leaves_now_locked(wkr_pool_t *pool) {
     return 1;
 }
 
-/* A connection for fd, OWNED by the caller; NULL: no memory. Takes fd. */
-static conn_t *conn_new(wkr_pool_t *pool, int fd) {
-    conn_t *conn;
+/* A connection for fd, owned by the caller; NULL: no memory. Takes fd. */
+static wkr_conn_t *conn_new(wkr_pool_t *pool, int fd) {
+    wkr_conn_t *conn;
 
     pthread_mutex_lock(&pool->lock);
     conn = pool->free;
@@ -106,7 +59,7 @@ static conn_t *conn_new(wkr_pool_t *pool, int fd) {
         conn->is_greeted = 0;
         atomic_store(&conn->is_supervisors, 0);
         atomic_store(&conn->fd, fd);
-        atomic_store(&conn->owner, OWNED);
+        atomic_store(&conn->owner, WKR_OWNED);
         pool->open++;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -114,14 +67,14 @@ static conn_t *conn_new(wkr_pool_t *pool, int fd) {
 }
 
 /* The owner's. fd is forgotten before it is closed, so that a fork in between closes no other. */
-static void conn_close(wkr_pool_t *pool, conn_t *conn) {
+static void conn_close(wkr_pool_t *pool, wkr_conn_t *conn) {
     int fd = atomic_exchange(&conn->fd, -1);
     int leaves;
 
     if (fd >= 0)
         close(fd);
     pthread_mutex_lock(&pool->lock);
-    atomic_store(&conn->owner, FREE);
+    atomic_store(&conn->owner, WKR_FREE);
     conn->next_free = pool->free;
     pool->free = conn;
     if (!atomic_load(&conn->is_supervisors))
@@ -129,25 +82,26 @@ static void conn_close(wkr_pool_t *pool, conn_t *conn) {
     leaves = leaves_now_locked(pool);
     pthread_mutex_unlock(&pool->lock);
     if (leaves)
-        tell(pool, WKR_EVENT_LEFT);
+        wkr_pool_tell(pool, WKR_EVENT_LEFT);
 }
 
-static int conn_claim(conn_t *conn) {
-    int armed = ARMED;
-
-    return atomic_compare_exchange_strong(&conn->owner, &armed, OWNED);
+void wkr_pool_leave_out(wkr_pool_t *pool, wkr_conn_t *conn) {
+    if (atomic_exchange(&conn->is_supervisors, 1))
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->open--;
+    pthread_mutex_unlock(&pool->lock);
 }
 
-static int refuse(wkr_pool_t *pool, int fd, uint64_t number, uint32_t why) {
-    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_REFUSE, 0, number, sizeof why);
+static int conn_claim(wkr_conn_t *conn) {
+    int armed = WKR_ARMED;
 
-    __atomic_fetch_add(&pool->record->refused, 1, __ATOMIC_RELAXED);
-    return wkr_send_small(fd, &frame, &why);
+    return atomic_compare_exchange_strong(&conn->owner, &armed, WKR_OWNED);
 }
 
 /* docs/wire.md 10: goodbye, take no more, refuse what came meanwhile, close. A request of which a
  * part alone came is refused as well: its sender then knows that it did not start. */
-static void conn_farewell(wkr_pool_t *pool, conn_t *conn) {
+static void conn_farewell(wkr_pool_t *pool, wkr_conn_t *conn) {
     char memory[WKR_CONTROL] __attribute__((aligned(8)));
     wkr_input_t in = {.size = sizeof memory,
                       .bytes = memory,
@@ -161,7 +115,7 @@ static void conn_farewell(wkr_pool_t *pool, conn_t *conn) {
     wkr_input_reset(&in, fd);
     while (wkr_input_frame(&in, &frame, WKR_LOOK) == 1) {
         if (frame.type == PYGLUE_FRAME_REQUEST)
-            refuse(pool, fd, frame.number, PYGLUE_REFUSED_LEAVING);
+            wkr_exchange_refuse(pool, fd, frame.number, PYGLUE_REFUSED_LEAVING);
         if (wkr_input_take(&in, NULL, frame.length))
             break;
     }
@@ -170,10 +124,10 @@ static void conn_farewell(wkr_pool_t *pool, conn_t *conn) {
 
 /* Back into the set, or goodbye. Both this and drain look after they have written, so one sees
  * the other; the claim decides which of the two says goodbye. */
-static void conn_arm(wkr_pool_t *pool, conn_t *conn, int operation) {
+static void conn_arm(wkr_pool_t *pool, wkr_conn_t *conn, int operation) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = conn};
 
-    atomic_store(&conn->owner, ARMED);
+    atomic_store(&conn->owner, WKR_ARMED);
     if (epoll_ctl(pool->epoll, operation, atomic_load(&conn->fd), &event)) {
         if (conn_claim(conn))
             conn_close(pool, conn);
@@ -196,7 +150,7 @@ static int peer_of(uid_t *uid, int fd) {
     return 0;
 }
 
-static int is_of(int fd, uid_t wanted) {
+int wkr_pool_is_of(int fd, uid_t wanted) {
     uid_t uid;
 
     return peer_of(&uid, fd) == 0 && uid == wanted;
@@ -204,7 +158,7 @@ static int is_of(int fd, uid_t wanted) {
 
 /* httpd's children, for requests; the supervisor's user, to say LEAVE. */
 static int is_welcome(const wkr_pool_t *pool, int fd) {
-    return is_of(fd, pool->settings.peer_uid) || is_of(fd, pool->supervisor);
+    return wkr_pool_is_of(fd, pool->settings.peer_uid) || wkr_pool_is_of(fd, pool->supervisor);
 }
 
 /* 0: the system's. */
@@ -224,7 +178,7 @@ static void prepare(const wkr_pool_t *pool, int fd) {
 }
 
 static void take_connection(wkr_pool_t *pool, int fd) {
-    conn_t *conn;
+    wkr_conn_t *conn;
 
     if (!is_welcome(pool, fd)) {
         wkr_say("PG2002: a connection to this worker's socket was not of httpd's user and was "
@@ -272,195 +226,14 @@ static void serve_listener(wkr_pool_t *pool) {
         arm_listener(pool, EPOLL_CTL_MOD);
 }
 
-/* Hello. */
-
-static int is_same_key(const uint8_t *a, const uint8_t *b) {
-    volatile uint8_t difference = 0;
-
-    for (int i = 0; i < PYGLUE_KEY_SIZE; i++)
-        difference |= (uint8_t)(a[i] ^ b[i]);
-    return difference == 0;
-}
-
-/* docs/wire.md 13. It may be said again, with less time. */
-static int obey_leave(wkr_pool_t *pool, conn_t *conn, const pyglue_hello_t *hello) {
-    if (!is_of(atomic_load(&conn->fd), pool->supervisor))
-        return PYGLUE_E_PROTOCOL;
-    if (!atomic_exchange(&conn->is_supervisors, 1)) {
-        pthread_mutex_lock(&pool->lock);
-        pool->open--;
-        pthread_mutex_unlock(&pool->lock);
-    }
-    if (hello->threads > 0 && wkr_process_watchdog(hello->threads))
-        _exit(0);
-    tell(pool, WKR_EVENT_LEAVE);
-    return 0;
-}
-
-static int answer_hello(const thread_t *thread, conn_t *conn) {
-    const wkr_settings_t *own = &thread->pool->settings;
-    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
-    pyglue_hello_t hello = {PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
-
-    if (!is_of(thread->first.fd, own->peer_uid))
-        return PYGLUE_E_PROTOCOL;
-    conn->is_greeted = 1;
-    return wkr_send_small(thread->first.fd, &frame, &hello);
-}
-
-static int greet(thread_t *thread, conn_t *conn, const pyglue_frame_t *frame) {
-    const wkr_settings_t *own = &thread->pool->settings;
-    const int is_leave = frame->type == PYGLUE_FRAME_LEAVE;
-    pyglue_hello_t hello;
-
-    if ((frame->type != PYGLUE_FRAME_HELLO && !is_leave) || frame->number != 0)
-        return PYGLUE_E_PROTOCOL;
-    if (wkr_input_take(&thread->first, &hello, sizeof hello))
-        return PYGLUE_E_GONE;
-    if (hello.version != PYGLUE_WIRE_VERSION)
-        return PYGLUE_E_VERSION;
-    if (!is_same_key(hello.key, own->key) || hello.worker != own->number)
-        return PYGLUE_E_PROTOCOL;
-    return is_leave ? obey_leave(thread->pool, conn, &hello) : answer_hello(thread, conn);
-}
-
-/* Requests. */
-
-static int place_take(wkr_pool_t *pool) {
-    unsigned running = atomic_fetch_add(&pool->running, 1);
-
-    if (running < pool->settings.threads)
-        return 1;
-    atomic_fetch_sub(&pool->running, 1);
-    return 0;
-}
-
-static void place_give(wkr_pool_t *pool) {
-    atomic_fetch_sub(&pool->running, 1);
-}
-
-static void count_served(wkr_pool_t *pool) {
-    if (atomic_fetch_add(&pool->served, 1) + 1 == pool->settings.maximum_requests)
-        tell(pool, WKR_EVENT_MAXIMUM);
-}
-
-/* Frames that the child sent before it saw END: it may still have said GONE, or that it wants no
- * more of a file. They ask for nothing. */
-static int is_belated(const pyglue_frame_t *frame, const pyglue_pull_t *pull) {
-    return frame->type == PYGLUE_FRAME_GONE ||
-           (frame->type == PYGLUE_FRAME_PULL && pull->length == 0);
-}
-
-static int take_belated(wkr_input_t *in, const pyglue_frame_t *frame) {
-    pyglue_pull_t pull = {0};
-
-    if (frame->type == PYGLUE_FRAME_PULL && wkr_input_take(in, &pull, sizeof pull))
-        return PYGLUE_E_GONE;
-    return is_belated(frame, &pull) ? 0 : PYGLUE_E_PROTOCOL;
-}
-
-static int settle(wkr_input_t *in) {
-    pyglue_frame_t frame;
-    int rv = 0;
-
-    while (rv == 0 && wkr_input_rest(in) > 0) {
-        rv = wkr_input_frame(in, &frame, WKR_LOOK);
-        rv = rv < 0 ? rv : take_belated(in, &frame);
-    }
-    return rv;
-}
-
-/* A child of the application that came back from the application, instead of exiting, must not go
- * on as a second worker. */
-static void end_if_forked(const wkr_pool_t *pool) {
-    if (atomic_load(&pool->is_forked))
-        _exit(0);
-}
-
-/* The place is given back before END is sent: the child may send the next request as soon as it
- * sees END, on any connection, and would be refused for a place that nobody uses. */
-static int call_engine(thread_t *thread, const pyglue_snapshot_t *snapshot) {
-    wkr_pool_t *pool = thread->pool;
-    pyglue_outcome_t outcome = {PYGLUE_FAILED, 500};
-    int rv;
-
-    pyglue_record_enter(pool->record, thread->slot, snapshot->number, wkr_now_ms());
-    pool->ops->call(pool->engine, snapshot, &thread->host.host, &outcome);
-    end_if_forked(pool);
-    place_give(pool);
-    rv = wkr_host_end(&thread->host, outcome);
-    pyglue_record_leave(pool->record, thread->slot);
-    count_served(pool);
-    return rv;
-}
-
-/* With a place taken; it is given back in any case. */
-static int run_request(thread_t *thread, const pyglue_frame_t *frame) {
-    const pyglue_snapshot_t *snapshot;
-    const char *payload;
-    pyglue_str_t body;
-    int rv = wkr_input_whole(&thread->first, frame, &payload);
-
-    if (rv == 0)
-        rv = pyglue_request_get(&snapshot, &body, payload, frame->length);
-    if (rv == 0 && (snapshot->number != frame->number || frame->number == 0))
-        rv = PYGLUE_E_PROTOCOL;
-    if (rv == 0)
-        rv = wkr_input_adopt(&thread->control, &thread->first);
-    if (rv != 0) {
-        place_give(thread->pool);
-        return rv;
-    }
-    wkr_host_begin(&thread->host, frame->number, body, frame->flags & PYGLUE_BODY_END,
-                   thread->pool->settings.pass_descriptors &&
-                       (snapshot->flags & PYGLUE_REQ_SENDFILE));
-    rv = call_engine(thread, snapshot);
-    return rv != 0 ? rv : settle(&thread->control);
-}
-
-/* REFUSE goes out before the body is read. */
-static int turn_away(thread_t *thread, const pyglue_frame_t *frame, uint32_t why) {
-    int rv = refuse(thread->pool, thread->first.fd, frame->number, why);
-
-    return rv != 0 ? rv : wkr_input_take(&thread->first, NULL, frame->length);
-}
-
-static int serve_request(thread_t *thread, const pyglue_frame_t *frame) {
-    wkr_pool_t *pool = thread->pool;
-
-    if (!place_take(pool))
-        return turn_away(thread, frame, PYGLUE_REFUSED_BUSY);
-    if (atomic_load(&pool->is_leaving)) {
-        place_give(pool);
-        return turn_away(thread, frame, PYGLUE_REFUSED_LEAVING);
-    }
-    return run_request(thread, frame);
-}
-
-/* One frame of a connection between requests. 1; 0: nothing there; or an error. */
-static int serve_frame(thread_t *thread, conn_t *conn) {
-    pyglue_frame_t frame;
-    int rv = wkr_input_frame(&thread->first, &frame, WKR_LOOK);
-
-    if (rv <= 0)
-        return rv;
-    if (!conn->is_greeted)
-        rv = greet(thread, conn, &frame);
-    else if (frame.type == PYGLUE_FRAME_REQUEST)
-        rv = serve_request(thread, &frame);
-    else
-        rv = take_belated(&thread->first, &frame);
-    return rv != 0 ? rv : 1;
-}
-
-static void serve_connection(thread_t *thread, conn_t *conn) {
+static void serve_connection(wkr_thread_t *thread, wkr_conn_t *conn) {
     int rv;
 
     if (!conn_claim(conn))
         return;
     wkr_input_reset(&thread->first, atomic_load(&conn->fd));
     do
-        rv = serve_frame(thread, conn);
+        rv = wkr_exchange_frame(thread, conn);
     while (rv == 1 && wkr_input_rest(&thread->first) > 0);
     if (rv >= 0) {
         conn_arm(thread->pool, conn, EPOLL_CTL_MOD);
@@ -474,7 +247,7 @@ static void serve_connection(thread_t *thread, conn_t *conn) {
 /* Threads. */
 
 static void *thread_main(void *argument) {
-    thread_t *thread = argument;
+    wkr_thread_t *thread = argument;
     wkr_pool_t *pool = thread->pool;
     struct epoll_event event;
 
@@ -506,7 +279,7 @@ static int input_init(wkr_input_t *in, const wkr_settings_t *settings, size_t si
 }
 
 static int thread_start(wkr_pool_t *pool, unsigned slot) {
-    thread_t *thread = &pool->threads[slot];
+    wkr_thread_t *thread = &pool->threads[slot];
     char *out = malloc(WKR_BUFFER);
 
     thread->pool = pool;
@@ -521,7 +294,7 @@ static int thread_start(wkr_pool_t *pool, unsigned slot) {
     return 0;
 }
 
-static void thread_free(thread_t *thread) {
+static void thread_free(wkr_thread_t *thread) {
     wkr_input_reset(&thread->first, -1);
     wkr_input_reset(&thread->control, -1);
     free(thread->first.bytes);
@@ -607,7 +380,7 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
 }
 
 void wkr_pool_drain(wkr_pool_t *pool) {
-    conn_t *all;
+    wkr_conn_t *all;
     int leaves;
 
     if (atomic_exchange(&pool->is_leaving, 1))
@@ -625,7 +398,7 @@ void wkr_pool_drain(wkr_pool_t *pool) {
     leaves = leaves_now_locked(pool);
     pthread_mutex_unlock(&pool->lock);
     if (leaves)
-        tell(pool, WKR_EVENT_LEFT);
+        wkr_pool_tell(pool, WKR_EVENT_LEFT);
 }
 
 unsigned wkr_pool_connections(wkr_pool_t *pool) {
@@ -639,7 +412,7 @@ unsigned wkr_pool_connections(wkr_pool_t *pool) {
 
 static void free_connections(wkr_pool_t *pool) {
     while (pool->all != NULL) {
-        conn_t *conn = pool->all;
+        wkr_conn_t *conn = pool->all;
 
         pool->all = conn->next;
         if (atomic_load(&conn->fd) >= 0 && !atomic_load(&conn->is_supervisors))
@@ -675,7 +448,7 @@ void wkr_pool_forked(wkr_pool_t *pool) {
     atomic_store(&pool->is_forked, 1);
     close_if_open(pool->epoll);
     close_if_open(pool->stop);
-    for (conn_t *conn = pool->all; conn != NULL; conn = conn->next)
+    for (wkr_conn_t *conn = pool->all; conn != NULL; conn = conn->next)
         close_if_open(atomic_exchange(&conn->fd, -1));
     for (unsigned i = 0; i < pool->thread_count; i++)
         pool->threads[i].first.fd = pool->threads[i].control.fd = -1;

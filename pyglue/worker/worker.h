@@ -8,7 +8,8 @@
  *
  *   conn.c     bytes of one connection to frames, within bounds and deadlines
  *   host.c     the host operations of one request, each encoded as a frame
- *   pool.c     connections, threads, places, drain
+ *   exchange.c what is said on a connection: hello, requests, refusals
+ *   pool.c     connections, threads, drain
  *   process.c  what the worker does to its own process: signals, forks, watchdog, name */
 #ifndef PYGLUE_WORKER_H
 #define PYGLUE_WORKER_H

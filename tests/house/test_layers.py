@@ -21,7 +21,7 @@ FAMILIES = {
     "bridge": "|".join(
         file.name.replace(".", r"\.") for file in (ROOT / "pyglue/bridge").glob("*.h")
     ),
-    "worker": r"worker\.h|wkr_\w+\.h",
+    "worker": r"worker\.h|pool\.h|wkr_\w+\.h",
     "engine": r"eng\w*\.h",
     "jail": r"jail\w*\.h",
     "glue": r"glue\w*\.h",

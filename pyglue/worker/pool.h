@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The structs of the pool, and what pool.c and exchange.c ask of each other. No other file includes
+ * this. A connection's functions are called by the thread that owns it. */
+#ifndef PYGLUE_WORKER_POOL_H
+#define PYGLUE_WORKER_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "worker.h"
+
+enum wkr_owner { WKR_FREE, WKR_ARMED, WKR_OWNED };
+
+typedef struct wkr_conn wkr_conn_t;
+struct wkr_conn {
+    atomic_int fd;             /* -1: none */
+    atomic_int owner;          /* enum wkr_owner */
+    int is_greeted;            /* the owner's */
+    atomic_int is_supervisors; /* it said LEAVE: open while the process lives, and not counted */
+    wkr_conn_t *next;          /* in pool->all; never changes */
+    wkr_conn_t *next_free;
+};
+
+/* All of it is this thread's own. */
+typedef struct wkr_thread {
+    wkr_pool_t *pool;
+    pthread_t id;
+    unsigned slot;       /* of the record */
+    wkr_input_t first;   /* what an idle connection sends */
+    wkr_input_t control; /* what comes within a request */
+    wkr_host_t host;
+} wkr_thread_t;
+
+struct wkr_pool {
+    wkr_settings_t settings;
+    const pyglue_engine_ops_t *ops;
+    pyglue_engine_t *engine;
+    pyglue_record_t *record;
+    uid_t supervisor; /* who called listen */
+    int epoll;
+    int stop; /* eventfd, readable: threads end */
+    atomic_int is_leaving;
+    atomic_int is_swept;  /* drain has said goodbye to what it found */
+    atomic_int is_forked; /* this is a child of the application: own nothing */
+    atomic_uint running;  /* requests in the engine, at most settings.threads */
+    atomic_ullong served;
+    pthread_mutex_t lock; /* of the next four */
+    wkr_conn_t *all;
+    wkr_conn_t *free;
+    unsigned open;
+    int has_left;
+    unsigned thread_count;
+    wkr_thread_t *threads;
+};
+
+/* One byte on the events pipe. Any thread. */
+void wkr_pool_tell(const wkr_pool_t *pool, enum wkr_event event);
+/* Is the peer of this socket that user's? */
+int wkr_pool_is_of(int fd, uid_t uid);
+/* The connection is the supervisor's: drain leaves it open and waits for it no more. */
+void wkr_pool_leave_out(wkr_pool_t *pool, wkr_conn_t *conn);
+
+/* One frame of the connection that thread->first reads, between requests, and all that follows from
+ * it. 1; 0: nothing is there; PYGLUE_E_*: the connection is to be closed. */
+int wkr_exchange_frame(wkr_thread_t *thread, wkr_conn_t *conn);
+/* Says that this request did not start; why: pyglue_refusal. 0 or as wkr_send_small. */
+int wkr_exchange_refuse(wkr_pool_t *pool, int fd, uint64_t number, uint32_t why);
+
+#endif
