@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker without Python: the pool over a fake engine, for tests/unit/test_worker_wire.py.
+/* A worker without Python: the pool over a fake engine, for tests/harness/worker.py.
  *
  * The snapshot's callable names the behaviour, its script is a path where one is needed. Arguments:
  * threads, peer uid, request_max, socket timeout in ms, pass descriptors (0, 1), maximum requests,
