@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 const char *jail_check(const jail_plan_t *plan) {
@@ -142,15 +141,6 @@ static int fork_and_walk(pid_t *pid, jail_run_t *run) {
     return *pid == -1 ? -error : 0;
 }
 
-static int pidfd_of(pid_t pid) {
-#ifdef SYS_pidfd_open
-    return (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
-#else
-    (void)pid;
-    return -1;
-#endif
-}
-
 int jail_spawn(jail_child_t *child, jail_plan_t *plan) {
     jail_run_t run;
     int ends[2];
@@ -167,7 +157,7 @@ int jail_spawn(jail_child_t *child, jail_plan_t *plan) {
         close(ends[0]);
         return rv;
     }
-    child->pidfd = pidfd_of(child->pid);
+    child->pidfd = jail_pidfd(child->pid);
     child->report = ends[0];
     return 0;
 }

@@ -97,5 +97,7 @@ void jail_say(int fd, const jail_report_t *report);
 _Noreturn void jail_exit(int status);
 /* Is this process, asked of the kernel, another one than `parent`? */
 int jail_is_child_of(pid_t parent);
+/* In the parent: a close-on-exec pidfd of this child; -1: the kernel has none. */
+int jail_pidfd(pid_t pid);
 
 #endif

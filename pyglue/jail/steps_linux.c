@@ -64,6 +64,15 @@ void jail_exit(int status) {
         syscall(SYS_exit_group, status);
 }
 
+int jail_pidfd(pid_t pid) {
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
+#else
+    (void)pid;
+    return -1;
+#endif
+}
+
 static int step_child(jail_run_t *run) {
     return done_if(jail_is_child_of(run->parent));
 }
