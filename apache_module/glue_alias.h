@@ -5,7 +5,7 @@
 
 #include "glue_config.h"
 
-/* Written while the configuration is read, but for `is_alone`: post_config. Then frozen. */
+/* Written while the configuration is read, but for `is_alone`: check_config. Then frozen. */
 struct glue_alias {
     const char *url;           /* prefix, or the text of the expression */
     ap_regex_t *expression;    /* NULL: url is a prefix */
@@ -36,7 +36,7 @@ const glue_alias_t *glue_alias_to(const request_rec *r, const char *file);
 /* Logs what an administrator should know of the aliases: at `httpd -t`, and once at a start. */
 void glue_alias_advise(server_rec *main_server);
 
-/* Hook post_config's part: which aliases are alone in their process group (DESIGN 9). */
+/* Hook check_config's part: which aliases are alone in their process group (DESIGN 9). */
 void glue_alias_find_alone(server_rec *main_server);
 
 #endif

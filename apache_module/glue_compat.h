@@ -12,8 +12,7 @@
 #else
 #include <apr_optional.h>
 APR_DECLARE_OPTIONAL_FN(int, ssl_is_https, (conn_rec *));
-/* Is this connection encrypted by httpd? Asked once a request: the look-up is one of a small hash.
- */
+/* Is this connection encrypted by httpd? Asked once a request: one look into a small hash. */
 static inline int glue_compat_is_tls(conn_rec *c) {
     APR_OPTIONAL_FN_TYPE(ssl_is_https) *is_https = APR_RETRIEVE_OPTIONAL_FN(ssl_is_https);
 

@@ -23,8 +23,8 @@ typedef struct glue_request_config {
     int script_reloading, pass_authorization, chunked_request, enable_sendfile;
 } glue_request_config_t;
 
-/* A place where WSGIProcessGroup was written: glue_group.c counts by these how a group is reached.
- */
+/* A place where WSGIProcessGroup was written. glue_group.c looks for names that nothing defines,
+ * glue_alias.c for what reaches a group. */
 typedef struct glue_mention {
     const char *process_group;
     const char *section; /* "<Directory", "<Location", ...; NULL: server level */
@@ -56,7 +56,7 @@ void *glue_config_create_request(apr_pool_t *pool, char *dir);
 void *glue_config_merge_request(apr_pool_t *pool, void *base, void *add);
 
 glue_server_config_t *glue_config_server(const server_rec *s);
-/* Any server's gives the same. Defaults of numbers have been applied from post_config on. */
+/* Any server's gives the same. Defaults of numbers have been applied from check_config on. */
 glue_site_t *glue_config_site(const server_rec *s);
 /* What holds for this request, defaults applied. */
 void glue_config_request(glue_request_config_t *config, const request_rec *r);

@@ -221,8 +221,7 @@ int glue_conn_has_more(glue_conn_t *conn) {
     return conn->end > conn->start || poll(&p, 1, 0) > 0;
 }
 
-/* CMSG_SPACE of one int has room for two descriptors (TENANTS 5), so the length says exactly one.
- */
+/* CMSG_SPACE of one int has room for two descriptors (TENANTS 5): the length says exactly one. */
 int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
     union {
         struct cmsghdr align;

@@ -154,8 +154,7 @@ static int run_tries(glue_exchange_t *x) {
 }
 
 /* The first part of an upload is awaited before a thread of a worker is taken (DESIGN 4), unless
- * the client waits to be asked for it, or does not know its length either and may be in a dialogue.
- */
+ * the client waits to be asked for it, or does not know its length and may be in a dialogue. */
 static void gather_body(glue_exchange_t *x) {
     apr_int64_t length = x->snapshot->content_length;
     ssize_t got = glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);

@@ -21,11 +21,10 @@ typedef struct glue_exchange {
     glue_search_t search;
     apr_interval_time_t response_timeout;
     apr_time_t answer_by; /* until when the worker's next word is awaited (docs/wire.md 12) */
-    char *buffer; /* GLUE_CONN_BUFFER bytes: the body at hand, later what the host is given or reads
-                   */
-    size_t at_hand;    /* body bytes in it, for each try */
-    int is_whole_body; /* and there are no more */
-    int has_died;      /* a worker died under it: no second repetition */
+    char *buffer;         /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
+    size_t at_hand;       /* body bytes in it, for each try */
+    int is_whole_body;    /* and there are no more */
+    int has_died;         /* a worker died under it: no second repetition */
     glue_flood_t flood;
     /* of this try */
     glue_place_t place;

@@ -21,7 +21,7 @@ struct glue_group {
     server_rec *server;                 /* where it is defined: who may use it, and its error log */
     const char *where;                  /* "file:line" of the definition, for messages */
     int position;                       /* in glue_groups() */
-    uint8_t digest[PYGLUE_DIGEST_SIZE]; /* identity, docs/plan.md; set in post_config */
+    uint8_t digest[PYGLUE_DIGEST_SIZE]; /* identity, docs/plan.md; set in check_config */
     /* identity; NULL or -1: httpd's own */
     const char *user;
     uid_t uid;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host operations on request_rec: the only code that reads a request body and writes a
- * response. The engine calls them in embedded mode, glue_daemon.c on behalf of a worker: one path.
- */
+ * response. The engine calls them in embedded mode, glue_exchange.c for a worker: one path. */
 #ifndef GLUE_HOST_H
 #define GLUE_HOST_H
 
@@ -10,7 +9,7 @@
 
 /* Lives on the handler's stack or in the request pool. The fields are glue_host.c's. */
 typedef struct glue_host {
-    pyglue_host_t base; /* ops first: this is what engines and glue_daemon.c are given */
+    pyglue_host_t base; /* ops first: this is what engines and glue_exchange.c are given */
     request_rec *r;
     apr_bucket_brigade *out; /* what was written and not yet passed down */
     apr_bucket_brigade *in;  /* request body read but not yet given */

@@ -11,8 +11,8 @@
 const char *glue_install_package(apr_pool_t *pool);
 
 /* The Python that the package was installed for: PREFIX/bin/pythonX.Y, where the package is
- * PREFIX/lib/pythonX.Y/.../pyglue. NULL: none is there. Never looks at PATH or at WSGIPythonHome.
- */
+ * PREFIX/lib/pythonX.Y/.../pyglue. NULL: none is there. Looks neither at PATH nor at
+ * WSGIPythonHome. */
 const char *glue_install_python(apr_pool_t *pool);
 
 /* The standard library of that Python: beside the real folder of the executable, which may be a

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread of this child for what may block or last on account of a worker: closing descriptors
+/* Two threads of this child for what may block or last on account of a worker: closing descriptors
  * that a stranger touched, and watching connections whose client has left until the worker has
- * finished. It starts when it is first needed. Any thread of a child may call. */
+ * finished. Each starts when it is first needed. Any thread of a child may call. */
 #ifndef GLUE_JANITOR_H
 #define GLUE_JANITOR_H
 

@@ -9,8 +9,8 @@
 /* A group as it was written. What needs the whole configuration is kept as words and becomes
  * numbers in glue_group_resolve. */
 typedef struct glue_definition {
-    glue_group_t group;
-    const char *user, *group_name;          /* NULL: httpd's */
+    glue_group_t group;            /* first: glue_group_resolve gets from it to the words */
+    const char *user, *group_name; /* NULL: httpd's */
     const char *script_user, *script_group; /* at most one of them */
 } glue_definition_t;
 

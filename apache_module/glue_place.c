@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which worker gets a request. The count in the rows is a hint, a worker's refusal the authority.
- */
+/* Which worker gets a request. The count in the rows is a hint, the worker has the last word.
+ * Neighbours: glue_daemon.c asks; the bridge's placement.h has the memories. */
 #include "glue_place.h"
 
 #include <stdatomic.h>
 
-#define CHILD_THREADS                                                                              \
-    75 /* child-threads: percent of a child's threads that one group may hold, and                 \
-        * that may wait for workers of all groups (SUCCESSION 11) */
+/* child-threads: percent of a child's threads that one group may hold, and that may wait for
+ * workers of all groups (SUCCESSION 11). */
+#define CHILD_THREADS 75
 #define CLIENT_CHECK 64u /* looks for a place between two looks for the client */
 
 static int share = 1;          /* frozen after child_init */

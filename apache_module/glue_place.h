@@ -19,10 +19,9 @@ typedef struct glue_search {
     const glue_group_t *group;
     pyglue_host_t *host; /* is its client still there? */
     apr_time_t deadline; /* of waiting for a thread, or for a worker to start */
-    uint64_t
-        avoided; /* number of the worker that refused last; 0: none. Tried only after a sleep */
-    unsigned refusals;  /* so far: each makes the sleeps longer */
-    const char *reason; /* why it failed, for the log; static or the search's own */
+    uint64_t avoided;    /* the worker that refused last, tried only after a sleep; 0: none */
+    unsigned refusals;   /* so far: each makes the sleeps longer */
+    const char *reason;  /* why it failed, for the log; static or the search's own */
     char cause[PYGLUE_CAUSE_SIZE];
 } glue_search_t;
 

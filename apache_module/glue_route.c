@@ -76,16 +76,14 @@ static const char *look_up_env(const char *value, request_rec *r) {
     return getenv(name);
 }
 
-/* A group's value: a token, or a variable that may itself hold a token, but not another variable.
- */
+/* A group's value: a token, or a variable that may itself hold a token, but no variable. */
 static const char *expand_group(const char *value, request_rec *r) {
     const char *found = look_up_env(value, r);
 
     return expand_plain(found ? found : value, r);
 }
 
-/* A callable's value: only %{ENV:NAME} is a token; what starts with % and is none is the default.
- */
+/* A callable's value: only %{ENV:NAME} is a token; what else starts with % is the default. */
 static const char *expand_callable(const char *value, request_rec *r) {
     const char *found;
 

@@ -56,8 +56,7 @@ typedef struct state {
     uint64_t start_at_ms; /* back-off: not before */
     int plan_fd;          /* the latest plan, sealed; -1 */
     int sent_logs;        /* of it: -1: the plan itself was not sent yet */
-    int is_restarting; /* reason RESTART was seen: the pconf cleanup is a hard restart's or a stop's
-                        */
+    int is_restarting;    /* the end of pconf is a hard restart's or a stop's */
     apr_interval_time_t stop_wait;
 } state_t;
 

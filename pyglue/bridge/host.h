@@ -49,8 +49,7 @@ typedef struct pyglue_host_ops {
     /* The response head: at most once, before write, file or flush. The host may keep it back
      * until the first byte, flush or the end. PYGLUE_E_HEAD: refused, nothing was sent. */
     int (*start)(pyglue_host_t *h, const pyglue_head_t *head);
-    /* Body bytes, which the host may keep back until flush or the end. flags: pyglue_write_flags.
-     */
+    /* Body bytes, kept back if the host likes until flush or the end. flags: pyglue_write_flags. */
     int (*write)(pyglue_host_t *h, const struct iovec *v, int n, unsigned flags);
     /* len bytes of a regular file from offset, as the last body bytes. fd stays the caller's and
      * its position is neither used nor moved. A file that turns out shorter cuts the response. */
