@@ -219,14 +219,12 @@ void glue_alias_advise(server_rec *main_server) {
 
 /* Alone in a process group. */
 
-/* Is path the folder or URL itself, or below it? */
-static int is_below(const char *path, const char *folder) {
+int glue_alias_is_below(const char *path, const char *folder) {
     apr_size_t length = strlen(folder);
 
-    while (length > 1 && folder[length - 1] == '/')
+    while (length > 0 && folder[length - 1] == '/')
         length--;
-    return strncmp(path, folder, length) == 0 &&
-           (path[length] == '/' || path[length] == '\0' || folder[length - 1] == '/');
+    return strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == '\0');
 }
 
 /* Can a WSGIProcessGroup written there concern requests of this alias? Sections that cannot be
@@ -238,9 +236,10 @@ static int can_concern(const glue_mention_t *mention, const glue_alias_t *alias)
     if (mention->section == NULL || alias->expression != NULL || apr_fnmatch_test(mention->path))
         return 1;
     if (strcasecmp(mention->section, "<Directory") == 0)
-        return is_below(alias->target, mention->path);
+        return glue_alias_is_below(alias->target, mention->path);
     if (strcasecmp(mention->section, "<Location") == 0)
-        return is_below(alias->url, mention->path) || is_below(mention->path, alias->url);
+        return glue_alias_is_below(alias->url, mention->path) ||
+               glue_alias_is_below(mention->path, alias->url);
     return 1;
 }
 

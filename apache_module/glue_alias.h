@@ -33,6 +33,9 @@ const glue_alias_t *glue_alias_of(const request_rec *r);
  * puts together from the URL, and what lies below a target folder, is not known here. */
 const glue_alias_t *glue_alias_to(const request_rec *r, const char *file);
 
+/* Is the path of a file or URL the folder or prefix itself, or below it? */
+int glue_alias_is_below(const char *path, const char *folder);
+
 /* Logs what an administrator should know of the aliases: at `httpd -t`, and once at a start. */
 void glue_alias_advise(server_rec *main_server);
 

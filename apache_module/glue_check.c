@@ -21,16 +21,11 @@
 /* Does a <Directory> or <Location> section cover the path? As httpd's walks decide it, but that a
  * Match section is searched in the path as it is written. */
 static int covers(const core_dir_config *section, const char *path) {
-    apr_size_t length;
-
     if (section->r != NULL)
         return ap_regexec(section->r, path, 0, NULL, 0) == 0;
     if (section->d_is_fnmatch)
         return apr_fnmatch(section->d, path, APR_FNM_PATHNAME) == APR_SUCCESS;
-    length = strlen(section->d);
-    while (length > 0 && section->d[length - 1] == '/')
-        length--;
-    return strncmp(path, section->d, length) == 0 && (path[length] == '/' || path[length] == '\0');
+    return glue_alias_is_below(path, section->d);
 }
 
 static void *merge_sections(void *config, const apr_array_header_t *sections, const char *path,

@@ -39,7 +39,7 @@ static struct embed {
     int running;          /* calls that run; atomic */
     int is_final;         /* lock: a failure that stays */
     apr_time_t failed_at; /* lock */
-    const char *cause;    /* lock: of a failure */
+    const char *cause;    /* lock: of a failure; the text lives as long as the child */
     glue_python_t python; /* written before OPEN */
     pyglue_engine_t *engine;
 } embed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -224,9 +224,9 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
 
 /* Requests. */
 
-/* Waits until Python is open. 0, or PYGLUE_E_STATE. */
-static int await_open(void) {
-    int state;
+/* Waits until Python is open. NULL: it is; else why not. */
+static const char *await_open(void) {
+    const char *cause = NULL;
 
     pthread_mutex_lock(&embed.lock);
     if (embed.state == GLUE_EMBED_IDLE || (embed.state == GLUE_EMBED_FAILED && !embed.is_final &&
@@ -234,9 +234,10 @@ static int await_open(void) {
         set_state_locked(GLUE_EMBED_WANTED);
     while (embed.state == GLUE_EMBED_WANTED)
         pthread_cond_wait(&embed.changed, &embed.lock);
-    state = embed.state;
+    if (embed.state != GLUE_EMBED_OPEN)
+        cause = embed.cause != NULL ? embed.cause : "this process is ending";
     pthread_mutex_unlock(&embed.lock);
-    return state == GLUE_EMBED_OPEN ? 0 : PYGLUE_E_STATE;
+    return cause;
 }
 
 static int refuse(const glue_host_t *host, const char *cause) {
@@ -246,12 +247,14 @@ static int refuse(const glue_host_t *host, const char *cause) {
 
 int glue_embed_run(pyglue_outcome_t *outcome, glue_host_t *host,
                    const pyglue_snapshot_t *snapshot) {
+    const char *cause;
+
     if (glue_config_site(host->r->server)->restrict_embedded)
         return refuse(host, "WSGIRestrictEmbedded is On, and no WSGIProcessGroup holds here");
     if (!embed.is_started)
         return refuse(host, "its thread could not be started");
-    if (state_now() != GLUE_EMBED_OPEN && await_open() != 0)
-        return refuse(host, embed.cause ? embed.cause : "this process is ending");
+    if (state_now() != GLUE_EMBED_OPEN && (cause = await_open()) != NULL)
+        return refuse(host, cause);
     pthread_setspecific(embed.key, &embed);
     __atomic_add_fetch(&embed.running, 1, __ATOMIC_ACQ_REL);
     embed.python.engine->call(embed.engine, snapshot, &host->base, outcome);

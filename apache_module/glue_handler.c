@@ -50,10 +50,11 @@ static int check_body(apr_int64_t *length, request_rec *r, const glue_request_co
             return complain(HTTP_LENGTH_REQUIRED, r, GLUE_ID(0209) "WSGIChunkedRequest is Off");
         return OK;
     }
-    *length = 0;
-    if (header == NULL)
+    if (header == NULL) {
         /* HTTP/2 may send a body without announcing its length. */
-        return ap_request_has_body(r) ? (*length = -1, OK) : OK;
+        *length = ap_request_has_body(r) ? -1 : 0;
+        return OK;
+    }
     if (!apr_isdigit(*header) || apr_strtoff(&number, header, &end, 10) != APR_SUCCESS ||
         *end != '\0')
         return complain(HTTP_BAD_REQUEST, r, GLUE_ID(0210) "invalid Content-Length");

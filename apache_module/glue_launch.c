@@ -15,11 +15,13 @@
 #include "glue_log.h"
 #include "glue_trust.h"
 
+enum { FDS = 6, ABOVE = 16 }; /* descriptors given; where they wait out of each other's way */
+
 /* All that the new process needs, made before the fork. */
 typedef struct program {
     const char *argv[10];
     const char *envp[4];
-    int fds[6]; /* what becomes 0 ... 5 */
+    int fds[FDS]; /* what becomes 0, 1, ... (docs/plan.md 1) */
 } program_t;
 
 /* What root is about to execute. NULL: all of it is root's. */
@@ -78,20 +80,20 @@ static void fill(program_t *program, const char *python, const char *package,
 }
 
 /* In the new process, of which httpd's memory is a copy: system calls only. */
-__attribute__((noreturn)) static void become_supervisor_child(const program_t *program) {
-    int high[6];
+__attribute__((noreturn)) static void become_supervisor(const program_t *program) {
+    int high[FDS];
     sigset_t none;
 
     setsid();
     /* Out of the way first: a source may lie where a target is. */
-    for (int i = 0; i < 6; i++)
-        if ((high[i] = fcntl(program->fds[i], F_DUPFD, 16)) < 0)
+    for (int i = 0; i < FDS; i++)
+        if ((high[i] = fcntl(program->fds[i], F_DUPFD, ABOVE)) < 0)
             _exit(126);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < FDS; i++)
         if (dup2(high[i], i) < 0)
             _exit(126);
-    if (syscall(SYS_close_range, 6u, ~0u, 0u) != 0)
-        for (int fd = 6; fd < 65536; fd++)
+    if (syscall(SYS_close_range, (unsigned)FDS, ~0u, 0u) != 0)
+        for (int fd = FDS; fd < 65536; fd++)
             close(fd);
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         signal(signal_number, SIG_DFL);
@@ -122,7 +124,7 @@ static int start(pid_t *pid, int *channel, program_t *program, const glue_launch
     *pid = fork();
     error = *pid < 0 ? errno : 0;
     if (*pid == 0)
-        become_supervisor_child(program);
+        become_supervisor(program);
     close(nothing);
     close(pair[1]);
     if (error != 0) {
