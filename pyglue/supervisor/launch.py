@@ -84,8 +84,7 @@ def python_of(definition: GroupPlan, plan: Plan) -> str:
 def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:
     """httpd's own less what is httpd's alone, or a clean one, plus the user's three."""
     inherited = _pairs(plan.environ)
-    is_clean = (definition.environ or ("clean" if plan.users > 1 else "inherit")) == "clean"
-    if is_clean:
+    if definition.environ == "clean":
         values = {name: inherited[name] for name in CLEAN if name in inherited}
     else:
         values = {name: value for name, value in inherited.items() if not _is_left_out(name)}
@@ -110,12 +109,6 @@ def _is_left_out(name: str) -> bool:
     return name in LEFT_OUT or name.startswith(LEFT_OUT_PREFIXES)
 
 
-def display_name(definition: GroupPlan) -> str | None:
-    if definition.display_name == "%{GROUP}":
-        return f"(wsgi:{definition.name})"
-    return definition.display_name
-
-
 def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> bytes:
     """The settings as they go down the control pipe: length, then JSON."""
     value = {
@@ -130,7 +123,7 @@ def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> byte
         "python_path": definition.python_path,
         "home": definition.home,
         "directory": directory_of(definition, plan),
-        "display_name": display_name(definition),
+        "display_name": definition.display_name,
         "locale": definition.locale,
         "peer_uid": plan.httpd.uid,
         "request_max": plan.httpd.request_max,

@@ -104,11 +104,6 @@ class Plan:
     logs: int  # how many error log descriptors come with it
     groups: tuple[GroupPlan, ...]
 
-    @property
-    def users(self) -> int:
-        """How many users its workers run as: more than one makes `environ=clean` the default."""
-        return len({group.uid for group in self.groups})
-
 
 # What a value may be: a check takes it and its place, and returns it or raises.
 
