@@ -24,8 +24,7 @@ CREDENTIALS = struct.Struct("=iII")
 WORDS = struct.Struct("=IIQ")
 MAX_FDS = 253  # what the kernel passes at most in one message
 MESSAGES_PER_SECOND = 20
-F_GET_SEALS = 1034
-F_SEALS = 0x0002 | 0x0008  # SHRINK, WRITE
+PLAN_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
 
 
 class Kind(IntEnum):
@@ -102,10 +101,10 @@ def close_all(fds: list[int]) -> None:
 def read_sealed(fd: int) -> bytes:
     """The text of a plan: from a memfd that nobody can change or shrink under us."""
     try:
-        seals = fcntl.fcntl(fd, F_GET_SEALS)
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
         raise ChannelError("the plan is not in a memfd") from error
-    if seals & F_SEALS != F_SEALS:
+    if seals & PLAN_SEALS != PLAN_SEALS:
         raise ChannelError("the memfd of the plan is not sealed")
     size = os.fstat(fd).st_size
     if size > MAX_BYTES:

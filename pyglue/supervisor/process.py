@@ -21,8 +21,7 @@ from .listeners import Listener
 from .logs import Budget, Lines
 from .plan import GroupPlan
 
-F_ADD_SEALS = 1033
-RECORD_SEALS = 0x0001 | 0x0002 | 0x0004  # SEAL, SHRINK, GROW
+RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 READ_SIZE = 65536
 
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
@@ -176,7 +175,7 @@ def _make_record(size: int) -> int:
     try:
         os.fchmod(fd, 0o600)
         os.ftruncate(fd, size)
-        fcntl.fcntl(fd, F_ADD_SEALS, RECORD_SEALS)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, RECORD_SEALS)
     except OSError:
         os.close(fd)
         raise
