@@ -89,18 +89,16 @@ def _application(module: ModuleType, path: str, name: str) -> Any:
     return application
 
 
-def _mtime(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns // 1000
-    except OSError:
-        return GONE
-
-
 def _mtime_ns(path: str) -> int:
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
         return GONE
+
+
+def _mtime(path: str) -> int:
+    """In µs, as the engine keeps it; of what is gone GONE as well."""
+    return _mtime_ns(path) // 1000
 
 
 def _load_anew(path: str, script: _Script) -> ModuleType:
