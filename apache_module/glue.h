@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every file of the httpd side needs: the module symbol, its log tag, the words they share. */
+/* What every file of the httpd side needs: the module symbol, its log tag, the words they share.
+ * GLUE_VERSION is a text that the build hands in. */
 #ifndef GLUE_H
 #define GLUE_H
 
@@ -13,8 +14,6 @@
 
 extern module AP_MODULE_DECLARE_DATA wsgi_module;
 APLOG_USE_MODULE(wsgi);
-
-#define GLUE_VERSION "0.1.0"
 
 typedef struct glue_group glue_group_t; /* a process group: glue_group.h */
 typedef struct glue_route glue_route_t; /* who serves a request: glue_route.h */
