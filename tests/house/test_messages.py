@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every message id of the code has its row in docs/reference/messages.md, and each row its id."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from pathlib import Path
+
+from pyglue.supervisor import messages
+from pyglue.supervisor.messages import LEVEL_NAMES, Message
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "messages.md"
@@ -33,3 +38,14 @@ def test_each_message_id_is_explained_once() -> None:
     assert [name for name, count in rows.items() if count > 1] == []
     assert sorted(ids_in_code() - set(rows)) == [], "in the code, not on the page"
     assert sorted(set(rows) - ids_in_code()) == [], "on the page, not in the code"
+
+
+def test_texts_and_levels_of_the_supervisor_are_those_of_the_page() -> None:
+    page = PAGE.read_text()
+    rows = [
+        f"| {said.id} | {LEVEL_NAMES[said.level]} | {said.text} |"
+        for said in vars(messages).values()
+        if isinstance(said, Message)
+    ]
+
+    assert [row for row in rows if row not in page] == []
