@@ -88,8 +88,3 @@ def site(shared_site: Httpd) -> Iterator[Httpd]:
                 lambda pid=pid: census.files_open(pid) == before[pid],
                 f"process {pid} holds no more than before: {before[pid]}",
             )
-
-
-@pytest.fixture(scope="session")
-def is_root() -> bool:
-    return os.geteuid() == 0
