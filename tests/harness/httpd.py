@@ -42,6 +42,17 @@ def new_root() -> Path:
     return root
 
 
+def complaint(lines: Iterable[str]) -> str:
+    """What `httpd -t` says of lines that it refuses."""
+    server = Httpd(lines)
+    try:
+        done = server.test_configuration()
+    finally:
+        server.remove()
+    assert done.returncode != 0, "it was accepted"
+    return done.stdout
+
+
 def _die_with_parent() -> None:
     """In httpd's process before exec: it stops if the tests are killed."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -133,12 +144,16 @@ class Httpd:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def graceful(self) -> None:
+    def restart(self, how: signal.Signals) -> None:
         """Reload the configuration; returns when the new generation of children has started."""
         wait_until(self._times_resumed, "httpd has taken up its work: it minds signals", START)
         before = self._times_resumed()
-        self.signal(signal.SIGUSR1)
-        wait_until(lambda: self._times_resumed() > before, "graceful restart", START)
+        self.signal(how)
+        wait_until(lambda: self._times_resumed() > before, f"restart by {how.name}", START)
+
+    def graceful(self) -> None:
+        """The restart at which requests finish that run."""
+        self.restart(signal.SIGUSR1)
 
     def _times_resumed(self) -> int:
         text = self.log.path.read_bytes() if self.log.path.exists() else b""

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness.httpd import Httpd
+from harness.httpd import Httpd, complaint
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -38,7 +38,7 @@ def test_each_option_of_a_process_group_is_on_its_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "words"),
     [
         ("WSGIScriptReloading maybe", "WSGIScriptReloading: 'maybe' is not one of On, Off"),
         (
@@ -70,11 +70,8 @@ def test_each_option_of_a_process_group_is_on_its_page() -> None:
         ("WSGIImportScript /x process-group=%{GLOBAL}", "application-group= are both needed"),
     ],
 )
-def test_a_mistake_is_refused_with_what_is_allowed(line: str, complaint: str, folder: Path) -> None:
-    answer = Httpd(line.splitlines(), root=folder).test_configuration()
-
-    assert answer.returncode != 0
-    assert complaint in answer.stdout
+def test_a_mistake_is_refused_with_what_is_allowed(line: str, words: str) -> None:
+    assert words in complaint(line.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,9 @@ def python_home(python: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
-def test_smoke_set(mode: str, mpm: str, python: Path, start_httpd: Start, folder: Path) -> None:
+def test_every_python_serves_in_every_mpm(
+    mode: str, mpm: str, python: Path, start_httpd: Start, folder: Path
+) -> None:
     """Facts, a body both ways, an exception: what needs each part of the engine once."""
     own = f'WSGIPythonHome "{python_home(python)}"'
     if mode == "daemon":

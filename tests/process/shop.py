@@ -39,6 +39,15 @@ def group(apps: Path, options: str, name: str, below: str = "") -> list[str]:
     ]
 
 
+def alone(server: Httpd, name: str, script: Path, options: str = "") -> None:
+    """Beside `shop`, from the next restart on, a group of one script, at /NAME."""
+    alias = f"process-group={name} application-group=%{{GLOBAL}}"
+    own = f"WSGIDaemonProcess {name} {options}".rstrip()
+    server.configure(
+        lines(server.root, "threads=4", own, f'WSGIScriptAlias /{name} "{script}" {alias}')
+    )
+
+
 def wait_for_workers(server: Httpd, count: int) -> list[int]:
     """Their pids, as soon as there are so many and the site answers."""
     wait_until(lambda: len(server.workers()) == count, f"{count} workers", 20)

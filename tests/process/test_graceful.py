@@ -94,18 +94,6 @@ def test_groups_come_and_go_with_the_plan(start_shop: StartShop) -> None:
     assert server.supervisor() == supervisor
 
 
-def times_resumed(server: Httpd) -> int:
-    return server.log.text().count("resuming normal operations")
-
-
-def restart(server: Httpd, how: signal.Signals) -> None:
-    """Returns when httpd serves again."""
-    wait_until(lambda: times_resumed(server), "httpd minds signals")
-    before = times_resumed(server)
-    server.signal(how)
-    wait_until(lambda: times_resumed(server) > before, "httpd has restarted")
-
-
 @pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGHUP], ids=["graceful", "hard"])
 def test_a_restart_may_remove_all_groups_and_another_bring_them_back(
     start_shop: StartShop, how: signal.Signals
@@ -115,12 +103,12 @@ def test_a_restart_may_remove_all_groups_and_another_bring_them_back(
 
     server.log.expect("AH01630")  # httpd's own: nothing is mounted there meanwhile
     server.configure([])
-    restart(server, how)
+    server.restart(how)
     server.wait_for_exit(old)
     assert ask(server, "/who").status == 403
 
     server.configure(shop.lines(server.root, "threads=4"))
-    restart(server, how)
+    server.restart(how)
     assert ask(server, "/who").status == 200
     assert facts(server)["pid"] != old
 

@@ -79,13 +79,7 @@ def test_first_load_that_fails_answers_at_once_and_is_served_when_mended(
     script.write_text(IMPORTS.format(folder=str(folder)))
     server.log.expect_traceback("RuntimeError: not mended yet")
     server.log.allow(r"\[group late\]|PG1104|ScriptFailedError|script '|GL0")
-    server.configure(
-        [
-            *shop.lines(server.root, "threads=4"),
-            "WSGIDaemonProcess late",
-            f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
-        ]
-    )
+    shop.alone(server, "late", script)
     server.graceful()
     server.log.wait_for("PG1104")
 
@@ -127,13 +121,7 @@ def test_crash_loop_backs_off_and_answers_at_once(start_shop: StartShop) -> None
     server.log.allow("GL0506.*exited with status 7|PG1103")
     script = server.root / "apps" / "loop.wsgi"
     script.write_text("import os\nos._exit(7)\n")
-    server.configure(
-        [
-            *shop.lines(server.root, "threads=4"),
-            "WSGIDaemonProcess loop",
-            f'WSGIScriptAlias /loop "{script}" process-group=loop application-group=%{{GLOBAL}}',
-        ]
-    )
+    shop.alone(server, "loop", script)
     server.graceful()
     server.log.wait_for("PG1103")
 

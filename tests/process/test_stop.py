@@ -98,13 +98,7 @@ def test_stop_does_not_wait_for_requests_that_wait_for_a_group(
     started, go = server.root / "files" / "started", server.root / "files" / "go"
     script = server.root / "apps" / "late.wsgi"
     script.write_text(SLOW_START.format(started=str(started), go=str(go)))
-    server.configure(
-        [
-            *shop.lines(server.root, "threads=4"),
-            "WSGIDaemonProcess late shutdown-timeout=1",
-            f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
-        ]
-    )
+    shop.alone(server, "late", script, "shutdown-timeout=1")
     server.graceful()
     wait_until(started.exists, "the group starts")
     server.log.allow("GL05")
