@@ -45,8 +45,9 @@ def test_touched_script_is_served_anew_and_no_request_fails(start_shop: StartSho
         load.wait_for_more(20)
 
     assert load.failures() == []
+    wait_until(lambda: set(old).isdisjoint(server.workers()), "old workers end")
+    assert len(server.workers()) == 2
     assert facts(server)["deploy"] == 2
-    wait_until(lambda: len(server.workers()) == 2, "old workers end")
 
 
 def test_broken_script_keeps_the_old_workers_until_it_is_mended(start_shop: StartShop) -> None:
