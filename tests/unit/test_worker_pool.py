@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness import wire
+from harness.client import wait_until
 from harness.wire import Flag, Frame, Outcome, Peer, Refused, Type
 from harness.worker import LEFT, MAXIMUM, Start, Worker, request
 
@@ -239,12 +241,18 @@ def test_a_warm_small_request_costs_four_system_calls(plain_worker: Path, tmp_pa
     """DESIGN 4: epoll_wait, recv, sendmsg, epoll_ctl. Counted over a hundred requests."""
     trace = tmp_path / "trace"
     worker = Worker(plain_worker, tmp_path, under=("strace", "-D", "-f", "-qq", "-o", str(trace)))
+    numbers = itertools.count(1)
     with worker.connect() as peer:
-        for number in range(1, 11):
-            peer.ask(request(number, "hello"))
+
+        def all_threads_wait() -> bool:
+            """Two serve, one refuses; what a late one does before is no call of a request's."""
+            peer.ask(request(next(numbers), "hello"))
+            return len(set(re.findall(r"(?m)^(\d+) +epoll_wait\(", trace.read_text()))) == 3
+
+        wait_until(all_threads_wait, "all threads of the worker wait for requests")
         before = len(trace.read_text().splitlines())
-        for number in range(11, 111):
-            peer.ask(request(number, "hello"))
+        for _ in range(100):
+            peer.ask(request(next(numbers), "hello"))
         worker.wait_until_runs(set())
         lines = trace.read_text().splitlines()[before:]
     # The main thread may only now come to wait for its next event.
