@@ -35,7 +35,13 @@ static int check_target(request_rec *r) {
     return OK;
 }
 
-/* *length: of the request body, -1: chunked. */
+/* A filter of the request's content (mod_deflate's) makes the body longer or shorter than what the
+ * client announced: where it ends, the filters tell. */
+static int is_body_filtered(const request_rec *r) {
+    return r->input_filters != r->proto_input_filters;
+}
+
+/* *length: of the request body, -1: not known before it was read. */
 static int check_body(apr_int64_t *length, request_rec *r, const glue_request_config_t *config) {
     const char *coding = apr_table_get(r->headers_in, "Transfer-Encoding");
     const char *header = apr_table_get(r->headers_in, "Content-Length");
@@ -61,7 +67,7 @@ static int check_body(apr_int64_t *length, request_rec *r, const glue_request_co
     if (limit > 0 && number > limit)
         return complain(HTTP_REQUEST_ENTITY_TOO_LARGE, r,
                         GLUE_ID(0211) "LimitRequestBody is exceeded");
-    *length = number;
+    *length = number > 0 && is_body_filtered(r) ? -1 : number;
     return OK;
 }
 

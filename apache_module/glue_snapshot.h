@@ -10,7 +10,7 @@
 void glue_snapshot_child_init(apr_pool_t *pchild, server_rec *s);
 
 /* Freezes the request into one block of the request's pool. NULL: it does not fit into 32 bits.
- * content_length as the handler has checked it, -1: chunked. Any thread of a child. */
+ * content_length as the handler has checked it, -1: not known. Any thread of a child. */
 const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *route,
                                             apr_int64_t content_length);
 

@@ -40,7 +40,7 @@ typedef struct pyglue_snapshot {
     uint32_t flags;
     uint32_t pair_count;
     uint64_t number;              /* of this request, unique among all httpd children of a server */
-    int64_t content_length;       /* of the request body; -1: not known in advance (chunked) */
+    int64_t content_length;       /* of the request body; -1: not known (chunked, inflated) */
     int64_t request_start;        /* µs since the epoch: httpd read the request line */
     int64_t queue_start;          /* µs since the epoch: the snapshot was made */
     int32_t httpd_version[3];     /* major, minor, patch: apache.version */

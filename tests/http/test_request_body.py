@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from harness import conf
-from harness.client import Connection, chunked, connected, request, wait_until
+from harness.client import Connection, ask, chunked, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.site import MODE_LINES
 
@@ -162,6 +163,18 @@ def test_trailers_never_reach_environ(site: Httpd) -> None:
         head = request("POST", "/environ", {"Transfer-Encoding": "chunked", "Trailer": "X-Late"})
         connection.send(head + b"1\r\na\r\n0\r\nX-Late: forged\r\n\r\n")
         assert b"forged" not in connection.read_response().body
+
+
+@pytest.mark.parametrize("body", [BODY * 1000, b"x"], ids=["longer", "shorter"])
+def test_body_is_as_long_as_httpds_filters_make_it(
+    mode: str, start_httpd: Callable[..., Httpd], folder: Path, body: bytes
+) -> None:
+    """The Content-Length is that of the bytes before mod_deflate has inflated them."""
+    (folder / "app.py").write_text((Path(__file__).parents[1] / "apps/echo/wsgi.py").read_text())
+    lines = [*MODE_LINES[mode], f'WSGIScriptAlias / "{folder}/app.py"', "SetInputFilter DEFLATE"]
+    server = start_httpd([*lines, *conf.granted(folder)], modules=("filter", "deflate"))
+    coding = {"Content-Encoding": "gzip"}
+    assert ask(server.address, "/", "POST", coding, gzip.compress(body)).body == body
 
 
 def test_length_beyond_limit_request_body_is_refused(
