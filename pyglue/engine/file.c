@@ -164,10 +164,12 @@ int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result) 
     if (!is_plain_wrapper(state, result) || !request->has_head || request->is_started ||
         !measure(state, file_of(result)->filelike, &extent))
         return 0;
+    /* Less than was announced is no file to the host, whose response would be whole. */
+    if (request->length > extent.len)
+        return 0;
     if (request->length < 0 && eng_start_add_length(request, extent.len))
         return -1;
-    if (extent.len > request->length)
-        extent.len = request->length;
+    extent.len = request->length;
     request->taken = extent.len;
     if (!request->is_bodiless)
         eng_host_send_file(request, extent.fd, extent.offset, extent.len);

@@ -42,6 +42,7 @@ def test_given_length_limits_the_file(run: Run) -> None:
 def test_file_shorter_than_the_given_length_is_cut(run: Run) -> None:
     answer = run(app("regular()", "[('Content-Length', '30')]"))
     assert (answer.kind, answer.body) == ("cut", b"0123456789")
+    assert "file" not in answer.order
 
 
 def test_position_at_or_behind_the_end_is_an_empty_body(run: Run) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.client import Response, connected, request
+from harness.client import CutError, Response, connected, request
 from harness.httpd import Httpd
 
 SIZE = 300_000
@@ -42,6 +42,18 @@ def test_file_is_sent_from_its_position(site: Httpd) -> None:
 
 def test_file_is_limited_by_content_length(site: Httpd) -> None:
     assert get(site, "data&1000&500").body == CONTENT[1000:1500]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}], ids=["whole", "range"])
+def test_file_shorter_than_content_length_is_seen_as_cut(
+    site: Httpd, headers: dict[str, str]
+) -> None:
+    """RELIABILITY A3: httpd would put the file's own length into the head, and all looked well."""
+    site.log.expect(f"announced a Content-Length of {SIZE + 1} and returned {SIZE} bytes")
+    with pytest.raises(CutError) as cut:
+        get(site, f"data&0&{SIZE + 1}", **headers)
+    assert cut.value.response.header("Content-Length") == str(SIZE + 1)
+    assert cut.value.response.body == CONTENT
 
 
 def test_head_of_a_file_has_its_length(site: Httpd) -> None:
@@ -80,7 +92,8 @@ def test_range_beyond_the_end_is_416(site: Httpd) -> None:
 
 def test_empty_file_is_an_empty_body(site: Httpd, data: Path) -> None:
     data.write_bytes(b"")
-    assert get(site, "data").body == b""
+    response = get(site, "data")
+    assert (response.header("Content-Length"), response.body) == ("0", b"")
 
 
 def test_object_without_descriptor_is_sent_in_blocks(site: Httpd) -> None:
