@@ -9,6 +9,7 @@
 #include <ap_mpm.h>
 #include <apr_lib.h>
 #include <http_core.h>
+#include <http_log.h>
 #include <http_protocol.h>
 #include <unistd.h>
 #include <util_script.h>
@@ -271,6 +272,16 @@ static void add_request(pairs_t *p) {
     add(p, "CONTEXT_DOCUMENT_ROOT", ap_context_document_root(r));
 }
 
+/* The id by which httpd's logs know the request (%L), made here unless something was logged before:
+ * an application keeps what belongs to one request under it. A sub-request has its parent's. */
+static const char *request_id(request_rec *r) {
+    request_rec *logged = r->main != NULL ? r->main : r;
+
+    if (logged->log_id == NULL)
+        ap_run_generate_log_id(r->connection, logged, &logged->log_id);
+    return logged->log_id;
+}
+
 /* The block. */
 
 static uint32_t mode_of(const glue_group_t *group) {
@@ -314,7 +325,7 @@ const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *
         .application_group = pyglue_str(route->application_group),
         .callable = pyglue_str(route->callable),
         .handler = pyglue_str(r->handler),
-        .request_id = pyglue_str(r->log_id),
+        .request_id = pyglue_str(request_id(r)),
         .connection_id = pyglue_str(r->connection->log_id),
         .keys = pairs.keys,
         .values = pairs.values,

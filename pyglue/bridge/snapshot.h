@@ -50,7 +50,7 @@ typedef struct pyglue_snapshot {
     pyglue_slice_t application_group; /* "" is the main interpreter */
     pyglue_slice_t callable;
     pyglue_slice_t handler;    /* r->handler: mod_wsgi.request_handler */
-    pyglue_slice_t request_id; /* httpd's log id, may be empty */
+    pyglue_slice_t request_id; /* httpd's log id; empty if nobody makes one */
     pyglue_slice_t connection_id;
     pyglue_pair_t pairs[]; /* pair_count CGI variables, then the texts */
 } pyglue_snapshot_t;

@@ -166,10 +166,33 @@ def test_module_answers_to_the_names_of_mod_wsgi(
 def test_importable_mod_wsgi_tells_the_groups(mode: str, start_httpd: Start, folder: Path) -> None:
     shutil.copy(APPS / "imports_mod_wsgi" / "wsgi.py", folder / "app.py")
     server = start_httpd(lines(mode, folder / "app.py", options="application-group=mine"))
+    server.log.expect("logged by the application")
     found = facts(server)
     group = "own" if mode == "daemon" else ""
     assert (found["process_group"], found["application_group"]) == (group, "mine")
     assert len(found["version"]) == 3
+
+
+def test_request_has_an_id_of_its_own_which_httpds_logs_have_too(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    """%L of both logs. What mod_wsgi.request_data() keeps is kept under it."""
+    shutil.copy(APPS / "imports_mod_wsgi" / "wsgi.py", folder / "app.py")
+    logs = [f'CustomLog "{folder}/access.log" "id=%L"']
+    logs += ['ErrorLogFormat "[%t] [%-m:%l] [pid %P] id=%L %M"']
+    server = start_httpd(lines(mode, folder / "app.py", *logs), modules=("log_config",))
+    server.log.expect("logged by the application")
+    with client.connected(server.address) as connection:
+        connection.send(client.request("GET", "/") * 3)
+        found = [json.loads(connection.read_response().body)["request_data"] for _ in range(3)]
+    ids = [data["id"] for _, data in found]
+    assert [seen for seen, _ in found] == [{}, {}, {}]
+    assert len({*ids, ""}) == 4
+    for number in ids:
+        server.log.wait_for(re.escape(f"id={number} logged by the application"))
+    access = folder / "access.log"
+    client.wait_until(lambda: len(access.read_text().splitlines()) == 3, "all is in the log")
+    assert access.read_text().splitlines() == [f"id={number}" for number in ids]
 
 
 @pytest.mark.parametrize("mpm", ["prefork", "worker", "event"])
