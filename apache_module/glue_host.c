@@ -241,12 +241,16 @@ static void append_eos(glue_host_t *h) {
     h->has_ended = 1;
 }
 
-/* The bytes are the caller's, so they are copied while few, and passed on at once otherwise. */
+/* The bytes are the caller's, so they are copied while few, and passed on at once otherwise: never
+ * together with EOS, also where they are the last. A worker's come in pieces, and httpd, which
+ * finds out lengths and serves ranges where it sees a whole body, is to see the same in both modes.
+ */
 static int op_write(pyglue_host_t *base, const struct iovec *v, int n, unsigned flags) {
     glue_host_t *h = host_of(base);
     int error = refuse(h), is_copied;
     apr_off_t total = h->held;
 
+    (void)flags;
     if (error != 0 || h->body_answered)
         return error;
     for (int i = 0; i < n; i++)
@@ -259,11 +263,7 @@ static int op_write(pyglue_host_t *base, const struct iovec *v, int n, unsigned 
             append(h,
                    apr_bucket_transient_create(v[i].iov_base, v[i].iov_len, h->out->bucket_alloc));
     h->held = total;
-    if (is_copied)
-        return 0;
-    if (flags & PYGLUE_WRITE_LAST)
-        append_eos(h);
-    return pass_down(h);
+    return is_copied ? 0 : pass_down(h);
 }
 
 static int op_flush(pyglue_host_t *base) {

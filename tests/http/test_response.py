@@ -147,6 +147,20 @@ def test_length_of_a_list_with_one_block_is_known(site: Httpd) -> None:
     assert response.body == b"12345"
 
 
+@pytest.mark.parametrize("length", [True, False], ids=["with a length", "without"])
+@pytest.mark.parametrize(("size", "is_known"), [(16384, True), (16385, False), (100_000, False)])
+def test_small_body_is_known_whole_and_served_in_ranges(
+    site: Httpd, size: int, is_known: bool, length: bool
+) -> None:
+    """By httpd's own filters, where a whole response is at hand: up to one size in both modes."""
+    target = f"/zeros?{size}&length" if length else f"/zeros?{size}"
+    whole = get(site, target)
+    assert whole.body == bytes(size)
+    assert whole.header("Content-Length") == (str(size) if is_known or length else None)
+    part = get(site, target, Range="bytes=5-14")
+    assert (part.status, len(part.body)) == ((206, 10) if is_known else (200, size))
+
+
 def test_empty_blocks_are_left_out(site: Httpd) -> None:
     assert get(site, told("200 OK", [], "", "a", "", "b", "")).body == b"ab"
 
