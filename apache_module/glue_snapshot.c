@@ -249,12 +249,28 @@ static void add_redirect(pairs_t *p) {
     add(p, "REDIRECT_QUERY_STRING", r->prev->args);
 }
 
+/* The length of SCRIPT_NAME in r->uri, and the path behind it. Where the path ends in PATH_INFO,
+ * the two together are the path that access control saw, with repeated slashes too, which
+ * MergeSlashes Off leaves and of which ap_find_path_info does not know. */
+static apr_size_t split_path(const char **path_info, const request_rec *r) {
+    apr_size_t length = strlen(r->uri), behind;
+
+    *path_info = r->path_info ? r->path_info : "";
+    behind = strlen(*path_info);
+    if (behind == 0)
+        return length;
+    if (behind > length || strcmp(r->uri + length - behind, *path_info) != 0)
+        return (apr_size_t)ap_find_path_info(r->uri, *path_info);
+    for (length -= behind; length > 0 && r->uri[length - 1] == '/';)
+        length--;
+    *path_info = r->uri + length;
+    return length;
+}
+
 static void add_request(pairs_t *p) {
     request_rec *r = p->r;
-    const char *target = target_of(r);
-    const char *path_info = r->path_info ? r->path_info : "";
-    apr_size_t length =
-        *path_info ? (apr_size_t)ap_find_path_info(r->uri, path_info) : strlen(r->uri);
+    const char *target = target_of(r), *path_info;
+    apr_size_t length = split_path(&path_info, r);
     pyglue_str_t script = {r->uri, length};
 
     add(p, "REQUEST_METHOD", r->method);

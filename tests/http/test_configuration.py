@@ -112,6 +112,21 @@ def test_mount_at_root_has_an_empty_script_name(
     assert facts(server, "/")["PATH_INFO"] == "/"
 
 
+@pytest.mark.parametrize(
+    ("mount", "path"),
+    [("", "/a//b"), ("", "/a//"), ("", "/a//a"), ("/m", "//"), ("/m", "//a//b"), ("/m", "//a/a")],
+)
+def test_repeated_slashes_that_httpd_leaves_are_of_path_info(
+    mode: str, start_httpd: Start, folder: Path, mount: str, path: str
+) -> None:
+    """RELIABILITY B3.27: SCRIPT_NAME + PATH_INFO is the path that access control saw."""
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
+    made = lines(mode, folder / "app.py", "MergeSlashes Off", alias=mount or "/")
+    found = facts(start_httpd(made), mount + path)
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == (mount, path)
+    assert (found["mod_wsgi.script_name"], found["mod_wsgi.path_info"]) == (mount, path)
+
+
 def test_specific_alias_first_wins(mode: str, start_httpd: Start, script: Path) -> None:
     group = ["WSGIDaemonProcess own", "WSGIProcessGroup own"] if mode == "daemon" else []
     aliases = [
