@@ -157,8 +157,12 @@ static int run_tries(glue_exchange_t *x) {
  * the client waits to be asked for it, or does not know its length and may be in a dialogue. */
 static void gather_body(glue_exchange_t *x) {
     apr_int64_t length = x->snapshot->content_length;
-    ssize_t got = glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
+    ssize_t got;
 
+    x->is_whole_body = (x->snapshot->flags & PYGLUE_REQ_HAS_BODY) == 0;
+    if (x->is_whole_body)
+        return;
+    got = glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
     while (got > 0 || (got == 0 && x->at_hand == 0)) {
         x->at_hand += (size_t)got;
         if (x->is_whole_body || length <= 0 || x->r->expecting_100 ||

@@ -41,6 +41,12 @@ static int is_body_filtered(const request_rec *r) {
     return r->input_filters != r->proto_input_filters;
 }
 
+/* What httpd sends in place of a response that failed (ErrorDocument): a GET of its own. The body
+ * was that of the failed request, which may have read it. */
+static int is_error_document(const request_rec *r) {
+    return r->prev != NULL && ap_is_HTTP_ERROR(r->prev->status);
+}
+
 /* *length: of the request body, -1: not known before it was read. */
 static int check_body(apr_int64_t *length, request_rec *r, const glue_request_config_t *config) {
     const char *coding = apr_table_get(r->headers_in, "Transfer-Encoding");
@@ -48,6 +54,9 @@ static int check_body(apr_int64_t *length, request_rec *r, const glue_request_co
     apr_off_t limit = ap_get_limit_req_body(r), number = 0;
     char *end;
 
+    *length = 0;
+    if (is_error_document(r))
+        return OK;
     if (coding != NULL) {
         *length = -1;
         if (strcasecmp(coding, "chunked") != 0)

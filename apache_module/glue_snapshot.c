@@ -135,7 +135,8 @@ static int are_credentials_passed(const pairs_t *p, const glue_route_t *route, c
            (route->pass_authorization && (*name | 32) == 'a');
 }
 
-static void add_headers(pairs_t *p, const glue_route_t *route) {
+/* Of a body that is not this request's (glue_handler.c) nothing is told either. */
+static void add_headers(pairs_t *p, const glue_route_t *route, int has_body) {
     const apr_array_header_t *headers = apr_table_elts(p->r->headers_in);
     const apr_table_entry_t *entries = (const apr_table_entry_t *)headers->elts;
 
@@ -144,6 +145,8 @@ static void add_headers(pairs_t *p, const glue_route_t *route) {
         enum header_rule rule = rule_of(name);
         pyglue_str_t key;
 
+        if (rule == CONTENT_LENGTH && !has_body && strcmp(entries[i].val, "0") != 0)
+            continue;
         if (rule == DROP || (rule == CREDENTIALS && !are_credentials_passed(p, route, name)))
             continue;
         key = variable_of(name, p->r->pool);
@@ -324,7 +327,7 @@ const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *
     size_t size;
     void *block;
 
-    add_headers(&pairs, route);
+    add_headers(&pairs, route, content_length != 0);
     add_connection(&pairs);
     add_user(&pairs);
     add_redirect(&pairs);

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -492,6 +494,75 @@ def test_error_document_of_httpd_is_sent_where_the_application_failed(
     server.log.expect_traceback("raised before")
     response = get(server, "/?before")
     assert (response.status, response.body) == (500, b"own page")
+
+
+@pytest.mark.parametrize("qualified", ["On", "Off"])
+def test_error_document_may_be_an_application(
+    mode: str, start_httpd: Start, folder: Path, qualified: str
+) -> None:
+    """It is a GET without a body, whatever the failed request has read of its own."""
+    shutil.copy(APPS / "is_its_error_document" / "wsgi.py", folder / "app.py")
+    more = ["ErrorDocument 500 /page?asked", "ErrorDocument 413 /page", "LimitRequestBody 100"]
+    more += [f"QualifyRedirectURL {qualified}"]
+    server = start_httpd(lines(mode, folder / "app.py", *more))
+    server.log.expect_traceback("raised on purpose")
+    server.log.expect("GL0211")
+    first = "http://tests.invalid" if qualified == "On" else ""
+    for target, size in (("/x?0", 9), ("/x?4", 9), ("/x?9", 9), ("/x?9", 101)):
+        response = ask(server.address, target, "POST", body=b"b" * size)
+        seen = json.loads(response.body)
+        assert (response.status, seen["body"], "CONTENT_LENGTH" in seen) == (200, "", False)
+        assert (seen["REQUEST_METHOD"], seen["PATH_INFO"]) == ("GET", "/page")
+        assert (seen["REDIRECT_STATUS"], seen["QUERY_STRING"]) in [("500", "asked"), ("413", "")]
+        assert (seen["REDIRECT_URL"], seen["REDIRECT_QUERY_STRING"]) == (first + "/x", target[3:])
+        assert (seen["REQUEST_URI"], seen["REDIRECT_REQUEST_METHOD"]) == (target, "POST")
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+def test_what_a_failed_request_left_unread_is_not_the_next_one(
+    mode: str, start_httpd: Start, folder: Path, coding: str
+) -> None:
+    """Also where the error document was told of no body."""
+    shutil.copy(APPS / "is_its_error_document" / "wsgi.py", folder / "app.py")
+    page = ["ErrorDocument 403 /page", '<Location "/denied">', "Require all denied", "</Location>"]
+    server = start_httpd(lines(mode, folder / "app.py", *page))
+    server.log.expect("AH01630")
+    body = client.request("GET", "/page?smuggled")
+    headers = {"Transfer-Encoding": "chunked"} if coding == "chunked" else {}
+    sent = client.request("POST", "/denied", headers, chunked(body) if headers else body)
+    with client.connected(server.address) as connection:
+        connection.send(sent + client.request("GET", "/page?next"))
+        assert json.loads(connection.read_response().body)["REDIRECT_URL"] == "/denied"
+        assert json.loads(connection.read_response().body)["QUERY_STRING"] == "next"
+
+
+def test_user_whom_httpd_has_authenticated_is_told(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    """And nothing of what the client or SetEnv say instead."""
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
+    digest = base64.b64encode(hashlib.sha1(b"secret").digest()).decode()
+    (folder / "users").write_text(f"me:{{SHA}}{digest}\n")
+    auth = ["AuthType Basic", "AuthName realm", f'AuthUserFile "{folder}/users"']
+    more = ["<Location /private>", *auth, "Require valid-user", "</Location>"]
+    more += ["SetEnv REMOTE_USER forged", "SetEnv AUTH_TYPE forged", "SetEnv REMOTE_ADDR forged"]
+    more += ["SetEnv HTTP_HOST forged", "SetEnv SERVER_NAME forged", "SetEnv PATH_INFO forged"]
+    server = start_httpd(lines(mode, folder / "app.py", *more))
+    basic = "Basic " + base64.b64encode(b"me:secret").decode()
+    found = facts(server, "/private", Authorization=basic)
+    assert (found["REMOTE_USER"], found["AUTH_TYPE"]) == ("me", "Basic")
+    assert [key for key, value in found.items() if value == "forged"] == []
+
+
+@pytest.mark.parametrize(("line", "expected"), [("", "/a//b?c"), ("current-uri", "/a/b")])
+def test_request_uri_is_as_cgivar_says(
+    mode: str, start_httpd: Start, folder: Path, line: str, expected: str
+) -> None:
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
+    section = conf.granted(folder, f"CGIVar REQUEST_URI {line}") if line else []
+    server = start_httpd([*lines(mode, folder / "app.py"), *section])
+    found = facts(server, "/a//b?c")
+    assert (found["REQUEST_URI"], found["RAW_URI"]) == (expected, "/a//b?c")
 
 
 @pytest.mark.parametrize(
