@@ -5,6 +5,7 @@ The query is what the answer must show in status, header and body."""
 
 import gc
 import threading
+from wsgiref.validate import validator
 
 
 def tell(environ):
@@ -12,6 +13,7 @@ def tell(environ):
     environ["wsgi.input"].read(10)
 
 
+@validator
 def application(environ, start_response):
     name = environ["QUERY_STRING"]
     late = threading.Thread(target=tell, args=[environ])

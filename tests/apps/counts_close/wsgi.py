@@ -2,6 +2,7 @@
 """An endless or short result whose close() adds a line to the file that the query names."""
 
 import os
+from wsgiref.validate import validator
 
 
 class Result:
@@ -18,6 +19,7 @@ class Result:
             out.write("closed\n")
 
 
+@validator
 def application(environ, start_response):
     name, _, endless = environ["QUERY_STRING"].partition("&")
     start_response("200 OK", [("Content-Type", "text/plain")])

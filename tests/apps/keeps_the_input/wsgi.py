@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps wsgi.input and write of one request, and uses them in the next."""
 
+from wsgiref.validate import validator
+
 KEPT = []
 
 
@@ -12,6 +14,7 @@ def attempt(function, *arguments):
     return "no exception"
 
 
+@validator
 def application(environ, start_response):
     late = [attempt(read, 1) + " " + attempt(write, b"late") for read, write in KEPT]
     write = start_response("200 OK", [("Content-Type", "text/plain")])

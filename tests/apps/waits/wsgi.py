@@ -3,8 +3,10 @@
 
 import os
 import time
+from wsgiref.validate import validator
 
 
+@validator
 def application(environ, start_response):
     name = os.path.join(environ["files"], environ["QUERY_STRING"])
     open(name + ".runs", "w").close()

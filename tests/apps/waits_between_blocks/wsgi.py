@@ -3,8 +3,10 @@
 
 import os
 import time
+from wsgiref.validate import validator
 
 
+@validator
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     seen = os.path.join(environ["files"], environ["QUERY_STRING"])

@@ -3,8 +3,10 @@
 
 import json
 import os
+from wsgiref.validate import validator
 
 
+@validator
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"pid": os.getpid(), "group": environ["mod_wsgi.process_group"]}).encode()]
