@@ -264,6 +264,20 @@ static PyObject *request_write(PyObject *self, PyObject *data);
 
 static PyMethodDef write_method = {"write", request_write, METH_O, "write(bytes): PEP 3333."};
 
+/* An exception that came as a tuple; the application may have made that by itself. */
+static void raise_again(PyObject *exc_info) {
+    PyObject *exception = PyTuple_GET_ITEM(exc_info, 1);
+    PyObject *traceback = PyTuple_GET_ITEM(exc_info, 2);
+
+    if (!PyExceptionInstance_Check(exception)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "the head has left, and exc_info has no exception to be raised");
+        return;
+    }
+    if (!PyTraceBack_Check(traceback) || PyException_SetTraceback(exception, traceback) == 0)
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+}
+
 /* PEP 3333: once the head has left, exc_info is raised again. 0: go on. */
 static int check_again(const eng_request_t *request, PyObject *exc_info) {
     bool has_exc_info = exc_info != NULL && exc_info != Py_None;
@@ -273,10 +287,7 @@ static int check_again(const eng_request_t *request, PyObject *exc_info) {
         return -1;
     }
     if (has_exc_info && (request->is_started || request->is_gathered)) {
-        PyErr_Restore(
-            Py_NewRef(PyTuple_GET_ITEM(exc_info, 0)), Py_NewRef(PyTuple_GET_ITEM(exc_info, 1)),
-            PyTuple_GET_ITEM(exc_info, 2) == Py_None ? NULL
-                                                     : Py_NewRef(PyTuple_GET_ITEM(exc_info, 2)));
+        raise_again(exc_info);
         return -1;
     }
     if (!has_exc_info && request->has_head) {

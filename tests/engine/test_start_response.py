@@ -126,6 +126,33 @@ def test_exc_info_is_raised_again_after_the_head_was_sent(run: Run) -> None:
     assert "LookupError: mine" in answer.log
 
 
+@pytest.mark.parametrize(
+    ("exc_info", "told"),
+    [
+        ("sys.exc_info()", "TypeError: the head has left"),
+        ("(None, None, None)", "TypeError: the head has left"),
+        ("(ValueError, 'text', None)", "TypeError: the head has left"),
+        ("(ValueError, ValueError, 1)", "TypeError: the head has left"),
+        ("(1, ValueError('mine'), 'x')", "ValueError: mine"),
+        ("(ValueError, ValueError('mine'), None)", "ValueError: mine"),
+    ],
+)
+def test_exc_info_without_an_exception_is_an_exception(run: Run, exc_info: str, told: str) -> None:
+    """sys.exc_info() outside of an except clause is a tuple too."""
+    source = f"""
+        import sys
+        def application(environ, start_response):
+            write = start_response('200 OK', [])
+            start_response('201 Created', [], {exc_info})
+            write(b'part')
+            start_response('500 Oops', [], {exc_info})
+            return [b'never']
+    """
+    answer = run(source)
+    assert (answer.line, answer.body, answer.kind) == ("201 Created", b"part", "cut")
+    assert told in answer.log
+
+
 def test_write_sends_at_once(run: Run) -> None:
     answer = run("""
         def application(environ, start_response):
