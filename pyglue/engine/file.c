@@ -3,6 +3,7 @@
  * returned in it leaves as a file. Anything else is read in blocks, like any iterable. */
 #include "eng.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 enum { BLOCK_SIZE = 8192 };
@@ -137,12 +138,18 @@ typedef struct extent {
     int64_t offset, len;
 } extent_t;
 
+/* Files of /proc have no size, whatever is in them. */
+static bool is_sendable(int fd, struct stat *file) {
+    return fstat(fd, file) == 0 && S_ISREG(file->st_mode) && file->st_size > 0 &&
+           (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY;
+}
+
 /* What is left of a regular file from its position on; false: not such a file. */
 static bool measure(eng_state_t *state, PyObject *filelike, extent_t *extent) {
     int64_t fd = ask(filelike, state->names[ENG_NAME_FILENO]);
     struct stat file;
 
-    if (fd < 0 || fd > INT32_MAX || fstat((int)fd, &file) != 0 || !S_ISREG(file.st_mode))
+    if (fd < 0 || fd > INT32_MAX || !is_sendable((int)fd, &file))
         return false;
     extent->fd = (int)fd;
     extent->offset = ask(filelike, state->names[ENG_NAME_TELL]);

@@ -81,6 +81,19 @@ def test_pipe_and_directory_are_not_sent_as_files(run: Run) -> None:
     assert (answer.body, answer.order.count("file")) == (b"ab", 0)
 
 
+def test_file_whose_size_says_nothing_is_read(run: Run) -> None:
+    """Those of /proc are of 0 bytes to fstat."""
+    answer = run(app("open('/proc/version', 'rb')"))
+    assert answer.body.startswith(b"Linux version") and "file" not in answer.order
+
+
+def test_file_that_cannot_be_read_is_an_error(run: Run) -> None:
+    """Not one of the host, which would find out from the descriptor."""
+    again = "os.open('/proc/self/fd/%d' % f.fileno(), os.O_WRONLY)"
+    answer = run(app(f"(lambda f: open({again}, 'wb'))(regular())"))
+    assert (answer.kind, answer.status) == ("failed", 500) and "UnsupportedOperation" in answer.log
+
+
 def test_close_of_the_file_is_called_once(run: Run) -> None:
     close = "'close': lambda s: print('closed', file=sys.stderr)"
     for read in ("io.BytesIO(b'x').read", "lambda *a: 1 / 0"):
