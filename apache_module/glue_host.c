@@ -526,7 +526,7 @@ int glue_host_end(glue_host_t *h, const pyglue_outcome_t *outcome) {
             h->r->connection->keepalive = AP_CONN_CLOSE;
         return outcome->status;
     }
-    if (outcome->kind == PYGLUE_CUT || h->error != 0) {
+    if (outcome->kind != PYGLUE_COMPLETE || h->error != 0) {
         cut(h);
     } else if (!h->has_ended) {
         append_eos(h);

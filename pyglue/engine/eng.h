@@ -229,6 +229,7 @@ struct eng_request {
     int64_t taken;                     /* body bytes of the application so far */
     int error;                         /* first failure of the host: nothing more is sent */
     bool has_head;                     /* start_response was called and its head is valid */
+    bool is_given;                     /* the head is the host's, or on its way: it stays */
     bool is_started;                   /* the host has the head */
     bool is_gathered;                  /* the whole response is in scratch, to be sent later */
     bool is_bodiless;                  /* HEAD, 204, 304 */

@@ -168,7 +168,7 @@ static bool is_plain_wrapper(const eng_state_t *state, PyObject *result) {
 int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result) {
     extent_t extent;
 
-    if (!is_plain_wrapper(state, result) || !request->has_head || request->is_started ||
+    if (!is_plain_wrapper(state, result) || !request->has_head || request->is_given ||
         !measure(state, file_of(result)->filelike, &extent))
         return 0;
     /* Less than was announced is no file to the host, whose response would be whole. */

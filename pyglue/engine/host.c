@@ -66,6 +66,7 @@ static int unlock_host_nogil(eng_request_t *request, int rv) {
 int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags) {
     int rv;
 
+    request->is_given = true;
     Py_BEGIN_ALLOW_THREADS
         rv = lock_host_nogil(request);
         if (rv == 0)
@@ -77,6 +78,7 @@ int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned
 int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len) {
     int rv;
 
+    request->is_given = true;
     Py_BEGIN_ALLOW_THREADS
         rv = lock_host_nogil(request);
         if (rv == 0)

@@ -82,7 +82,7 @@ static int finish_head(eng_request_t *request) {
                         "the application returned without having called start_response");
         return -1;
     }
-    return request->is_started || request->error != 0 || request->is_gathered
+    return request->is_given || request->error != 0 || request->is_gathered
                ? 0
                : gather(request, &nothing);
 }
@@ -139,7 +139,7 @@ static int run_sequence(eng_request_t *request, PyObject *result) {
     if (items == NULL)
         return -1;
     if (check_items(items, &total) == 0)
-        rv = !request->is_started && request->has_head && total <= ENG_SMALL
+        rv = !request->is_given && request->has_head && total <= ENG_SMALL
                  ? gather_items(request, items)
                  : send_items(request, items);
     Py_DECREF(items);
@@ -157,7 +157,7 @@ static int send_block(eng_request_t *request, PyObject *item) {
     if (block.iov_len == 0)
         return 0;
     is_whole = is_taken_whole(request);
-    if (is_whole && !request->is_started && block.iov_len <= ENG_SMALL)
+    if (is_whole && !request->is_given && block.iov_len <= ENG_SMALL)
         return gather(request, &block);
     eng_host_send(request, &block, request->is_bodiless ? 0 : 1,
                   is_whole ? ENG_SEND_LAST : ENG_SEND_FLUSH);

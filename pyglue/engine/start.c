@@ -286,7 +286,7 @@ static int check_again(const eng_request_t *request, PyObject *exc_info) {
         PyErr_SetString(PyExc_TypeError, "exc_info must be a tuple as of sys.exc_info()");
         return -1;
     }
-    if (has_exc_info && (request->is_started || request->is_gathered)) {
+    if (has_exc_info && (request->is_given || request->is_gathered)) {
         raise_again(exc_info);
         return -1;
     }
@@ -368,7 +368,7 @@ eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapsh
     request->length = -1;
     request->taken = 0;
     request->error = 0;
-    request->has_head = request->is_started = request->is_gathered = false;
+    request->has_head = request->is_given = request->is_started = request->is_gathered = false;
     request->is_bodiless = request->is_excess_logged = false;
     pthread_mutex_init(&request->lock, NULL);
     return request;

@@ -153,6 +153,27 @@ def test_exc_info_without_an_exception_is_an_exception(run: Run, exc_info: str, 
     assert told in answer.log
 
 
+def test_head_on_its_way_to_the_host_is_not_replaced(run: Run) -> None:
+    """Another thread may be giving it just now; here the host has refused it."""
+    answer = run(
+        """
+        import sys
+        def application(environ, start_response):
+            write = start_response('200 OK', [('A', 'b')])
+            try:
+                write(b'part')
+            except OSError:
+                try:
+                    start_response('500 Oops', [], sys.exc_info())
+                except OSError:
+                    print('raised again', file=sys.stderr)
+            return []
+    """,
+        fail=("start", 0, "gone"),
+    )
+    assert answer.log == "raised again"
+
+
 def test_write_sends_at_once(run: Run) -> None:
     answer = run("""
         def application(environ, start_response):
