@@ -187,6 +187,10 @@ static int next_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     while ((error = await_frame(x, frame)) == 0 && frame->type == PYGLUE_FRAME_GOODBYE &&
            frame->number == 0)
         x->is_leaving = 1;
+    if (error == PYGLUE_E_TOO_BIG && frame->type == PYGLUE_FRAME_HEAD) {
+        glue_host_head_refused(x->host, error);
+        return PYGLUE_E_HEAD;
+    }
     return error ? error : pyglue_exchange_accept(&x->order, frame);
 }
 

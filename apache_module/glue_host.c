@@ -170,9 +170,10 @@ void glue_host_head_refused(glue_host_t *h, int error) {
     const char *remedy =
         error == PYGLUE_E_TOO_BIG
             ? apr_psprintf(h->r->pool,
-                           " (a field of more than %u bytes, or more than %u fields; "
-                           "header-buffer-size= of WSGIDaemonProcess allows longer fields)",
-                           h->bounds->field, h->bounds->fields)
+                           " (a reason of more than %u bytes, a field of more than %u bytes, more "
+                           "than %u fields, or more than %u bytes in all; header-buffer-size= of "
+                           "WSGIDaemonProcess allows longer fields)",
+                           PYGLUE_REASON_MAX, h->bounds->field, h->bounds->fields, h->bounds->head)
             : " (status, a field, or two lengths that differ)";
 
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, h->r,

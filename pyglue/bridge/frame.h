@@ -118,8 +118,8 @@ int pyglue_head_is_text(pyglue_str_t text);
 
 /* The shape of a head as the engine must produce it and the child must believe nobody but itself:
  * status 200 ... 999, reason of at most PYGLUE_REASON_MAX bytes without controls, names that are
- * tokens, values without CR, LF, NUL and other controls but tab, number and size of fields within
- * bounds. 0 or PYGLUE_E_HEAD or PYGLUE_E_TOO_BIG. */
+ * tokens, values without CR, LF, NUL and other controls but tab, number and size of fields and the
+ * size of the whole within bounds. 0 or PYGLUE_E_HEAD or PYGLUE_E_TOO_BIG. */
 int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds);
 
 /* Reads a HEAD payload into *head and at most `room` fields; the texts point into the payload.

@@ -81,3 +81,19 @@ def test_head_and_body_are_the_requests_own_while_garbage_is_collected(site: Htt
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("query", "is_sent"),
+    [("32000&8", True), ("32000&9", False), ("33000", False), ("500000", False), ("1&501", False)],
+)
+def test_response_head_has_bounds_that_the_log_names(
+    site: Httpd, mode: str, query: str, is_sent: bool
+) -> None:
+    """TENANTS 6, for an embedded application too."""
+    if not is_sent:
+        site.log.expect("GL0302.*more than 32768 bytes, more than 500 fields.*262144 bytes in all")
+    response = ask(site.address, f"/long_header?{query}")
+    refused = 500 if mode == "embedded" else 502
+    assert response.status == (200 if is_sent else refused)
+    assert bool(response.all("X-Long")) is is_sent
