@@ -3,8 +3,12 @@
  * Whether a failed try may be repeated is docs/wire.md 11. */
 #include "glue_daemon.h"
 
+#include <ap_mpm.h>
+
 #include "glue_exchange.h"
+#include "glue_janitor.h"
 #include "glue_log.h"
+#include "glue_placement.h"
 
 #define REFUSALS_MAX 8 /* refuse-tries */
 #define OBITUARY_WAIT apr_time_from_sec(1)
@@ -68,7 +72,7 @@ static int find_obituary(glue_exchange_t *x, pyglue_obituary_t *obituary) {
     while (!pyglue_pages_find_obituary(glue_placement()->pages, x->place.worker.number, obituary)) {
         apr_interval_time_t waited = apr_time_now() - died;
 
-        if (waited > (glue_supervisor_is_late() ? REVIVAL_WAIT : OBITUARY_WAIT))
+        if (waited > (glue_placement_is_late() ? REVIVAL_WAIT : OBITUARY_WAIT))
             return 0;
         glue_place_pause();
     }
@@ -194,6 +198,18 @@ static int run(glue_exchange_t *x) {
     glue_flood_end(&x->flood);
     glue_conn_buffer_put(x->buffer);
     return error;
+}
+
+void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
+    int threads = 1, groups = glue_groups(s)->nelts;
+
+    if (glue_placement()->pages == NULL)
+        return;
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    glue_place_child_init(pchild, threads, groups);
+    glue_flood_child_init(pchild, groups);
+    glue_janitor_child_init(pchild);
+    glue_conn_child_init(pchild, glue_placement()->supervisor);
 }
 
 int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_host_t *host,

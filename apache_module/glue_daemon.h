@@ -5,6 +5,9 @@
 
 #include "glue_host.h"
 
+/* In child_init, once this child has its placement: readies what requests to workers need. */
+void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s);
+
 /* Blocks until the exchange is over. 0: *outcome is filled and what was written has been handed
  * to the host. Otherwise nothing was started and nothing sent to the client:
  *   PYGLUE_E_REFUSED  no worker had a thread within the time, too many wait, or httpd ends (503,

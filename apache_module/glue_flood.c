@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include "glue_log.h"
-#include "glue_supervisor.h"
+#include "glue_placement.h"
 
 #define REQUEST_MAX (1u << 20)                 /* log-request-size */
 static const pyglue_rate_t rate = {200, 2000}; /* log-rate, log-burst */

@@ -4,6 +4,9 @@
 #include "glue_place.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
+
+#include "glue_placement.h"
 
 /* child-threads: percent of a child's threads that one group may hold, and that may wait for
  * workers of all groups (SUCCESSION 11). */
@@ -109,7 +112,7 @@ static int expect(glue_search_t *search, enum sight sight) {
 
     if (parent == PYGLUE_PARENT_ENDING)
         return fail(search, PYGLUE_E_REFUSED, "httpd ends while the request waits");
-    if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY && glue_supervisor_is_late())
+    if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY && glue_placement_is_late())
         return fail(search, PYGLUE_E_STATE,
                     "no supervisor can be started; the main server's error log says why");
     return expect_group(search);

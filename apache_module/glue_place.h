@@ -6,7 +6,6 @@
 #define GLUE_PLACE_H
 
 #include "glue_group.h"
-#include "glue_supervisor.h"
 
 /* A place taken at a worker: to be given back once. */
 typedef struct glue_place {

@@ -15,18 +15,14 @@
 #include <unistd.h>
 #include <unixd.h>
 
-#include "glue_conn.h"
-#include "glue_flood.h"
 #include "glue_group.h"
-#include "glue_janitor.h"
 #include "glue_launch.h"
 #include "glue_log.h"
-#include "glue_place.h"
+#include "glue_placement.h"
 #include "glue_plan.h"
 
 #define KEY "mod_pyglue-supervisor-1"
 #define LOGS_A_MESSAGE 250
-#define LATE_AFTER_MS 2500
 #define HUNG_AFTER_MS 15000
 #define BACKOFF_MAX 60
 #define ROWS_MAX 2048
@@ -63,14 +59,6 @@ typedef struct state {
 static state_t *here;                  /* the retained one */
 static const apr_array_header_t *logs; /* of the latest plan; pconf */
 static server_rec *main_server;        /* pconf */
-static glue_placement_t placement;     /* in a child: frozen after child_init */
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void complain(int error, const char *what) {
     ap_log_error(APLOG_MARK, APLOG_CRIT, error, main_server, GLUE_ID(0601) "%s", what);
@@ -166,7 +154,7 @@ static void back_off(void) {
     unsigned seconds = here->failures < 6 ? 1u << here->failures : BACKOFF_MAX;
 
     here->failures++;
-    here->start_at_ms = now_ms() + 1000u * seconds;
+    here->start_at_ms = glue_placement_now_ms() + 1000u * seconds;
 }
 
 /* It did not come to life: requests that would need it fail at once, and it is tried again. */
@@ -195,7 +183,7 @@ static void start(apr_pool_t *pool) {
         be_helpless();
         return;
     }
-    here->started_ms = now_ms();
+    here->started_ms = glue_placement_now_ms();
     here->sent_logs = -1;
     watch();
 }
@@ -297,7 +285,7 @@ static void judge_death(int status) {
     const char *how = WIFSIGNALED(status) ? "by signal" : "with status";
     int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
 
-    if (now_ms() - here->started_ms > 60000)
+    if (glue_placement_now_ms() - here->started_ms > 60000)
         here->failures = 0;
     if (has_lived()) {
         ap_log_error(
@@ -470,7 +458,7 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
 }
 
 static int is_hung(void) {
-    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = now_ms();
+    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = glue_placement_now_ms();
 
     return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
 }
@@ -482,7 +470,7 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     if (here->proc.pid != 0 && is_hung()) {
         complain(0, "the supervisor does not answer and is replaced");
         kill(here->proc.pid, SIGKILL); /* its death is reported by httpd */
-    } else if (here->proc.pid == 0 && now_ms() >= here->start_at_ms) {
+    } else if (here->proc.pid == 0 && glue_placement_now_ms() >= here->start_at_ms) {
         start(p);
     }
     if (here->proc.pid != 0 && has_lived() &&
@@ -505,9 +493,7 @@ void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen,
     }
 }
 
-void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
-    int threads = 1, groups = glue_groups(s)->nelts;
-
+void glue_supervisor_child_init(void) {
     if (here == NULL || here->pages == NULL)
         return;
     if (here->channel >= 0)
@@ -516,23 +502,10 @@ void glue_supervisor_child_init(apr_pool_t *pchild, server_rec *s) {
     close(here->rows_fd);
     if (here->plan_fd >= 0)
         close(here->plan_fd);
-    placement.pages = here->pages;
-    placement.rows = here->rows;
-    placement.row = pyglue_rows_claim(here->rows, getpid());
-    placement.plan = here->plan;
-    /* The parent's uid, which is the supervisor's: this process has changed its own. */
-    placement.supervisor = here->owner;
-    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    glue_place_child_init(pchild, threads, groups);
-    glue_flood_child_init(pchild, groups);
-    glue_janitor_child_init(pchild);
-    glue_conn_child_init(pchild, placement.supervisor);
-}
-
-int glue_supervisor_is_late(void) {
-    return now_ms() > pyglue_pages_heartbeat(placement.pages) + LATE_AFTER_MS;
-}
-
-const glue_placement_t *glue_placement(void) {
-    return &placement;
+    /* The parent's uid is the supervisor's: this process has changed its own. */
+    glue_placement_child_init(&(glue_placement_t){.pages = here->pages,
+                                                  .rows = here->rows,
+                                                  .row = pyglue_rows_claim(here->rows, getpid()),
+                                                  .plan = here->plan,
+                                                  .supervisor = here->owner});
 }

@@ -11,6 +11,7 @@
 #include "glue_alias.h"
 #include "glue_check.h"
 #include "glue_config.h"
+#include "glue_daemon.h"
 #include "glue_embed.h"
 #include "glue_group.h"
 #include "glue_handler.h"
@@ -51,7 +52,8 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
 
 static void child_init(apr_pool_t *pchild, server_rec *s) {
     glue_snapshot_child_init(pchild, s);
-    glue_supervisor_child_init(pchild, s);
+    glue_supervisor_child_init();
+    glue_daemon_child_init(pchild, s);
     glue_embed_child_init(pchild, s);
 }
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Holds what a child was given. Knows no layout: that is the bridge's. Up: glue_place.c,
+ * glue_flood.c, glue_daemon.c; glue_supervisor.c fills it in. */
+#include "glue_placement.h"
+
+#include <time.h>
+
+#define LATE_AFTER_MS 2500
+
+static glue_placement_t placement; /* frozen after child_init */
+
+void glue_placement_child_init(const glue_placement_t *given) {
+    placement = *given;
+}
+
+const glue_placement_t *glue_placement(void) {
+    return &placement;
+}
+
+uint64_t glue_placement_now_ms(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int glue_placement_is_late(void) {
+    return glue_placement_now_ms() > pyglue_pages_heartbeat(placement.pages) + LATE_AFTER_MS;
+}
