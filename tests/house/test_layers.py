@@ -25,14 +25,15 @@ FAMILIES = {
     "engine": r"eng\w*\.h",
     "jail": r"jail\w*\.h",
     "glue": r"glue\w*\.h",
+    "sockets": r"sys/(socket|un)\.h|netinet/.*|arpa/.*|netdb\.h",
 }
 
 # folder → families that its C files may include; a single file may have more.
 INCLUDES = {
     "pyglue/bridge": {"bridge"},
-    "apache_module": {"httpd", "apr", "bridge", "glue"},
+    "apache_module": {"httpd", "apr", "bridge", "glue", "sockets"},
     "pyglue/engine": {"python", "bridge", "engine"},
-    "pyglue/worker": {"bridge", "worker"},
+    "pyglue/worker": {"bridge", "worker", "sockets"},
     "pyglue/jail": {"jail"},
     "pyglue/supervisor": {"bridge"},
 }
