@@ -27,7 +27,7 @@ PYTEST := $(BIN)/pytest
 STAMP := $(VENV)/.mod_pyglue.installed
 EXTRAS ?=
 
-C_FILES = $(wildcard apache_module/*.[ch] pyglue/*/*.[ch])
+C_FILES = $(wildcard apache_module/*.[ch] pyglue/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 BUILD_SETUP ?= -Dwerror=true
 BUILD_INPUT = find pyglue apache_module httpd-conf meson.build meson.options pyproject.toml \
 	-type f ! -name '*.pyc' ! -name '*.md'

@@ -216,8 +216,11 @@ static PyObject *memhost_open(PyObject *module, PyObject *args) {
         return PyErr_Format(PyExc_OSError, "%s", dlerror());
     *(void **)&symbol = dlsym(library, PYGLUE_ENGINE_SYMBOL);
     state->ops = symbol();
-    Py_BEGIN_ALLOW_THREADS rv = state->ops->open(&state->engine, &settings);
-    Py_END_ALLOW_THREADS if (rv != 0) return raise(rv);
+    Py_BEGIN_ALLOW_THREADS
+        rv = state->ops->open(&state->engine, &settings);
+    Py_END_ALLOW_THREADS
+    if (rv != 0)
+        return raise(rv);
     Py_RETURN_NONE;
 }
 
@@ -284,8 +287,10 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     size = pyglue_snapshot_size(&spec);
     block = malloc(size);
     pyglue_snapshot_build(block, size, &spec);
-    Py_BEGIN_ALLOW_THREADS rv = state->ops->call(state->engine, block, &host.host, &outcome);
-    Py_END_ALLOW_THREADS memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
+    Py_BEGIN_ALLOW_THREADS
+        rv = state->ops->call(state->engine, block, &host.host, &outcome);
+    Py_END_ALLOW_THREADS
+    memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
     free(block);
     return answer(rv, &outcome, &host);
 }
@@ -297,16 +302,20 @@ static PyObject *memhost_load(PyObject *module, PyObject *args) {
 
     if (!PyArg_ParseTuple(args, "ssz:load", &load.script, &load.application_group, &load.callable))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS rv = state->ops->load(state->engine, &load);
-    Py_END_ALLOW_THREADS return PyBool_FromLong(rv == 0);
+    Py_BEGIN_ALLOW_THREADS
+        rv = state->ops->load(state->engine, &load);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(rv == 0);
 }
 
 static PyObject *memhost_thread_end(PyObject *module, PyObject *unused) {
     state_t *state = PyModule_GetState(module);
 
     (void)unused;
-    Py_BEGIN_ALLOW_THREADS state->ops->thread_end(state->engine);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS
+        state->ops->thread_end(state->engine);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 static PyObject *memhost_close(PyObject *module, PyObject *unused) {
@@ -315,8 +324,10 @@ static PyObject *memhost_close(PyObject *module, PyObject *unused) {
 
     (void)unused;
     state->engine = NULL;
-    Py_BEGIN_ALLOW_THREADS state->ops->close(engine);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS
+        state->ops->close(engine);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 static PyObject *memhost_outside(PyObject *module, PyObject *unused) {
