@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The payload of a HEAD frame. What is accepted is within bounds, and comes out of put as it was.
- */
+/* The payload of a HEAD frame. What is accepted is within bounds, and put writes it as it was. */
 #include "frame.h"
 
 #include "fuzz.h"

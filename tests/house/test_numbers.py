@@ -49,6 +49,19 @@ def test_number_of_the_supervisor_is_the_bridges(here: int, there: int) -> None:
     assert here == there
 
 
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [
+        ("bridge.md", constant("PYGLUE_ENGINE_VERSION", "pyglue/bridge/engine.h")),
+        ("wire.md", constant("PYGLUE_WIRE_VERSION", "pyglue/bridge/frame.h")),
+        ("plan.md", plan.VERSION),
+    ],
+)
+def test_contract_is_of_the_version_of_its_code(page: str, number: int) -> None:
+    title = (ROOT / "docs" / page).read_text().splitlines()[0]
+    assert title.endswith(f", version {number}")
+
+
 def test_worker_wants_the_engine_of_its_own_package() -> None:
     wanted = constant("ENGINE_VERSION", "pyglue/worker/boot.py")
     assert wanted == constant("PYGLUE_ENGINE_VERSION", "pyglue/bridge/engine.h")
