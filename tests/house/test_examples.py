@@ -35,3 +35,13 @@ def test_example_starts_and_serves(
         answer = requests.get(httpd.url + url, timeout=30)
         assert answer.status_code == 200
         assert answer.text.startswith("Hello from")
+
+
+def test_each_host_of_the_tenants_example_has_its_own_group(
+    hello: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    text = (FOLDER / "mass-hosting.conf").read_text().replace(STATED, str(hello))
+    httpd = start_httpd(text.splitlines())
+    for host in ("shop.example", "blog.example"):
+        answer = requests.get(httpd.url, headers={"Host": host}, timeout=30)
+        assert f"the process group {host!r}" in answer.text
