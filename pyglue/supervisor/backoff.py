@@ -5,6 +5,7 @@ from __future__ import annotations
 
 LONGEST = 60.0
 STEADY = 10.0  # a worker that served so long ends a row of failures
+SOON = 1.0  # one that had finished requests is replaced so soon at the latest
 
 
 class Backoff:
@@ -27,10 +28,16 @@ class Backoff:
         self._failures += 1
         return self._wait(now)
 
-    def died(self, now: float, ready_for: float) -> float:
-        """A worker that had been ready died. The first of a row is replaced at once."""
+    def died(self, now: float, ready_for: float, *, had_worked: bool) -> float:
+        """A worker that had been ready died. The first of a row is replaced at once, one that had
+        finished requests within a second. Those that die meanwhile wait with it."""
         if ready_for >= STEADY:
             self._failures = 0
+        if had_worked:
+            self._failures = min(self._failures, 1)
+            self.not_before = min(self.not_before, now + SOON)
+        if now < self.not_before:
+            return self.not_before - now
         delay = self._wait(now) if self._failures else 0.0
         self._failures += 1
         return delay

@@ -40,6 +40,7 @@ from .worker import FAILURES, Message, State, Worker
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
 STOP_GRACE = 1.0  # beyond shutdown-timeout, for the worker's own exit
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
+PATIENCE = 5.0  # a group that worked so lately keeps its requests waiting, whatever happens to it
 
 NewNumber = Callable[[], "int | None"]
 
@@ -55,6 +56,7 @@ class Group:
         self._new_number = new_number  # None from it: the tables are full
         self._backoff = Backoff()
         self._cause = ""  # why nothing serves
+        self._worked_at = float("-inf")  # when the last worker died that had finished requests
         self._ending = False
         self._told: tuple[GroupState, str] | None = None
         self._out: list[Action] = []
@@ -84,7 +86,7 @@ class Group:
         del self.workers[number]
         self._out.append(Forget(number))
         delay = self._backoff.failed(now)
-        self._cause = reason
+        self._blame(reason, now)
         self._say(messages.LAUNCH_FAILED, number=number, reason=reason, next=_next(delay))
         return self._settle(now)
 
@@ -237,14 +239,10 @@ class Group:
             )
             return
         if worker.state is State.READY:
-            delay = self._backoff.died(now, now - worker.ready_at)
-            # Whoever asks meanwhile waits for a replacement that is on its way.
-            is_coming = any(w.is_starting for w in self.workers.values())
-            cause = death.cause if delay and not is_coming else ""
+            delay = self._died(worker, death, now)
         else:
             delay = self._backoff.failed(now)
-            cause = worker.failure or f"its worker {death.cause}"
-        self._cause = cause
+            self._blame(worker.failure or f"its worker {death.cause}", now)
         if worker.failure:
             self._say(
                 messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
@@ -259,6 +257,21 @@ class Group:
                 running=len(death.running),
                 next=_next(delay),
             )
+
+    def _died(self, worker: Worker, death: Death, now: float) -> float:
+        had_worked = death.served > len(death.running)
+        if had_worked:
+            self._worked_at = now
+        delay = self._backoff.died(now, now - worker.ready_at, had_worked=had_worked)
+        # Whoever asks meanwhile waits for a replacement that is on its way.
+        is_coming = any(w.is_starting for w in self.workers.values())
+        self._blame(death.cause if delay and not is_coming else "", now)
+        return delay
+
+    def _blame(self, cause: str, now: float) -> None:
+        """Why nothing serves: requests are told so at once. A worker that is killed, serving or
+        starting, must cost none but those that it ran, and so the group that it worked in waits."""
+        self._cause = cause if now - self._worked_at >= PATIENCE else ""
 
     # Settling: the steps that are due, from the state alone.
 

@@ -39,6 +39,32 @@ def test_a_killed_worker_costs_only_the_requests_that_it_ran(start_shop: StartSh
     assert max(answer.seconds for answer in load.answers) < PROMPT
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_kills_in_a_row_cost_only_the_requests_that_ran(start_shop: StartShop, count: int) -> None:
+    """All workers at once, again and again: whoever was not started waits for their successors."""
+    server = start_shop(f"processes={count} threads=2", workers=count)
+    server.log.expect("PG1103.*was killed by SIGKILL")
+    server.log.allow(LOST.format(signal="SIGKILL"))
+    rounds = 3
+
+    with Load(server.address, "/who", clients=3) as load:
+        for _ in range(rounds):
+            victims = server.workers()
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+            wait_until(
+                lambda gone=victims: (
+                    len(server.workers()) == count and serving(load, 2).isdisjoint(gone)
+                ),
+                "all are replaced, and serve",
+            )
+        load.wait_for_more(50)
+
+    failed = load.failures()
+    assert {(answer.status, answer.is_cut) for answer in failed} <= {(502, False), (200, True)}
+    assert len(failed) <= rounds * 3  # clients
+
+
 def test_idle_connections_to_a_killed_worker_cost_nothing(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     with Load(server.address, "/who", clients=4) as load:

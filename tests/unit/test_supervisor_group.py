@@ -32,6 +32,7 @@ from pyglue.supervisor.worker import Message
 EPOCH = 7
 FIRST = EPOCH << 32 | 1
 KILLED = Death("was killed by SIGSEGV", served=3, running=(9,))
+POISONED = Death("was killed by SIGSEGV", served=1, running=(9,))  # by its first request
 ENDED = Death("exited with status 0", clean=True)
 
 
@@ -241,20 +242,65 @@ def test_obituary_is_written_before_the_entry_vanishes() -> None:
     assert order == [Bury, Forget, Launch]
 
 
-def test_first_crash_is_replaced_at_once_and_a_row_of_them_backs_off() -> None:
-    world = World()
-    (number,) = world.serve(group_plan())
-    world.wait(60)
+def waits_of(world: World, number: int, deaths: list[Death]) -> list[int]:
+    """Seconds until a worker that died this way is replaced, one death after the other."""
     waits = []
-    for _ in range(9):
-        actions, waited = world.gone(number, KILLED), 0
+    for death in deaths:
+        actions, waited = world.gone(number, death), 0
         while not of(Launch, actions):
             actions = world.wait(1)
             waited += 1
         waits.append(waited)
         (number,) = of(Launch, actions)
         world.make_ready(number)
-    assert waits == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    return waits
+
+
+def test_first_crash_is_replaced_at_once_and_a_row_of_them_backs_off() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.wait(60)
+    assert waits_of(world, number, [POISONED] * 9) == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_worker_that_had_finished_requests_is_replaced_within_a_second_each_time() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    deaths = [KILLED, KILLED, KILLED, POISONED, POISONED, KILLED, KILLED]
+    assert waits_of(world, number, deaths) == [0, 1, 1, 2, 4, 1, 1]
+
+
+def test_all_workers_killed_together_are_replaced_together() -> None:
+    world = World()
+    for number in world.serve(group_plan(processes=4)):
+        world.gone(number, KILLED)
+    assert len(world.started) == 5  # the first at once
+    world.wait(1)
+    assert len(world.started) == 8
+
+
+def test_requests_wait_while_workers_that_had_worked_and_their_replacements_are_killed() -> None:
+    """Whoever has not been started is not to be lost by a kill."""
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.gone(number, KILLED)
+    world.gone(world.started[-1], Death("was killed by SIGKILL"))
+    assert world.state() is GroupState.STARTING
+    world.wait(2)
+    world.make_ready(world.started[-1])
+    world.gone(world.started[-1], KILLED)
+    assert world.state() is GroupState.STARTING
+
+
+def test_a_group_that_worked_is_disabled_when_its_starts_go_on_failing() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.gone(number, KILLED)
+    while world.now < 110:
+        if world.started[-1] in world.roster._of:
+            world.gone(world.started[-1], Death("exited with status 3"))
+        world.wait(1)
+    assert world.state() is GroupState.DISABLED
 
 
 def test_requests_wait_for_a_replacement_that_is_on_its_way_when_the_last_one_dies() -> None:
