@@ -229,7 +229,9 @@ class Group:
 
     def _account(self, worker: Worker, death: Death, now: float) -> None:
         """What a death means: nothing, if it was asked for; else a failure of the group."""
-        if worker.state is State.LEAVING and not worker.blamed:
+        # One that a signal told to end asks for its replacement first.
+        is_asked = worker.state is State.LEAVING or (worker.superseded and death.clean)
+        if is_asked and not worker.blamed:
             self._say(
                 messages.WORKER_ENDED,
                 number=worker.number,

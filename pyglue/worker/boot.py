@@ -218,12 +218,13 @@ class Worker:
         self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.is_leaving = False
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
+        self.leave_by: float | None = None  # told to end by a signal, and not yet by the supervisor
         self.is_orphan = False
         self.last_connection = 0.0
         self.idle_limit = 0.0
         self.actions = {
-            signal.SIGTERM: self.leave_in_time,
-            signal.SIGINT: self.leave_in_time,
+            signal.SIGTERM: self.end_by_signal,
+            signal.SIGINT: self.end_by_signal,
             signal.SIGUSR1: lambda: tell(RELOAD),
             engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
@@ -303,6 +304,8 @@ class Worker:
             ready, _, _ = select.select([self.events], [], [], TURN)
             for event in os.read(self.events, 64) if ready else b"":
                 self.actions[event]()
+            if self.leave_by is not None and time.monotonic() >= self.leave_by:
+                self.leave_in_time()
             if ready or self.is_leaving:
                 continue
             if self.is_orphan:
@@ -319,10 +322,23 @@ class Worker:
     def obey(self) -> None:
         """DRAIN or STOP: the time they allow is kept in C."""
         self.is_told = True
+        if self.leave_by is not None:
+            self.leave_in_time()
         self.leave()
 
+    def end_by_signal(self) -> None:
+        """As applications do to have their code loaded anew. Serves on until the supervisor has
+        brought another worker, so that nobody finds the group without one, but for no longer than
+        shutdown-timeout; told again, it waits for nobody."""
+        if self.is_orphan or self.is_leaving or self.leave_by is not None:
+            self.leave_in_time()
+        else:
+            self.leave_by = time.monotonic() + float(self.settings["shutdown_timeout"])
+            tell(RECYCLE)
+
     def leave_in_time(self) -> None:
-        """Told by a signal, which allows what shutdown-timeout says."""
+        """Finish what runs within shutdown-timeout."""
+        self.leave_by = None
         self.worker.watchdog(self.shutdown_ms)
         self.leave()
 

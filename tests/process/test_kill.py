@@ -153,6 +153,25 @@ def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -
     server.wait_for_exit(old)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_application_may_have_its_worker_replaced_by_a_signal(
+    start_shop: StartShop, number: signal.Signals
+) -> None:
+    """As code reloaders written for mod_wsgi do; again and again, and while a request runs."""
+    server = start_shop("threads=4")
+    with connected(server.address) as slow, Load(server.address, "/who", clients=3) as load:
+        slow.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        for _ in range(3):
+            (old,) = serving(load, 1)
+            os.kill(old, number)
+            wait_until(lambda gone=old: serving(load, 3).isdisjoint([gone]), "another serves")
+            (server.root / "files" / "slow.end").touch()
+        assert slow.read_response().body == b"done"
+
+    assert load.failures() == []
+
+
 @pytest.mark.slow
 def test_a_supervisor_that_hangs_is_replaced(start_shop: StartShop) -> None:
     server = start_shop("threads=4")

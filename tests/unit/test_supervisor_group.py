@@ -366,6 +366,17 @@ def test_recycled_worker_leaves_only_after_its_replacement_is_ready() -> None:
     assert world.said(messages.WORKER_ENDED)
 
 
+def test_a_worker_that_a_signal_ended_after_it_asked_for_a_replacement_did_not_die() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    (new,) = of(Launch, world.say(number, Message.RECYCLE))
+    world.gone(number)
+    assert world.said(messages.WORKER_ENDED) and not world.said(messages.WORKER_DIED)
+    assert world.state() is GroupState.STARTING
+    world.make_ready(new)
+    assert world.ready() == [new]
+
+
 def test_roll_waits_at_the_cap_of_leaving_workers() -> None:
     world = World()
     (number,) = world.serve(group_plan())

@@ -245,9 +245,33 @@ def test_stop_ends_what_runs_after_its_time(start: Start) -> None:
     assert "shutdown-timeout has passed" in worker.words()
 
 
-def test_a_termination_signal_drains(start: Start) -> None:
-    worker = start()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_termination_signal_asks_for_a_replacement_and_serves_until_it_is_there(
+    start: Start, number: signal.Signals
+) -> None:
+    worker = start(shutdown_timeout=60.0)
     worker.become_ready()
+    worker.process.send_signal(number)
+    worker.expect((RECYCLE, 0, 0))
+    with greeted(worker) as peer:
+        assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
+        worker.command(DRAIN, 0)
+    worker.expect((LEFT, 0, 0))
+    assert worker.exit_code() == 0
+
+
+def test_a_termination_signal_waits_for_a_replacement_within_bounds(start: Start) -> None:
+    worker = start(shutdown_timeout=0.1)
+    worker.become_ready()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.exit_code() == 0
+
+
+def test_a_second_termination_signal_waits_for_nobody(start: Start) -> None:
+    worker = start(shutdown_timeout=60.0)
+    worker.become_ready()
+    worker.process.send_signal(signal.SIGTERM)
+    worker.expect((RECYCLE, 0, 0))
     worker.process.send_signal(signal.SIGTERM)
     assert worker.exit_code() == 0
 
