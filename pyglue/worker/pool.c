@@ -66,10 +66,22 @@ static wkr_conn_t *conn_new(wkr_pool_t *pool, int fd) {
     return conn;
 }
 
+/* One connection less keeps the worker from leaving. */
+static void uncount(wkr_pool_t *pool) {
+    int leaves;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->open--;
+    leaves = leaves_now_locked(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (leaves)
+        wkr_pool_tell(pool, WKR_EVENT_LEFT);
+}
+
 /* The owner's. fd is forgotten before it is closed, so that a fork in between closes no other. */
 static void conn_close(wkr_pool_t *pool, wkr_conn_t *conn) {
     int fd = atomic_exchange(&conn->fd, -1);
-    int leaves;
+    int is_counted = !atomic_load(&conn->is_supervisors);
 
     if (fd >= 0)
         close(fd);
@@ -77,20 +89,14 @@ static void conn_close(wkr_pool_t *pool, wkr_conn_t *conn) {
     atomic_store(&conn->owner, WKR_FREE);
     conn->next_free = pool->free;
     pool->free = conn;
-    if (!atomic_load(&conn->is_supervisors))
-        pool->open--;
-    leaves = leaves_now_locked(pool);
     pthread_mutex_unlock(&pool->lock);
-    if (leaves)
-        wkr_pool_tell(pool, WKR_EVENT_LEFT);
+    if (is_counted)
+        uncount(pool);
 }
 
 void wkr_pool_leave_out(wkr_pool_t *pool, wkr_conn_t *conn) {
-    if (atomic_exchange(&conn->is_supervisors, 1))
-        return;
-    pthread_mutex_lock(&pool->lock);
-    pool->open--;
-    pthread_mutex_unlock(&pool->lock);
+    if (!atomic_exchange(&conn->is_supervisors, 1))
+        uncount(pool);
 }
 
 static int conn_claim(wkr_conn_t *conn) {

@@ -18,7 +18,7 @@ import pytest
 from harness import wire
 from harness.client import wait_until
 from harness.wire import Flag, Frame, Outcome, Peer, Refused, Type
-from harness.worker import LEFT, MAXIMUM, Start, Worker, request
+from harness.worker import KEY, LEFT, MAXIMUM, NUMBER, Start, Worker, request
 
 # Refusals, deadlines, clients that leave.
 
@@ -164,6 +164,21 @@ def test_what_runs_is_finished_and_then_says_goodbye(start_worker: Start, tmp_pa
         gate.touch()
         assert peer.answer().outcome == Outcome.COMPLETE
         assert peer.receive() == Frame(Type.GOODBYE)
+        worker.wait_for_event(LEFT)
+
+
+def test_a_worker_that_leaves_already_ends_when_the_supervisor_says_leave(
+    start_worker: Start,
+) -> None:
+    """docs/wire.md 13: LEAVE is half there when the worker begins to leave."""
+    worker = start_worker(threads=1)
+    leave = bytes(Frame(Type.LEAVE, 0, wire.hello(NUMBER, KEY).payload))
+    with Peer.connect(worker.path) as supervisor, worker.connect() as child:
+        supervisor.socket.sendall(leave[:20])
+        assert child.ask(request(1, "hello")).outcome == Outcome.COMPLETE
+        worker.drain()
+        assert child.receive() == Frame(Type.GOODBYE)
+        supervisor.socket.sendall(leave[20:])
         worker.wait_for_event(LEFT)
 
 
