@@ -23,6 +23,7 @@ enum glue_embed_state {
     GLUE_EMBED_WANTED, /* the thread is to open it, or is doing so */
     GLUE_EMBED_OPEN,
     GLUE_EMBED_FAILED,  /* with a cause */
+    GLUE_EMBED_LEFT,    /* the child ends while requests are in here: Python stays as it is */
     GLUE_EMBED_CLOSING, /* the child ends */
     GLUE_EMBED_CLOSED
 };
@@ -36,7 +37,7 @@ static struct embed {
     pthread_key_t key;    /* set in threads that have called the engine */
     int is_started;       /* the thread runs; frozen after child_init */
     int state;            /* glue_embed_state; under lock, OPEN also read without */
-    int running;          /* calls that run; atomic */
+    int running;          /* requests that are in here, waiting ones too; atomic */
     int is_final;         /* lock: a failure that stays */
     apr_time_t failed_at; /* lock */
     const char *cause;    /* lock: of a failure; the text lives as long as the child */
@@ -45,11 +46,11 @@ static struct embed {
 } embed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static int state_now(void) {
-    return __atomic_load_n(&embed.state, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&embed.state, __ATOMIC_SEQ_CST);
 }
 
 static void set_state_locked(enum glue_embed_state state) {
-    __atomic_store_n(&embed.state, state, __ATOMIC_RELEASE);
+    __atomic_store_n(&embed.state, state, __ATOMIC_SEQ_CST);
     pthread_cond_broadcast(&embed.changed);
 }
 
@@ -115,7 +116,7 @@ static void open_locked(void) {
     problem = open_engine(&is_final, embed.pool);
     if (problem == NULL)
         preload();
-    else
+    else if (state_now() == GLUE_EMBED_WANTED) /* what ends httpd may have ended that Python too */
         ap_log_error(APLOG_MARK, APLOG_CRIT, 0, embed.server, GLUE_ID(0402) "embedded mode: %s",
                      problem);
     pthread_mutex_lock(&embed.lock);
@@ -153,23 +154,29 @@ static void forget_thread(void *unused) {
         embed.python.engine->thread_end(embed.engine);
 }
 
-/* Within bounds: prefork's signal handler comes here in the middle of anything. Where a call still
- * runs, or our lock is held by the code that was interrupted, Python is left as it is. */
-static apr_status_t end_child(void *unused) {
+static void close_locked(void) {
     struct timespec end;
 
-    (void)unused;
     clock_gettime(CLOCK_REALTIME, &end);
     end.tv_sec += CLOSE_BOUND_S;
-    if (__atomic_load_n(&embed.running, __ATOMIC_ACQUIRE) > 0 ||
-        pthread_mutex_trylock(&embed.lock) != 0)
-        return APR_SUCCESS;
     set_state_locked(GLUE_EMBED_CLOSING);
     while (embed.state != GLUE_EMBED_CLOSED)
         if (pthread_cond_timedwait(&embed.changed, &embed.lock, &end) != 0)
             break;
-    pthread_mutex_unlock(&embed.lock);
     pthread_key_delete(embed.key);
+}
+
+/* Within bounds: prefork's signal handler comes here in the middle of anything. Where a request is
+ * in here, or our lock is held by the code that was interrupted, Python is left as it is. A request
+ * counts itself before it looks at the state, and here it is the other way round. */
+static apr_status_t end_child(void *unused) {
+    (void)unused;
+    if (pthread_mutex_trylock(&embed.lock) != 0)
+        return APR_SUCCESS;
+    __atomic_store_n(&embed.state, GLUE_EMBED_LEFT, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&embed.running, __ATOMIC_SEQ_CST) == 0)
+        close_locked();
+    pthread_mutex_unlock(&embed.lock);
     return APR_SUCCESS;
 }
 
@@ -245,19 +252,26 @@ static int refuse(const glue_host_t *host, const char *cause) {
     return PYGLUE_E_STATE;
 }
 
+static int call(pyglue_outcome_t *outcome, glue_host_t *host, const pyglue_snapshot_t *snapshot) {
+    const char *cause;
+
+    if (state_now() != GLUE_EMBED_OPEN && (cause = await_open()) != NULL)
+        return refuse(host, cause);
+    pthread_setspecific(embed.key, &embed);
+    embed.python.engine->call(embed.engine, snapshot, &host->base, outcome);
+    return 0;
+}
+
 int glue_embed_run(pyglue_outcome_t *outcome, glue_host_t *host,
                    const pyglue_snapshot_t *snapshot) {
-    const char *cause;
+    int error;
 
     if (glue_config_site(host->r->server)->restrict_embedded)
         return refuse(host, "WSGIRestrictEmbedded is On, and no WSGIProcessGroup holds here");
     if (!embed.is_started)
         return refuse(host, "its thread could not be started");
-    if (state_now() != GLUE_EMBED_OPEN && (cause = await_open()) != NULL)
-        return refuse(host, cause);
-    pthread_setspecific(embed.key, &embed);
-    __atomic_add_fetch(&embed.running, 1, __ATOMIC_ACQ_REL);
-    embed.python.engine->call(embed.engine, snapshot, &host->base, outcome);
-    __atomic_sub_fetch(&embed.running, 1, __ATOMIC_ACQ_REL);
-    return 0;
+    __atomic_add_fetch(&embed.running, 1, __ATOMIC_SEQ_CST);
+    error = call(outcome, host, snapshot);
+    __atomic_sub_fetch(&embed.running, 1, __ATOMIC_SEQ_CST);
+    return error;
 }

@@ -128,10 +128,13 @@ static const char *ask(const char *answers[ANSWER_COUNT], const char *executable
     if (length < 0)
         return apr_psprintf(pool, "%s did not tell what it is within %d seconds", executable,
                             ANSWER_DEADLINE_MS / 1000);
+    if (WIFSIGNALED(status))
+        return apr_psprintf(pool, "%s was ended by signal %d before it told what it is", executable,
+                            WTERMSIG(status));
     text[length] = '\0';
     if (status != 0 || !split(answers, text))
         return apr_psprintf(pool, "%s is no working Python (exit status %d): check WSGIPythonHome",
-                            executable, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+                            executable, WEXITSTATUS(status));
     return NULL;
 }
 

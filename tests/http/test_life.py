@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,27 @@ def test_stop_leaves_nothing(mode: str, start_httpd: Start, folder: Path, mpm: s
     assert ask(server) == 200
     server.stop()
     assert not census.processes(server.root)
+
+
+def test_stop_does_not_wait_for_a_request_that_waits_for_python(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Prefork ends its children from a signal handler, in the middle of anything."""
+    bin_folder = folder / "slow" / "bin"
+    bin_folder.mkdir(parents=True)
+    python = bin_folder / "python"
+    python.write_text(f"#!/bin/sh\n: > {folder}/asked\nexec sleep 60\n")
+    python.chmod(0o755)
+    server = start_httpd(
+        [f'WSGIPythonHome "{folder}/slow"', *lines("embedded", folder)], mpm="prefork"
+    )
+    server.log.allow("GL0402|GL0403")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/process"))
+        wait_until((folder / "asked").exists, "the child asks its Python")
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 3
 
 
 def test_parent_holds_no_python(mode: str, start_httpd: Start, folder: Path) -> None:
