@@ -220,23 +220,26 @@ void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_s
 /* The child's end. */
 
 /* The module is unmapped soon after: a thread that sleeps in it must be gone. One that blocks in
- * close(2) cannot be waited for; it never returns to our code while the child lives. */
+ * close(2) cannot be waited for; it never returns to our code while the child lives. Prefork's
+ * signal handler comes here in the middle of anything, perhaps of what holds our lock, so all waits
+ * end. */
 static apr_status_t end_threads(void *unused) {
     struct timespec until;
 
     (void)unused;
-    pthread_mutex_lock(&here.lock);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += JOIN_SECONDS;
+    if (pthread_mutex_timedlock(&here.lock, &until) != 0)
+        return APR_SUCCESS;
     here.is_ending = 1;
     pthread_cond_signal(&here.closing);
     pthread_mutex_unlock(&here.lock);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += JOIN_SECONDS;
+    if (here.has_watcher)
+        wake();
     if (here.has_closer)
         pthread_timedjoin_np(here.closer, NULL, &until);
-    if (here.has_watcher) {
-        wake();
-        pthread_join(here.watcher, NULL);
-    }
+    if (here.has_watcher)
+        pthread_timedjoin_np(here.watcher, NULL, &until);
     return APR_SUCCESS;
 }
 
