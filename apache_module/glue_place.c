@@ -85,12 +85,17 @@ static int fail(glue_search_t *search, int error, const char *reason) {
     return error;
 }
 
+static int is_accepted(const glue_placement_t *p) {
+    return pyglue_pages_plan_accepted(p->pages) >= p->plan;
+}
+
 /* May the group still get a worker? 0, or E_STATE with the reason. */
 static int expect_group(glue_search_t *search) {
     const glue_placement_t *p = glue_placement();
     pyglue_group_entry_t entry;
-    /* Read before the entry: a plan that was taken up has put its groups into the pages. */
-    int is_accepted = pyglue_pages_plan_accepted(p->pages) >= p->plan;
+    /* Read before the entry: a plan that was taken up has put its groups into the pages. And behind
+     * it: the next supervisor takes that back before it clears them. */
+    int was_accepted = is_accepted(p);
 
     if (pyglue_pages_find_group(p->pages, search->group->digest, &entry)) {
         if (entry.state != PYGLUE_GROUP_DISABLED)
@@ -100,7 +105,7 @@ static int expect_group(glue_search_t *search) {
     }
     if (pyglue_pages_plan_refused(p->pages) >= p->plan)
         return fail(search, PYGLUE_E_STATE, "the supervisor refused the configuration");
-    if (is_accepted)
+    if (was_accepted && is_accepted(p))
         return fail(search, PYGLUE_E_STATE, "the supervisor does not know it");
     return 0;
 }

@@ -64,8 +64,9 @@ class Pages:
         self._orphans: dict[int, bytes] = {}  # of older epochs, with their groups
 
     def adopt(self, worker_slots: int, group_slots: int) -> list[Entry]:
-        """At the start: keeps the workers of older epochs in their slots. The states of groups
-        are told anew."""
+        """At the start: keeps the workers of older epochs in their slots. Their groups serve; what
+        else there was to say of groups, and that a plan was taken, is told anew."""
+        self._memory.put_plan(0, 0)  # first, or children would take a group for unknown
         adopted = []
         for slot in range(worker_slots):
             read = self._memory.read_worker(slot)
@@ -77,6 +78,8 @@ class Pages:
             adopted.append(Entry(number, digest, threads, path, key))
         for slot in range(group_slots):
             self._memory.clear_group(slot)
+        for digest in set(self._orphans.values()):
+            self.tell_group(digest, GroupState.SERVING, "")
         return adopted
 
     def publish(self, entry: Entry) -> None:

@@ -26,6 +26,7 @@ from .actions import (
     Drain,
     Exit,
     Forget,
+    GroupState,
     Kill,
     Launch,
     Publish,
@@ -163,7 +164,7 @@ class Supervisor:
         if self._plan is None or (oldest is not None and oldest < self._plan.number):
             return
         for digest in self._orphans.groups() - self._roster.groups.keys():
-            self._pages.drop_orphans(digest)
+            self._pages.tell_group(digest, GroupState.NONE, "")
             self._orphans.leave(digest, 0.0)
 
     # From httpd.
@@ -307,7 +308,7 @@ class Supervisor:
 
     def _tell_group(self, action: TellGroup) -> None:
         self._pages.tell_group(action.digest, action.state, action.cause)
-        if action.state == 0:
+        if action.state is GroupState.NONE:
             self._orphans.leave(action.digest, 0.0)
             self._logs.forget(action.digest)
             self._close_logs()

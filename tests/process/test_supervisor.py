@@ -268,7 +268,9 @@ def test_workers_of_a_killed_supervisor_stay_published_until_there_are_new_ones(
     httpd.process.wait()
     httpd.channel.close()
     httpd.start(epoch=2)
+    wait_for(lambda: httpd.pages.read_plan()[0] == 0, "no plan is taken yet")
     assert [worker.number for worker in httpd.ready()] == [old.number]
+    assert httpd.group_state(httpd.group()) == (_pages.GROUP_SERVING, "")
     httpd.send(httpd.group())
     wait_for(lambda: [w.number for w in httpd.workers()] == [2 << 32 | 1], "the new one alone")
     assert httpd.stop() == 0
