@@ -328,8 +328,9 @@ static int dial(int *fd, const char *path) {
     if (*fd < 0)
         return PYGLUE_E_IO;
     if (connect(*fd, (struct sockaddr *)&address, sizeof address) != 0)
-        return errno == EAGAIN || errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_REFUSED
-                                                                           : PYGLUE_E_IO;
+        return errno == EAGAIN                            ? PYGLUE_E_REFUSED
+               : errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_GONE
+                                                          : PYGLUE_E_IO;
     if (!is_supervisors(*fd))
         return PYGLUE_E_PROTOCOL;
     flags = fcntl(*fd, F_GETFL);

@@ -44,20 +44,35 @@ static void finish_try(glue_exchange_t *x, int error) {
     glue_place_give(&x->place);
 }
 
+/* A place, and a connection to its worker, or why there is none: *failure. A worker that is not
+ * there any more has refused nothing: the next one is looked for, or waited for. Result as
+ * glue_place_take. */
+static int find_worker(glue_exchange_t *x, int *failure) {
+    int error;
+
+    do {
+        error = glue_place_take(&x->place, &x->search);
+        *failure = error != 0 ? 0 : glue_conn_get(&x->conn, &x->place.worker, &x->terms);
+        if (*failure == PYGLUE_E_GONE)
+            glue_place_strike(&x->place);
+    } while (*failure == PYGLUE_E_GONE);
+    return error;
+}
+
+static int have_no_connection(glue_exchange_t *x, int failure) {
+    glue_place_give(&x->place);
+    x->search.avoided = x->place.worker.number;
+    if (failure != PYGLUE_E_REFUSED)
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r,
+                      GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s",
+                      x->group->name, x->place.worker.path, pyglue_error_text(failure));
+    return failure == PYGLUE_E_NOMEM ? PYGLUE_E_IO : PYGLUE_E_REFUSED;
+}
+
 /* 0: the exchange is over. PYGLUE_E_REFUSED: it did not start, another worker may be tried. */
 static int try_once(glue_exchange_t *x) {
-    int error = glue_conn_get(&x->conn, &x->place.worker, &x->terms);
+    int error = glue_exchange_run(x);
 
-    if (error != 0) {
-        glue_place_give(&x->place);
-        x->search.avoided = x->place.worker.number;
-        if (error != PYGLUE_E_REFUSED)
-            ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r,
-                          GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s",
-                          x->group->name, x->place.worker.path, pyglue_error_text(error));
-        return error == PYGLUE_E_NOMEM ? PYGLUE_E_IO : PYGLUE_E_REFUSED;
-    }
-    error = glue_exchange_run(x);
     if (error == PYGLUE_E_REFUSED && x->order.state != PYGLUE_EXCHANGE_ENDED)
         glue_conn_sweep(); /* others of that worker are likely to have ended too */
     finish_try(x, error);
@@ -143,11 +158,11 @@ static int judge_search(glue_exchange_t *x, int error) {
 
 static int run_tries(glue_exchange_t *x) {
     for (x->search.refusals = 0; x->search.refusals < REFUSALS_MAX; x->search.refusals++) {
-        int error = glue_place_take(&x->place, &x->search);
+        int failure, error = find_worker(x, &failure);
 
         if (error != 0)
             return judge_search(x, error);
-        error = try_once(x);
+        error = failure != 0 ? have_no_connection(x, failure) : try_once(x);
         if (error != 0 && error != PYGLUE_E_REFUSED)
             error = judge(x, error);
         if (error != PYGLUE_E_REFUSED)

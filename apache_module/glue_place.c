@@ -17,6 +17,7 @@ static int share = 1;          /* frozen after child_init */
 static _Atomic int waiting;    /* threads */
 static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
+static _Atomic uint64_t absent[PYGLUE_WORKER_SLOTS]; /* number of the worker that was not there */
 
 void glue_place_child_init(apr_pool_t *pchild, int threads, int groups) {
     share = threads * CHILD_THREADS / 100;
@@ -39,9 +40,11 @@ void glue_place_pause(void) {
     apr_sleep((apr_interval_time_t)(1000 + draw() % 4001));
 }
 
-static int is_candidate(const pyglue_worker_entry_t *w, const glue_search_t *search) {
+static int is_candidate(const pyglue_worker_entry_t *w, const glue_search_t *search,
+                        unsigned slot) {
     return w->state == PYGLUE_WORKER_READY && w->number != search->avoided &&
-           memcmp(w->digest, search->group->digest, sizeof w->digest) == 0;
+           memcmp(w->digest, search->group->digest, sizeof w->digest) == 0 &&
+           w->number != atomic_load_explicit(&absent[slot], memory_order_relaxed);
 }
 
 static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned slot) {
@@ -49,7 +52,7 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
 
     place->slot = slot;
     return pyglue_pages_get_worker(p->pages, slot, &place->worker) &&
-           is_candidate(&place->worker, search) &&
+           is_candidate(&place->worker, search, slot) &&
            (p->row < 0 ||
             pyglue_rows_take(p->rows, p->row, slot, place->worker.number, place->worker.threads));
 }
@@ -64,7 +67,7 @@ static enum sight look(glue_place_t *place, const glue_search_t *search) {
 
     for (unsigned i = 0; i < end; i++)
         if (pyglue_pages_get_worker(pages, i, &place->worker) &&
-            is_candidate(&place->worker, search))
+            is_candidate(&place->worker, search, i))
             slots[count++] = (uint16_t)i;
     if (count == 0)
         return SIGHT_NOBODY;
@@ -180,6 +183,11 @@ void glue_place_give(const glue_place_t *place) {
 
     if (p->row >= 0)
         pyglue_rows_give(p->rows, p->row, place->slot, place->worker.number);
+}
+
+void glue_place_strike(const glue_place_t *place) {
+    atomic_store_explicit(&absent[place->slot], place->worker.number, memory_order_relaxed);
+    glue_place_give(place);
 }
 
 /* A group's share of this child. */

@@ -2,6 +2,7 @@
 """Workers and supervisors that die or hang under load: what is lost, who is told, what is back."""
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from harness import census
 from harness.client import CutError, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
+from process import shop
 from process.shop import PROMPT, ask, facts, serving
 
 LIVED = r", after \d+ requests and with \d+ running, "
@@ -151,6 +153,46 @@ def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -
 
         assert connection.read_response().body == b"done"
     server.wait_for_exit(old)
+
+
+SLOW_AGAIN = """
+import json, os, time
+if os.path.exists({go!r} + ".first"):
+    while not os.path.exists({go!r}):
+        time.sleep(0.01)
+open({go!r} + ".first", "w").close()
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [json.dumps({{"pid": os.getpid()}}).encode()]
+"""
+
+
+def test_a_worker_that_nobody_buried_yet_costs_no_request(start_shop: StartShop) -> None:
+    """Its supervisor died with it, so the pages still name it while its successor imports."""
+    server = start_shop("threads=4")
+    go, script = server.root / "files" / "go", server.root / "apps" / "slow.wsgi"
+    script.write_text(SLOW_AGAIN.format(go=str(go)))
+    server.configure(
+        [
+            *shop.lines(server.root, "threads=4"),
+            "WSGIDaemonProcess late",
+            f'WSGIScriptAlias /late "{script}" process-group=late application-group=%{{GLOBAL}}',
+        ]
+    )
+    server.graceful()
+    server.log.expect("GL0603")
+    first = server.supervisor()
+    old = facts(server, "/late")["pid"]
+
+    os.kill(first, signal.SIGKILL)
+    os.kill(old, signal.SIGKILL)
+    server.wait_for_exit(old)
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/late"))
+        assert not select.select([connection.socket], [], [], 2.0)[0], "it waits"
+        go.touch()
+
+        assert connection.read_response().status == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
