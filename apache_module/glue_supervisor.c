@@ -52,8 +52,9 @@ typedef struct state {
     uint64_t start_at_ms; /* back-off: not before */
     int plan_fd;          /* the latest plan, sealed; -1 */
     int sent_logs;        /* of it: -1: the plan itself was not sent yet */
+    int has_heirs;        /* one died before its time: its workers, or their sockets, may be left */
     int is_restarting;    /* the end of pconf is a hard restart's or a stop's */
-    apr_interval_time_t stop_wait;
+    apr_interval_time_t stop_wait; /* the longest shutdown-timeout of all plans since the start */
 } state_t;
 
 static state_t *here;                  /* the retained one */
@@ -288,6 +289,7 @@ static void judge_death(int status) {
     if (glue_placement_now_ms() - here->started_ms > 60000)
         here->failures = 0;
     if (has_lived()) {
+        here->has_heirs = 1;
         ap_log_error(
             APLOG_MARK, APLOG_ERR, 0, main_server,
             GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
@@ -333,17 +335,6 @@ static int is_ending(void) {
            pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING;
 }
 
-/* Workers whose supervisor died: nobody but a new one can end them. */
-static int has_workers(void) {
-    pyglue_worker_entry_t worker;
-    unsigned end = pyglue_pages_worker_end(here->pages);
-
-    for (unsigned i = 0; i < end; i++)
-        if (pyglue_pages_get_worker(here->pages, i, &worker))
-            return 1;
-    return 0;
-}
-
 /* Runs in the parent, from httpd's own reaping. RESTART: also a stop; children are about to be
  * told, or were already (HTTPD 1). */
 static void on_death(int reason, void *data, int status) {
@@ -360,6 +351,7 @@ static void on_death(int reason, void *data, int status) {
     /* Told so; or httpd ends or restarts, and whoever stops all it is made of came here first. What
      * follows, post_config or the end of the configuration, finds none and starts one if needed. */
     if (is_ending()) {
+        here->has_heirs = status != 0;
         forget();
         return;
     }
@@ -370,30 +362,46 @@ static void on_death(int reason, void *data, int status) {
         start_now();
 }
 
-/* Waits, with a bound: a service manager kills what is left when httpd has gone. */
-static void stop(uint32_t how) {
-    message_t message = {STOP, 1, how, 0, here->plan};
+/* 1: it has ended in good order, within the bound; else it is killed. */
+static int await_end(pid_t pid) {
     apr_time_t deadline = apr_time_now() + here->stop_wait + STOP_MARGIN;
-    pid_t pid;
+    int status = 0;
 
-    if (here->proc.pid == 0 && has_workers())
-        start_now();
-    unwatch();
-    pid = here->proc.pid;
-    if (pid == 0)
-        return;
-    if (send_message(&message, NULL, 0) != 0)
-        kill(pid, SIGTERM);
-    while (waitpid(pid, NULL, WNOHANG) == 0) {
+    while (waitpid(pid, &status, WNOHANG) == 0) {
         if (apr_time_now() > deadline) {
             complain(0, "the supervisor did not end in time and is killed");
             kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
+            waitpid(pid, &status, 0);
             break;
         }
         apr_sleep(10000);
     }
+    return status == 0;
+}
+
+/* Tells the one that runs to end all, and waits. */
+static void end_supervisor(uint32_t how) {
+    message_t message = {STOP, 1, how, 0, here->plan};
+    pid_t pid = here->proc.pid;
+
+    unwatch();
+    if (pid == 0)
+        return;
+    if (send_message(&message, NULL, 0) != 0)
+        kill(pid, SIGTERM);
+    here->has_heirs = !await_end(pid);
     forget();
+}
+
+/* Waits, with a bound: a service manager kills what is left when httpd has gone. What a supervisor
+ * that died left behind, nobody but another one can end. */
+static void stop(uint32_t how) {
+    end_supervisor(how);
+    if (here->has_heirs) {
+        start_now();
+        end_supervisor(how);
+    }
+    here->stop_wait = 0;
 }
 
 static apr_status_t leave_configuration(void *unused) {
@@ -447,7 +455,8 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
     }
     if (pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING)
         pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_SERVING);
-    here->stop_wait = longest_shutdown(groups);
+    if (longest_shutdown(groups) > here->stop_wait)
+        here->stop_wait = longest_shutdown(groups);
     make_plan(pconf);
     if (here->proc.pid == 0)
         start(ptemp);

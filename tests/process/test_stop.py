@@ -150,3 +150,35 @@ def test_stop_after_the_supervisor_was_killed_leaves_nothing(start_shop: StartSh
 
     assert not any(map(census.is_alive, old))
     assert leftovers(server) == []
+
+
+def test_stop_beside_a_supervisor_that_hangs_leaves_nothing(start_shop: StartShop) -> None:
+    server = start_shop("threads=4 shutdown-timeout=1")
+    server.log.expect("GL0601: the supervisor did not end in time and is killed")
+
+    os.kill(server.supervisor(), signal.SIGSTOP)
+    server.stop()
+
+    assert leftovers(server) == []
+
+
+def test_stop_waits_for_workers_of_an_older_plan_as_long_as_that_plan_says(
+    start_shop: StartShop,
+) -> None:
+    server = start_shop("threads=4 shutdown-timeout=7")
+    server.log.expect("shutdown-timeout has passed")
+    (old,), supervisor = server.workers(), server.supervisor()
+    with running(server, "/waits?slow", 1):
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    server.configure(shop.lines(server.root, "shutdown-timeout=1", name="other"))
+    server.graceful()
+    assert facts(server)["group"] == "other"
+    for pid in census.family(server.pid):  # else httpd waits for the one that has the request
+        if pid not in (server.pid, supervisor, *server.workers()):
+            os.kill(pid, signal.SIGKILL)
+
+    server.signal(signal.SIGTERM)
+    server.wait_for_exit(server.pid)
+
+    assert not census.is_alive(old)
+    assert leftovers(server) == []
