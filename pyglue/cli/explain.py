@@ -17,9 +17,18 @@ REMEDIES = (
         "The address is in use by another program: choose another port.",
     ),
     (
+        r"failed to set up sockaddr",
+        "The name has no address here: name an address of this machine (Listen, or --host of "
+        "`pyglue serve`).",
+    ),
+    (
         r"mod_pyglue\.so.*: cannot open shared object file",
         "mod_pyglue.so is not where the configuration says: take the lines of "
         "`pyglue module-config`.",
+    ),
+    (
+        r"has not been designed to serve pages while",
+        "httpd does not serve as root: name another user (User, or --user of `pyglue serve`).",
     ),
     (r"bad (user|group) name", "That user or group does not exist on this machine."),
     (

@@ -67,6 +67,8 @@ def test_missing_httpd_is_told_with_the_package(monkeypatch: pytest.MonkeyPatch)
             "built for another httpd",
         ),
         ("(98)Address already in use: AH00072: make_sock: could not bind", "in use"),
+        ("AH00077: alloc_listener: failed to set up sockaddr for nowhere", "--host"),
+        ("Error:\tApache has not been designed to serve pages while", "name another user"),
         ("AH00526: Invalid command 'WSGIScriptAlias', perhaps misspelled", "module-config"),
     ],
 )
