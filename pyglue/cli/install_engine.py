@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyglue.cli.reach import open_to_all
 from pyglue.cli.site import PACKAGE
 from pyglue.cli.trust import distrusted
 from pyglue.errors import PyglueError
@@ -122,7 +123,8 @@ def require_trust(path: Path) -> None:
 def build(target: Target) -> None:
     """Compiles beside the goal and renames: a worker always finds a whole engine."""
     try:
-        target.engine.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open_to_all():
+            target.engine.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.engine.parent) as folder:
             made = Path(folder) / target.engine.name
             compile_engine(target, made)

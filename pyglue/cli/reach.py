@@ -7,7 +7,8 @@ that access lists and capabilities count as they will for the server."""
 import grp
 import os
 import pwd
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,16 @@ class User:
         return cls(entry.pw_name, entry.pw_uid, group or grp.getgrgid(gid).gr_name, gid)
 
 
+@contextmanager
+def open_to_all() -> Iterator[None]:
+    """What is made meanwhile can be read by httpd's user and the workers', whatever our umask."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def obstacle(path: Path, user: User | None) -> str | None:
     """What keeps `user` (None: whoever runs this) from reading the file: a sentence, or None."""
     blocked = as_user(user, path) if user else blocked_at(path)
@@ -50,7 +61,7 @@ def obstacle(path: Path, user: User | None) -> str | None:
         return f"{path} may not be read by {who}: give it read permission (chmod o+r {path})"
     return (
         f"the folder {blocked} may not be entered by {who}, so {path} is out of reach: "
-        f"chmod o+x {blocked}, or move the application to where all may enter, such as /srv"
+        f"chmod o+x {blocked}, or move it to where all may enter, such as /srv"
     )
 
 

@@ -15,7 +15,7 @@ from string import Template
 
 import pyglue
 from pyglue.cli.httpd import Httpd
-from pyglue.cli.reach import User, obstacle
+from pyglue.cli.reach import User, obstacle, open_to_all
 from pyglue.errors import PyglueError
 
 PACKAGE = Path(pyglue.__file__).parent
@@ -193,18 +193,24 @@ def write(site: Site, httpd: Httpd) -> Path:
         module, names = site.callable
         put(site.root / "application.wsgi", SCRIPT.format(module=module, names=names.split(".")))
     for needed in (site.script, site.python or Path(sys.executable), PACKAGE / "__init__.py"):
-        blocked = obstacle(needed, site.user)
-        if blocked:
-            raise PyglueError(f"cannot serve {site.target}: {blocked}.")
+        require_reach(site, needed)
     put(site.configuration, render(site, httpd))
+    require_reach(site, site.configuration)  # the workers' sockets lie beside it
     return site.configuration
+
+
+def require_reach(site: Site, file: Path) -> None:
+    blocked = obstacle(file, site.user)
+    if blocked:
+        raise PyglueError(f"cannot serve {site.target}: {blocked}.")
 
 
 def make_root(root: Path) -> None:
     """The server root. One that another user could write is refused: httpd would trust it."""
     for folder in (root.parent, root):
         try:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with open_to_all():
+                folder.mkdir(parents=True, exist_ok=True)
             found = folder.lstat()
         except OSError as error:
             raise PyglueError(

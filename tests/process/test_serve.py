@@ -277,6 +277,23 @@ def test_folder_that_httpds_user_may_not_enter_is_named_with_the_remedy(
 
 
 @NEEDS_ROOT
+def test_server_root_that_httpds_user_may_not_enter_is_named(
+    serve: Callable[..., Served], app: Path, folder: Path
+) -> None:
+    (folder / "server").mkdir(mode=0o700)
+    said = refused(serve(app, "--server-root", folder / "server"))
+    assert f"the folder {folder}/server may not be entered by www-data" in said
+
+
+@NEEDS_ROOT
+def test_strict_umask_of_root_shuts_nobody_out(
+    serve: Callable[..., Served], app: Path, mode: str
+) -> None:
+    strict = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    assert serve(app, "--mode", mode, before=strict).wait_until_it_serves().page()
+
+
+@NEEDS_ROOT
 def test_script_that_httpds_user_may_not_read_is_named_with_the_remedy(
     serve: Callable[..., Served], app: Path
 ) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -36,6 +38,17 @@ def test_engine_is_built_into_the_folder_of_its_tag(package: Path) -> None:
     built = package / "engines" / tag / f"_engine{suffix}"
     assert [built] == list(built.parent.iterdir())
     subprocess.run([sys.executable, "-c", ASK_EXPORTS, built], check=True)
+
+
+def test_folder_of_the_engine_can_be_entered_by_all_whatever_the_umask(package: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        target = install_engine.ask(Path(sys.executable))
+        install_engine.build(target)
+    finally:
+        os.umask(before)
+    for made in (package / "engines", target.engine.parent, target.engine):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o755
 
 
 def test_engine_that_does_not_compile_is_told_with_the_compilers_words(package: Path) -> None:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,16 @@ def test_server_root_that_is_a_link_is_refused(tmp_path: Path) -> None:
     root.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PyglueError, match="only you can write"):
         site.make_root(root)
+
+
+def test_server_root_can_be_entered_by_all_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        site.make_root(tmp_path / "new" / "root")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "new", tmp_path / "new" / "root"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
 def test_named_callable_gets_a_script_that_imports_it(
