@@ -156,6 +156,7 @@ def named_callable(target: str) -> tuple[str, str] | None:
 
 def static_folder(text: str) -> tuple[str, Path]:
     url, equals, folder = text.partition("=")
+    url = url.rstrip("/")  # httpd's Alias takes both with a slash at the end, or neither
     if not equals or not url.startswith("/"):
         raise PyglueError(f"--static {text}: write it as /url=folder.")
     if not Path(folder).is_dir():

@@ -68,6 +68,7 @@ def test_target_that_is_neither_is_refused() -> None:
         (["--port", "70000"], "1 to 65535"),
         (["--threads", "0"], "at least 1"),
         (["--static", "files"], "/url=folder"),
+        (["--static", "/=/tmp"], "/url=folder"),
         (["--static", "/files=/does/not/exist"], "not a folder"),
     ],
 )
@@ -95,10 +96,11 @@ def test_embedded_mode_names_the_home_of_the_python(
     assert "WSGIDaemonProcess" not in text
 
 
+@pytest.mark.parametrize("url", ["/files", "/files/"])
 def test_static_folder_is_served_by_httpd(
-    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = rendered(parse(str(script), "--static", f"/files={tmp_path}"), monkeypatch, tmp_path)
+    text = rendered(parse(str(script), "--static", f"{url}={tmp_path}"), monkeypatch, tmp_path)
     assert f'Alias "/files" "{tmp_path}"' in text
 
 
