@@ -62,6 +62,11 @@ class Site:
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
+    def folder(self) -> Path:
+        """Where the application's modules are: a script's own folder, a callable's current one."""
+        return Path.cwd() if self.callable else self.script.parent
+
+    @property
     def configuration(self) -> Path:
         return self.root / "httpd.conf"
 
@@ -316,12 +321,11 @@ def alias(url: str, folder: Path) -> str:
 
 
 def application(site: Site) -> str:
-    """The directives of mod_pyglue. A callable is imported from the current folder."""
+    """The directives of mod_pyglue."""
     script = f'"{quoted(site.script)}"'
-    path = quoted(Path.cwd()) if site.callable else ""
+    path = quoted(site.folder)
     if site.mode == "embedded":
-        lines = [f'WSGIPythonHome "{quoted(home(site))}"']
-        lines += [f'WSGIPythonPath "{path}"'] if path else []
+        lines = [f'WSGIPythonHome "{quoted(home(site))}"', f'WSGIPythonPath "{path}"']
         return "\n".join([*lines, f"WSGIScriptAlias / {script} application-group=%{{GLOBAL}}"])
     options = [f"processes={site.processes}"] if site.processes > 1 else []
     options += [f"threads={site.threads}"]
@@ -330,7 +334,7 @@ def application(site: Site) -> str:
         if site.python
         else [f'python-home="{quoted(sys.prefix)}"']
     )
-    options += [f'python-path="{path}"'] if path else []
+    options += [f'python-path="{path}"']
     where = "process-group=application application-group=%{GLOBAL}"  # both: loaded at once
     group = f"WSGIDaemonProcess application {' '.join(options)}"
     return f"{group}\nWSGIScriptAlias / {script} {where}"

@@ -15,7 +15,7 @@ SUFFIXES = (".py", ".wsgi", ".html", ".toml", ".ini", ".env")
 
 class Watch:
     def __init__(self, site: Site) -> None:
-        self.folder = Path.cwd() if site.callable else site.script.parent
+        self.folder = site.folder
         self.seen = dict(times(self.folder))
 
     def changed(self) -> bool:

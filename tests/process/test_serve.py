@@ -192,6 +192,16 @@ def test_static_files_are_served_by_httpd(serve: Callable[..., Served], app: Pat
     assert served.page("elsewhere").endswith("application")
 
 
+def test_modules_beside_the_script_are_found(
+    serve: Callable[..., Served], folder: Path, mode: str
+) -> None:
+    site = folder / "site"
+    site.mkdir()
+    (site / "app.wsgi").write_text("from views import application\n")
+    (site / "views.py").write_text(TELLS)
+    assert serve(site / "app.wsgi", "--mode", mode).wait_until_it_serves().page()
+
+
 def test_callable_of_a_package_is_imported_from_the_current_folder(
     serve: Callable[..., Served], folder: Path, mode: str
 ) -> None:
