@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pyglue.cli.reach import open_to_all
-from pyglue.cli.site import PACKAGE
+from pyglue.cli.site import PACKAGE, program
 from pyglue.cli.trust import distrusted
 from pyglue.errors import PyglueError
 
@@ -73,7 +73,7 @@ def add(subcommands: Any) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    target = ask(Path(chosen.python).absolute())
+    target = ask(program(chosen.python))
     build(target)
     print(f"engine for {target.name} ({target.tag}): {target.engine}")
     return 0
@@ -87,7 +87,9 @@ def ask(python: Path) -> Target:
         )
         facts = json.loads(told.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        raise PyglueError(f"--python {python}: not a Python that runs here ({error}).") from None
+        status = getattr(error, "returncode", None)  # its command would be the whole question
+        why = f"exit status {status}" if status else error
+        raise PyglueError(f"--python {python}: not a Python that runs here ({why}).") from None
     if facts["implementation"] != "cpython" or tuple(facts["version"][:2]) < OLDEST:
         raise PyglueError(f"--python {python}: CPython 3.10 or later is needed.")
     target = Target(

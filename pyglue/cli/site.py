@@ -6,6 +6,7 @@ server root and fills the blanks of `httpd-conf/serve.conf.in`. Nothing is start
 
 import argparse
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -141,7 +142,7 @@ def from_arguments(chosen: argparse.Namespace) -> Site:
         mode=chosen.mode,
         processes=chosen.processes,
         threads=chosen.threads,
-        python=Path(chosen.python).absolute() if chosen.python else None,
+        python=program(chosen.python) if chosen.python else None,
         user=serving_user(chosen.user, chosen.group),
         static=tuple(static_folder(text) for text in chosen.static),
         root=root,
@@ -157,6 +158,12 @@ def named_callable(target: str) -> tuple[str, str] | None:
     if not all(part.isidentifier() for part in [*module.split("."), *names.split(".")]):
         raise PyglueError(f"{target}: neither a script file nor package.module:callable.")
     return module, names
+
+
+def program(text: str) -> Path:
+    """An executable as a shell finds it: a name without a folder is looked up on PATH."""
+    found = shutil.which(text) if os.sep not in text else None
+    return Path(found or text).absolute()
 
 
 def static_folder(text: str) -> tuple[str, Path]:

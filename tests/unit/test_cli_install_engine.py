@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import stat
@@ -59,8 +60,18 @@ def test_engine_that_does_not_compile_is_told_with_the_compilers_words(package: 
 
 
 def test_program_that_is_no_python_is_told(package: Path) -> None:
-    with pytest.raises(PyglueError, match="not a Python that runs here"):
+    with pytest.raises(PyglueError, match=r"not a Python that runs here \(exit status 1\)"):
         install_engine.ask(Path("/bin/false"))
+
+
+def test_python_without_a_folder_is_looked_up_on_the_path(
+    package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setattr(install_engine, "build", lambda _: None)
+    name = Path(sys.executable).name
+    assert install_engine.run(argparse.Namespace(python=name)) == 0
+    assert sysconfig.get_config_var("SOABI") in capsys.readouterr().out
 
 
 def test_missing_python_is_told_with_its_path(package: Path) -> None:
