@@ -7,6 +7,7 @@ without an engine shows only here. The plan comes from httpd (`-t -D DUMP_WSGI_P
 import argparse
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pyglue.supervisor.loop import Loop
 from pyglue.supervisor.plan import GroupPlan, Plan, PlanError, parse
 
 DUMP = "DUMP_WSGI_PLAN"
+COMPLAINT = r"\[wsgi:(?:warn|error)\]"  # a group that nobody defines: its requests would get 500
 CONTROL = ("apachectl", "apache2ctl")
 
 
@@ -42,9 +44,9 @@ def add(subcommands: Any) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    plan = read_plan(chosen)
+    plan, words = read_plan(chosen)
     loop = Loop({})
-    wrong = 0
+    wrong = len(re.findall(COMPLAINT, words))
     for group in plan.groups:
         said = probe(plan, without_folders(group), loop, chosen.timeout)
         wrong += bool(said)
@@ -65,8 +67,8 @@ def without_folders(group: GroupPlan) -> GroupPlan:
     return dataclasses.replace(group, scripts=scripts)
 
 
-def read_plan(chosen: argparse.Namespace) -> Plan:
-    """What httpd would run with this configuration."""
+def read_plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
+    """What httpd would run with this configuration, and what it said of it."""
     defines = [part for name in [*chosen.defines, DUMP] for part in ("-D", name)]
     ran = subprocess.run([*tester(chosen.file), *defines], capture_output=True, check=False)
     words = ran.stderr.decode(errors="replace")
@@ -79,7 +81,7 @@ def read_plan(chosen: argparse.Namespace) -> Plan:
             "mod_pyglue is not part of this configuration: add the lines of `pyglue module-config`."
         )
     try:
-        return parse(brace + rest)
+        return parse(brace + rest), words
     except PlanError as error:
         raise PyglueError(
             f"mod_pyglue.so and this command are of different versions: {error}."

@@ -182,7 +182,9 @@ def test_unknown_process_group_is_told_at_the_test_and_at_the_request(
         connection.send(request("GET", "/"))
         assert connection.read_response().status == 500
     assert "no WSGIDaemonProcess defines 'nowhere'" in server.test_configuration().stdout
-    assert "no WSGIDaemonProcess defines 'nowhere'" in checked(server).stdout
+    answer = checked(server)
+    assert answer.returncode == 1
+    assert "no WSGIDaemonProcess defines 'nowhere'" in answer.stdout
 
 
 @pytest.fixture
