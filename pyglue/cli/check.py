@@ -29,7 +29,10 @@ CONTROL = ("apachectl", "apache2ctl")
 
 def add(subcommands: Any) -> None:
     parser = subcommands.add_parser(
-        "check", help="check a configuration, and each group as its own user"
+        "check",
+        help="check a configuration, and each group as its own user",
+        description="Run httpd's own syntax test, then try each process group as its own user: "
+        "its Python, its engine, its scripts.",
     )
     parser.add_argument(
         "-f", dest="file", metavar="FILE", help="httpd.conf (the system's, through apachectl)"
@@ -38,7 +41,11 @@ def add(subcommands: Any) -> None:
         "-D", action="append", default=[], dest="defines", metavar="NAME", help="passed on to httpd"
     )
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS", help="a group (%(default)s)"
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long a group may take to load (%(default)s)",
     )
     parser.set_defaults(run=run)
 

@@ -9,7 +9,11 @@ from pyglue.cli.httpd import Httpd
 
 
 def add(subcommands: Any) -> None:
-    parser = subcommands.add_parser("config", help="write the configuration, start nothing")
+    parser = subcommands.add_parser(
+        "config",
+        help="write the configuration, start nothing",
+        description="Write the configuration that `pyglue serve` would start, and print its path.",
+    )
     site.add_arguments(parser)
     parser.set_defaults(run=run)
 

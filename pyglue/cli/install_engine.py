@@ -65,9 +65,14 @@ class Target:
 
 
 def add(subcommands: Any) -> None:
-    parser = subcommands.add_parser("install-engine", help="build the engine for another Python")
+    parser = subcommands.add_parser(
+        "install-engine",
+        help="build the engine for another Python",
+        description="Build the engine for another CPython, 3.10 or later, so that workers can run "
+        "on it. Needs a C compiler and that Python's headers.",
+    )
     parser.add_argument(
-        "--python", required=True, metavar="PATH", help="the executable of that Python"
+        "--python", required=True, metavar="PATH", help="that Python, such as python3.13"
     )
     parser.set_defaults(run=run)
 

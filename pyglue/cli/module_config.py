@@ -10,7 +10,9 @@ from pyglue.cli.site import built_module, quoted
 
 def add(subcommands: Any) -> None:
     parser = subcommands.add_parser(
-        "module-config", help="print the lines that an existing httpd needs"
+        "module-config",
+        help="print the lines that an existing httpd needs",
+        description="Print the two lines that make mod_pyglue known to any httpd.",
     )
     parser.set_defaults(run=run)
 

@@ -32,7 +32,12 @@ LIBC = ctypes.CDLL(None)  # opened before any fork
 
 
 def add(subcommands: Any) -> None:
-    parser = subcommands.add_parser("serve", help="serve one application in the foreground")
+    parser = subcommands.add_parser(
+        "serve",
+        help="serve one application in the foreground",
+        description="Start a private httpd for one application, in the foreground. Ctrl-C stops it "
+        "and all that it started.",
+    )
     site.add_arguments(parser)
     parser.add_argument(
         "--reload", action="store_true", help="load the code again when a file changes"
