@@ -14,6 +14,7 @@ from harness.httpd import Httpd
 FOLDER = Path(__file__).parents[2] / "httpd-conf"
 EXAMPLES = sorted(FOLDER.glob("*.conf"))
 STATED = "/srv/hello"  # where the examples say that the application lies
+README = (FOLDER.parent / "README.md").read_text()
 URLS = {"daemon.conf": ["/shop", "/blog"], "migrating.conf": ["/", "/static/a.txt"]}
 
 
@@ -45,3 +46,8 @@ def test_each_host_of_the_tenants_example_has_its_own_group(
     for host in ("shop.example", "blog.example"):
         answer = requests.get(httpd.url, headers={"Host": host}, timeout=30)
         assert f"the process group {host!r}" in answer.text
+
+
+def test_configuration_of_the_readme_is_the_smallest_example() -> None:
+    block = README.split("```apache\n")[1].split("```")[0]
+    assert (FOLDER / "minimal.conf").read_text().endswith(block)
