@@ -1,6 +1,7 @@
 # Printers for gdb: `gdb -x .gdbinit ...`, or `make debug`. Each is documented: help pyglue-NAME.
 set print pretty on
 set pagination off
+set breakpoint pending on
 handle SIGUSR1 nostop noprint pass
 handle SIGPIPE nostop noprint pass
 
