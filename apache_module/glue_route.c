@@ -11,9 +11,19 @@
 #include "glue_alias.h"
 #include "glue_log.h"
 
+/* httpd's, which believes the Host header unless UseCanonicalName is On. A port that the header
+ * alone names is not ours: each would make an application group, and so an interpreter. */
+static apr_port_t port_of(const request_rec *r) {
+    apr_port_t asked = ap_get_server_port(r), local = r->connection->local_addr->port;
+
+    if (asked == 80 || asked == 443 || asked == local || asked == r->server->port)
+        return asked;
+    return r->server->port != 0 ? r->server->port : local;
+}
+
 /* The port is left out where it is the usual one of either scheme, as mod_wsgi does. */
 static const char *with_port(const request_rec *r, const char *host) {
-    apr_port_t port = ap_get_server_port(r);
+    apr_port_t port = port_of(r);
 
     return port == 80 || port == 443 ? host : apr_psprintf(r->pool, "%s:%u", host, port);
 }

@@ -74,6 +74,20 @@ def test_servers_of_the_standard_port_are_named_without_it(
     assert facts(server)["application_group"] == "tests.invalid"
 
 
+@pytest.mark.parametrize("token", ["%{SERVER}", "%{RESOURCE}", "%{HOST}"])
+def test_port_that_only_a_client_names_makes_no_application_group(
+    mode: str, start_httpd: Start, script: Path, token: str
+) -> None:
+    """RELIABILITY C 15: each would load the application once more. httpd's own port stays."""
+    server = start_httpd(lines(mode, script, f"WSGIApplicationGroup {token}"))
+    port = server.address[1]
+    found = {
+        facts(server, "/", Host=f"tests.invalid:{asked}")["application_group"]
+        for asked in (1, 81, 8080, 65535, port)
+    }
+    assert found == {f"tests.invalid:{port}" + ("|" if "RESOURCE" in token else "")}
+
+
 def test_application_groups_are_interpreters_of_their_own(
     mode: str, start_httpd: Start, folder: Path
 ) -> None:
