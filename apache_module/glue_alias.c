@@ -58,21 +58,31 @@ static const char *read_options(glue_alias_t *alias, cmd_parms *cmd, const char 
                                             cmd->pool);
 }
 
+/* $1 in it is known only with a URL. */
+static int is_pattern(const glue_alias_t *alias) {
+    return alias->expression != NULL && strchr(alias->target, '$') != NULL;
+}
+
 /* mod_wsgi's rule: an alias that names both groups literally is loaded when processes start. */
 static int is_preloaded(const glue_alias_t *alias) {
     return alias->process_group != NULL && alias->application_group != NULL &&
            strstr(alias->process_group, "%{") == NULL &&
-           strstr(alias->application_group, "%{") == NULL &&
-           (alias->expression == NULL || strchr(alias->target, '$') == NULL);
+           strstr(alias->application_group, "%{") == NULL && !is_pattern(alias);
 }
 
-/* As httpd's walk writes it, for glue_alias_to. */
-static void note_target(cmd_parms *cmd, glue_alias_t *alias) {
-    const char *file = ap_server_root_relative(cmd->pool, alias->target);
+/* As httpd's walk writes it: absolute, no ".." and no "//" in it. NULL, or a whole complaint. */
+static const char *settle_target(cmd_parms *cmd, glue_alias_t *alias) {
+    const char *written = alias->target;
     apr_hash_t *targets = glue_config_site(cmd->server)->targets;
 
-    if (file != NULL && apr_hash_get(targets, file, APR_HASH_KEY_STRING) == NULL)
-        apr_hash_set(targets, file, APR_HASH_KEY_STRING, alias);
+    if (is_pattern(alias))
+        return NULL;
+    alias->target = ap_server_root_relative(cmd->pool, written);
+    if (alias->target == NULL)
+        return glue_value_complaint(cmd->cmd->name, written, "is not a path", cmd->pool);
+    if (apr_hash_get(targets, alias->target, APR_HASH_KEY_STRING) == NULL)
+        apr_hash_set(targets, alias->target, APR_HASH_KEY_STRING, alias);
+    return NULL;
 }
 
 static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
@@ -95,8 +105,10 @@ static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
         (alias->expression = ap_pregcomp(cmd->pool, alias->url, AP_REG_EXTENDED)) == NULL)
         return glue_value_complaint(cmd->cmd->name, alias->url, "is not a regular expression",
                                     cmd->pool);
+    complaint = settle_target(cmd, alias);
+    if (complaint != NULL)
+        return complaint;
     APR_ARRAY_PUSH(glue_config_server(cmd->server)->aliases, glue_alias_t *) = alias;
-    note_target(cmd, alias);
     if (!is_preloaded(alias))
         return NULL;
     return glue_group_add_script(
@@ -161,9 +173,13 @@ static const char *rest_of(const char *uri, apr_size_t matched) {
 }
 
 /* Puts file, PATH_INFO and what stat says where the directory walk expects them. If the target is
- * no file, the walk finds out by itself what lies at target + rest. */
+ * no file, or an expression ended within a word, the walk finds out by itself what lies at
+ * target + rest. */
 static void place(request_rec *r, const char *target, const char *rest) {
-    if (*target == '/' && apr_stat(&r->finfo, target, APR_FINFO_MIN, r->pool) == APR_SUCCESS &&
+    int is_path = *rest == '/' || *rest == '\0';
+
+    if (*target == '/' && is_path &&
+        apr_stat(&r->finfo, target, APR_FINFO_MIN, r->pool) == APR_SUCCESS &&
         r->finfo.filetype == APR_REG) {
         r->filename = apr_pstrdup(r->pool, target);
         r->path_info = apr_pstrdup(r->pool, rest);

@@ -43,6 +43,7 @@ GROUP = "WSGIDaemonProcess own"
     [
         ([f"{ALIAS} process-group=own"], True),
         ([ALIAS, "WSGIProcessGroup own"], True),
+        (["WSGIScriptAlias /a {0}//x/../app.py process-group=own"], True),
         ([ALIAS, "<Location /a>", "WSGIProcessGroup own", "</Location>"], True),
         ([ALIAS, "<Directory {0}>", "WSGIProcessGroup own", "</Directory>"], True),
         ([f"{ALIAS} process-group=own application-group=x"], False),

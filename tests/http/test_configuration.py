@@ -118,6 +118,18 @@ def test_alias_by_pattern_names_the_script(mode: str, start_httpd: Start, script
     assert facts(server, "/sites/app/rest")["file"] == str(script)
 
 
+def test_pattern_that_ends_within_a_word_leads_to_no_script(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    """What follows would be a PATH_INFO without its slash."""
+    shutil.copy(APPS / "environ" / "wsgi.py", folder / "app.py")
+    made = [line for line in lines(mode, script=folder / "app.py") if "WSGIScriptAlias" not in line]
+    server = start_httpd([*made, f'WSGIScriptAliasMatch "^/sho" "{folder}/app.py"'])
+    server.log.expect("GL0205.*app.pyp$")
+    assert get(server, "/shop").status == 404
+    assert facts(server, "/sho/p")["PATH_INFO"] == "/p"
+
+
 def test_mount_at_root_has_an_empty_script_name(
     mode: str, start_httpd: Start, folder: Path
 ) -> None:
