@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prints the plan at `httpd -t -D DUMP_WSGI_PLAN`. `pyglue check` reads it and probes each group as
+/* What `httpd -t` says beyond the syntax: whether the folder of the sockets will do, which is
+ * httpd's own. And the plan, at -D DUMP_WSGI_PLAN: `pyglue check` reads it and probes each group as
  * its own user, because httpd itself, often root, touches nothing of a tenant's. To the scripts
  * that workers load at their start it adds those that a WSGIScriptAlias leads to: a mistake in one
  * of them should not wait for the first request. Up: mod_pyglue.c; down: glue_plan.c. */
 #include "glue_check.h"
 
 #include <apr_fnmatch.h>
+#include <grp.h>
 #include <http_core.h>
+#include <httpd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <unixd.h>
 
 #include "glue_alias.h"
 #include "glue_group.h"
@@ -108,6 +115,100 @@ static void add_reached_scripts(server_rec *main_server) {
     }
 }
 
+/* --- The folder of the sockets ------------------------------------------------------------------
+ */
+
+/* What pyglue/supervisor/listeners.py asks of the folder, as the end of a sentence. NULL: nothing
+ * is wrong. */
+static const char *problem_of_folder(const char *folder, apr_pool_t *pool) {
+    struct stat info;
+
+    if (stat(folder, &info) != 0)
+        return apr_psprintf(pool, "lies in %s: %s", folder, strerror(errno));
+    if (!S_ISDIR(info.st_mode) || access(folder, W_OK | X_OK) != 0)
+        return apr_psprintf(pool, "lies in %s, where httpd cannot make a folder", folder);
+    if (info.st_uid != 0 && info.st_uid != geteuid())
+        return apr_psprintf(pool, "lies in %s, which belongs to uid %lu", folder,
+                            (unsigned long)info.st_uid);
+    if ((info.st_mode & (S_IWGRP | S_IWOTH)) && !(info.st_mode & S_ISVTX))
+        return apr_psprintf(pool, "lies in %s, which others can write to", folder);
+    return NULL;
+}
+
+/* Which folder above the path cannot be entered, counted from the root; 0: all can be. */
+static int count_to_closed(const char *path, apr_pool_t *pool) {
+    int count = 1;
+
+    for (const char *end = path + 1; (end = strchr(end, '/')) != NULL; end++, count++)
+        if (access(apr_pstrmemdup(pool, path, (apr_size_t)(end - path)), X_OK) != 0)
+            return count;
+    return 0;
+}
+
+/* The same for httpd's children, of which the kernel is asked in a process that becomes one. What
+ * cannot be found out is no complaint. */
+static int count_to_closed_of_children(const char *path, apr_pool_t *pool) {
+    enum { UNKNOWN = 255 };
+    int status = 0;
+    pid_t child;
+
+    if (geteuid() != 0)
+        return 0; /* httpd's children are as we are, and their folder can be made */
+    child = fork();
+    if (child == 0)
+        _exit(setgid(ap_unixd_config.group_id) ||
+                      initgroups(ap_unixd_config.user_name, ap_unixd_config.group_id) ||
+                      setuid(ap_unixd_config.user_id)
+                  ? UNKNOWN
+                  : count_to_closed(path, pool));
+    if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status))
+        return 0;
+    return WEXITSTATUS(status) == UNKNOWN ? 0 : WEXITSTATUS(status);
+}
+
+static const char *problem_of_children(const char *path, apr_pool_t *pool) {
+    int count = count_to_closed_of_children(path, pool);
+    const char *end = path;
+
+    if (count == 0)
+        return NULL;
+    while (count-- > 0)
+        end = strchr(end + 1, '/');
+    return apr_psprintf(pool, "lies below %.*s, which httpd's user (uid %lu) may not enter",
+                        (int)(end - path), path, (unsigned long)ap_unixd_config.user_id);
+}
+
+/* The shortest that the supervisor puts behind the prefix of a process id of seven digits. */
+static const char *problem_of_length(const char *path, apr_pool_t *pool) {
+    static const char rest[] = ".4194304.1/4294967297.sock";
+
+    if (strlen(path) + sizeof rest <= PYGLUE_SOCKET_PATH)
+        return NULL;
+    return apr_psprintf(pool, "is longer than %d bytes", (int)(PYGLUE_SOCKET_PATH - sizeof rest));
+}
+
+static void advise_sockets(server_rec *s, apr_pool_t *pool) {
+    const char *prefix = glue_config_site(s)->socket_prefix;
+    const char *path = prefix != NULL ? prefix : ap_runtime_dir_relative(pool, "wsgi");
+    const char *folder = ap_make_dirstr_parent(pool, path), *problem;
+
+    if (prefix == NULL && access(folder, F_OK) != 0)
+        return; /* what starts httpd makes it */
+    problem = problem_of_length(path, pool);
+    if (problem == NULL)
+        problem = problem_of_folder(folder, pool);
+    if (problem == NULL)
+        problem = problem_of_children(path, pool);
+    if (problem != NULL)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     GLUE_ID(0106) "WSGISocketPrefix: '%s' %s. Set it to a short path in a folder "
+                                   "that only root can write, and that httpd's user may enter",
+                     path, problem);
+}
+
+/* --- The whole ----------------------------------------------------------------------------------
+ */
+
 /* DESIGN 6: what lies in a tenant's folder is not httpd's to open. */
 static void remind(server_rec *s) {
     if (glue_groups(s)->nelts > 0 || apr_hash_count(glue_config_site(s)->targets) > 0)
@@ -127,6 +228,8 @@ static void dump(apr_pool_t *pconf, server_rec *s) {
 }
 
 void glue_check_test(apr_pool_t *pconf, server_rec *s) {
+    if (glue_groups(s)->nelts > 0)
+        advise_sockets(s, pconf);
     if (ap_exists_config_define(DUMP_PLAN))
         dump(pconf, s);
     else

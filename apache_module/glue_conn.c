@@ -419,7 +419,7 @@ static glue_conn_t *pop_idle(uint64_t worker) {
 int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
                   const glue_conn_terms_t *terms) {
     glue_conn_t *c = pop_idle(worker->number);
-    int is_new = c == NULL, error = 0;
+    int is_new = c == NULL, error = 0, reason;
 
     if (is_new) {
         c = calloc(1, sizeof *c);
@@ -433,8 +433,10 @@ int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
         error = PYGLUE_E_NOMEM;
     else if (is_new)
         error = open_new(c, worker, terms);
+    reason = errno;
     if (error != 0)
         glue_conn_close(c);
+    errno = reason;
     *conn = error ? NULL : c;
     return error;
 }

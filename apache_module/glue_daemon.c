@@ -59,14 +59,25 @@ static int find_worker(glue_exchange_t *x, int *failure) {
     return error;
 }
 
+static void log_unreachable(const glue_exchange_t *x, int failure, int reason) {
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, reason, x->r,
+                  GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s%s",
+                  x->group->name, x->place.worker.path, pyglue_error_text(failure),
+                  reason == EACCES ? "; httpd's user may not enter a folder of this path: set "
+                                     "WSGISocketPrefix to a path in folders that it may enter"
+                                   : "");
+}
+
+/* PYGLUE_E_REFUSED: another worker may be tried, unless the fault is this child's. */
 static int have_no_connection(glue_exchange_t *x, int failure) {
+    int reason = failure == PYGLUE_E_IO ? errno : 0;
+
     glue_place_give(&x->place);
     x->search.avoided = x->place.worker.number;
+    x->cannot_connect = failure == PYGLUE_E_NOMEM || failure == PYGLUE_E_IO;
     if (failure != PYGLUE_E_REFUSED)
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r,
-                      GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s",
-                      x->group->name, x->place.worker.path, pyglue_error_text(failure));
-    return failure == PYGLUE_E_NOMEM ? PYGLUE_E_IO : PYGLUE_E_REFUSED;
+        log_unreachable(x, failure, reason);
+    return PYGLUE_E_REFUSED;
 }
 
 /* 0: the exchange is over. PYGLUE_E_REFUSED: it did not start, another worker may be tried. */
@@ -165,7 +176,7 @@ static int run_tries(glue_exchange_t *x) {
         error = failure != 0 ? have_no_connection(x, failure) : try_once(x);
         if (error != 0 && error != PYGLUE_E_REFUSED)
             error = judge(x, error);
-        if (error != PYGLUE_E_REFUSED)
+        if (error != PYGLUE_E_REFUSED || x->cannot_connect)
             return error;
     }
     log_failure(x, PYGLUE_E_REFUSED, "its workers refused it again and again");

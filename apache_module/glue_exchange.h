@@ -25,6 +25,7 @@ typedef struct glue_exchange {
     size_t at_hand;       /* body bytes in it, for each try */
     int is_whole_body;    /* and there are no more */
     int has_died;         /* a worker died under it: no second repetition */
+    int cannot_connect;   /* to any worker: the reason has been logged */
     glue_flood_t flood;
     /* of this try */
     glue_place_t place;

@@ -8,8 +8,10 @@ supervisor's own code, so a probe cannot differ from a real start."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyglue import _pages
+from pyglue.cli.reach import closed_to
 from pyglue.supervisor import jailed
 from pyglue.supervisor.launch import Recipe, recipe, settings
 from pyglue.supervisor.listeners import Directory, ListenError
@@ -43,6 +45,7 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
     key = os.urandom(_pages.KEY_SIZE)
     listener = directory.listen(NUMBER, plan.httpd.uid, group.listen_backlog)
     try:
+        check_reach(Path(listener.path), plan)
         process = start(NUMBER, made, key, listener, _pages.size_record(), jailed.spawn)
     except BaseException:
         directory.remove_socket(listener)
@@ -55,6 +58,16 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
         process.bury(_pages.read_record)
         process.close()
         directory.remove_socket(listener)
+
+
+def check_reach(socket: Path, plan: Plan) -> None:
+    """httpd's children connect to the socket by its path."""
+    folder = closed_to(plan.httpd.uid, plan.httpd.gid, socket)
+    if folder is not None:
+        raise ListenError(
+            f"httpd's user (uid {plan.httpd.uid}) may not enter {folder}, so it cannot reach the "
+            "sockets of workers. Set WSGISocketPrefix to a path in folders that it may enter"
+        )
 
 
 class Hearing:

@@ -65,14 +65,29 @@ def obstacle(path: Path, user: User | None) -> str | None:
     )
 
 
+def closed_folder(path: Path) -> str | None:
+    """The first folder above the path that this process may not enter."""
+    closed = (folder for folder in reversed(path.parents) if not os.access(folder, os.X_OK))
+    return str(folder) if (folder := next(closed, None)) else None
+
+
 def blocked_at(path: Path) -> str | None:
     """The first part of the path that this process may not pass; "": it is no file; None: free."""
-    for folder in reversed(path.parents):
-        if not os.access(folder, os.X_OK):
-            return str(folder)
+    if (folder := closed_folder(path)) is not None:
+        return folder
     if not os.access(path, os.R_OK):
         return str(path)
     return None if path.is_file() else ""
+
+
+def closed_to(uid: int, gid: int, path: Path) -> str | None:
+    """What `closed_folder` says in a child that has become that user, with his groups."""
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:  # a number without a name has its group alone
+        groups = [gid]
+    told = answered_as(uid, gid, groups, lambda: b"+" + os.fsencode(closed_folder(path) or ""))
+    return os.fsdecode(told[1:]) or None
 
 
 def as_user(user: User, path: Path) -> str | None:

@@ -213,13 +213,53 @@ def test_missing_engine_names_the_command_that_builds_it(
     assert re.search(words, answer.stdout, re.DOTALL), answer.stdout
 
 
-def test_directory_of_sockets_that_others_can_write_is_told(folder: Path) -> None:
-    (folder / "run").mkdir()
-    (folder / "run").chmod(0o777)
-    lines = [f'WSGISocketPrefix "{folder}/run/wsgi"', *written(folder, Mistake())]
-    answer = checked(Httpd(lines, root=folder))
+def with_sockets_in(folder: Path, mode: int | None) -> list[str]:
+    """A group whose sockets lie in a folder with these permissions; None: there is none."""
+    if mode is not None:
+        (folder / "run").mkdir()
+        (folder / "run").chmod(mode)
+    return [f'WSGISocketPrefix "{folder}/run/wsgi"', *written(folder, Mistake())]
+
+
+OTHERS_CAN_WRITE = (0o777, r"/run/?, which others can write to", r"/run\b.* others can write to it")
+NO_FOLDER = (None, r"/run/?: No such file", r"/run\b.*No such file")
+CLOSED = (0o700, r"below .*/run, which httpd's user .* may not enter", r"may not enter .*/run,")
+
+
+@pytest.mark.parametrize(
+    ("mode", "tested", "said"),
+    [OTHERS_CAN_WRITE, NO_FOLDER, pytest.param(*CLOSED, marks=pytest.mark.privileged)],
+)
+def test_directory_of_sockets_that_will_not_do_is_told(
+    mode: int | None, tested: str, said: str, folder: Path
+) -> None:
+    server = Httpd(with_sockets_in(folder, mode), root=folder)
+    answer = checked(server)
     assert answer.returncode == 1
-    assert "WSGISocketPrefix" in answer.stdout, answer.stdout
+    told = re.search("^process group group .*", answer.stdout, re.MULTILINE)
+    assert told and re.search(f"{said}.*WSGISocketPrefix", told[0]), answer.stdout
+    done = server.test_configuration()
+    assert done.returncode == 0
+    assert re.search(f"GL0106: WSGISocketPrefix: .*{tested}", done.stdout), done.stdout
+
+
+@pytest.mark.privileged
+def test_directory_of_sockets_that_httpds_user_cannot_enter_is_a_503_with_the_remedy(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    """mod_wsgi's classic. Said once a request: another try would find the folder closed too."""
+    server = start_httpd(with_sockets_in(folder, 0o700))
+    server.log.expect(r"Permission denied.*GL0503: .*/run/wsgi.*WSGISocketPrefix")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/"))
+        assert connection.read_response().status == 503
+    assert server.log.text().count("GL0") == 1
+
+
+def test_prefix_of_sockets_that_is_too_long_is_told(folder: Path) -> None:
+    lines = [f'WSGISocketPrefix "{folder}/{"x" * 90}"', "WSGIDaemonProcess group"]
+    done = Httpd(lines, root=folder).test_configuration()
+    assert "GL0106: WSGISocketPrefix" in done.stdout and "longer than 81 bytes" in done.stdout
 
 
 def test_module_of_another_httpd_is_told_with_the_remedy(folder: Path) -> None:
