@@ -24,6 +24,7 @@ def spawn(
     no_new_privs: bool = True,
     cgroup_procs: int = -1,
     home_optional: bool = False,
+    otherwise: bytes | None = None,
 ) -> tuple[int, int, int]:
     """Returns at once: pid, pidfd (-1: the kernel has none), read end of the report pipe.
 

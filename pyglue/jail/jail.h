@@ -25,7 +25,8 @@ typedef struct jail_limit {
 /* What is to run, and as whom. All memory is the caller's, for the call of jail_spawn only. */
 typedef struct jail_plan {
     const char *executable; /* opened after the drop, as the user */
-    char *const *argv;      /* NULL-terminated */
+    char *otherwise;        /* where that does not exist; becomes argv[0]; NULL: none */
+    char **argv;            /* NULL-terminated */
     char *const *envp;      /* NULL-terminated: the whole environment */
     const int *fds;         /* become 0, 1, ... fd_count-1, without close-on-exec */
     unsigned fd_count;      /* 3 ... JAIL_FDS_MAX */

@@ -162,9 +162,9 @@ static PyObject *spawn_checked(jail_plan_t *plan) {
 
 static PyObject *module_spawn(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs) {
     static char *names[] = {
-        "argv",   "executable",   "env",          "fds",           "uid",    "gid",
-        "groups", "privileged",   "umask",        "home",          "chroot", "rlimits",
-        "nice",   "no_new_privs", "cgroup_procs", "home_optional", NULL};
+        "argv",   "executable",   "env",          "fds",           "uid",       "gid",
+        "groups", "privileged",   "umask",        "home",          "chroot",    "rlimits",
+        "nice",   "no_new_privs", "cgroup_procs", "home_optional", "otherwise", NULL};
     jail_plan_t plan = {.umask = -1, .no_new_privs = 1, .cgroup_procs = -1};
     PyObject *sequences[5] = {NULL};
     struct loan loan = {0};
@@ -174,12 +174,12 @@ static PyObject *module_spawn(PyObject *Py_UNUSED(module), PyObject *args, PyObj
     if (none == NULL)
         return NULL;
     sequences[4] = none;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OyOOO&O&Op|$iO&O&Oipip:spawn", names,
-                                    &sequences[0], &plan.executable, &sequences[1], &sequences[2],
-                                    convert_id, &plan.uid, convert_id, &plan.gid, &sequences[3],
-                                    &plan.privileged, &plan.umask, convert_path, &plan.home,
-                                    convert_path, &plan.chroot, &sequences[4], &plan.nice,
-                                    &plan.no_new_privs, &plan.cgroup_procs, &plan.home_optional) &&
+    if (PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OyOOO&O&Op|$iO&O&OipipO&:spawn", names, &sequences[0], &plan.executable,
+            &sequences[1], &sequences[2], convert_id, &plan.uid, convert_id, &plan.gid,
+            &sequences[3], &plan.privileged, &plan.umask, convert_path, &plan.home, convert_path,
+            &plan.chroot, &sequences[4], &plan.nice, &plan.no_new_privs, &plan.cgroup_procs,
+            &plan.home_optional, convert_path, &plan.otherwise) &&
         fill(&plan, &loan, sequences) == 0)
         result = spawn_checked(&plan);
     loan_end(&loan);
@@ -220,7 +220,7 @@ static PyMethodDef methods[] = {
     {"spawn", (PyCFunction)(void (*)(void))module_spawn, METH_VARARGS | METH_KEYWORDS,
      "spawn(*, argv, executable, env, fds, uid, gid, groups, privileged, umask=-1, home=None,\n"
      "      chroot=None, rlimits=(), nice=0, no_new_privs=True, cgroup_procs=-1,\n"
-     "      home_optional=False)\n"
+     "      home_optional=False, otherwise=None)\n"
      "-> (pid, pidfd or -1, report descriptor)"},
     {"steps", module_steps, METH_NOARGS, "steps() -> names, in their order"},
     {"describe", module_describe, METH_VARARGS,

@@ -462,12 +462,20 @@ static int step_chdir(jail_run_t *run) {
     return is_missing && plan->home_optional ? enter("/") : rv;
 }
 
-static int step_execve(jail_run_t *run) {
-    const jail_plan_t *plan = run->plan;
-
-    if (syscall(SYS_execve, plan->executable, plan->argv, plan->envp) == -1)
+static int execute(const char *executable, const jail_plan_t *plan) {
+    if (syscall(SYS_execve, executable, plan->argv, plan->envp) == -1)
         return -errno;
     return JAIL_NO_EFFECT;
+}
+
+static int step_execve(jail_run_t *run) {
+    const jail_plan_t *plan = run->plan;
+    int rv = execute(plan->executable, plan);
+
+    if (rv != -ENOENT || plan->otherwise == NULL)
+        return rv;
+    plan->argv[0] = plan->otherwise; /* the child's own memory */
+    return execute(plan->otherwise, plan);
 }
 
 const jail_step_t jail_steps[] = {

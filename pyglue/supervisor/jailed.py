@@ -11,8 +11,8 @@ from .launch import Recipe
 
 REMEDIES = {
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
-    "execve": ". python-home= names an environment or prefix with bin/python in it, python= an"
-    " executable; the user of the group must be able to reach and execute it",
+    "execve": ". python-home= names an environment or prefix with bin/python or bin/python3 in it,"
+    " python= an executable; the user of the group must be able to reach and execute it",
 }
 
 
@@ -22,6 +22,7 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
     return _jail.spawn(
         argv=[os.fsencode(argument) for argument in recipe.argv],
         executable=os.fsencode(recipe.executable),
+        otherwise=os.fsencode(recipe.otherwise) if recipe.otherwise else None,
         env=[os.fsencode(pair) for pair in recipe.environ],
         fds=fds,
         uid=definition.uid,

@@ -47,6 +47,7 @@ class Recipe:
     """All that is needed to start one worker, but its descriptors."""
 
     executable: str
+    otherwise: str | None  # where that does not exist
     argv: tuple[str, ...]
     environ: tuple[str, ...]
     directory: str  # to begin in; "/" if it is not home= and cannot be entered
@@ -58,6 +59,7 @@ def recipe(definition: GroupPlan, plan: Plan) -> Recipe:
     executable = python_of(definition, plan)
     return Recipe(
         executable,
+        python3_of(definition, plan),
         (executable, BOOT),
         environment(definition, plan),
         directory_of(definition, plan),
@@ -79,6 +81,12 @@ def python_of(definition: GroupPlan, plan: Plan) -> str:
         return definition.python
     home = definition.python_home or plan.python_home
     return f"{home}/bin/python" if home else sys.executable
+
+
+def python3_of(definition: GroupPlan, plan: Plan) -> str | None:
+    """A distribution's prefix, such as /usr, has no bin/python; embedded mode looks so too."""
+    home = definition.python_home or plan.python_home
+    return f"{home}/bin/python3" if home and not definition.python else None
 
 
 def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,22 @@ def test_python_home_is_an_environment_that_knows_nothing_of_the_server(
     command = [conf.prefix() / "bin" / "python", "-m", "venv", "--without-pip", home]
     subprocess.run(command, check=True)
     assert worker_facts(start_httpd, folder, f"python-home={home}")["prefix"] == str(home)
+
+
+@pytest.mark.parametrize("line", ["", "\nWSGIPythonHome {home}"])
+def test_python_home_is_a_prefix_without_bin_python(
+    start_httpd: Start, folder: Path, line: str
+) -> None:
+    """As Debian's /usr: mod_wsgi's documentation tells to write sys.prefix there."""
+    home = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    (home / "bin" / "python").unlink()
+    python = Path(sys.executable).resolve()
+    (home / "bin" / "python3").unlink()
+    (home / "bin" / "python3").symlink_to(python)
+    options = line.format(home=home) or f"python-home={home}"
+    found = worker_facts(start_httpd, folder, options)
+    assert (found["prefix"], found["title"].split("\0")[0]) == (str(home), f"{home}/bin/python3")
 
 
 @pytest.mark.privileged

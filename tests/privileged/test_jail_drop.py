@@ -17,7 +17,7 @@ from typing import Any
 
 import jailed
 import pytest
-from jailed import GID, UID, Launch
+from jailed import GID, PYTHON, UID, Launch
 
 from pyglue import _jail
 
@@ -209,6 +209,30 @@ def test_without_home_the_root_is_the_current_folder() -> None:
 def test_missing_executable_is_reported(folder: Path) -> None:
     outcome = Launch(executable=str(folder / "python")).run()
     assert outcome.failed == ("execve", errno.ENOENT)
+
+
+def test_another_executable_runs_under_its_own_name_where_the_first_is_missing(
+    folder: Path,
+) -> None:
+    """/usr of Debian has a python3, and no python."""
+    options = {"otherwise": PYTHON}
+    tell = "import json, sys; print(json.dumps({'title': sys.orig_argv[0]}))"
+    missing = str(folder / "python")
+    launch = Launch(argv=(missing, "-c", tell), executable=missing, options=options)
+    assert launch.run().look == {"title": PYTHON}
+
+
+@pytest.mark.parametrize(("mode", "error"), [(0o700, errno.EACCES), (None, errno.ENOENT)])
+def test_another_executable_runs_only_where_the_first_is_missing(
+    folder: Path, mode: int | None, error: int
+) -> None:
+    program = folder / "python"
+    if mode is not None:
+        program.write_text("#!/bin/sh\n")
+        program.chmod(mode)
+    otherwise = PYTHON if mode is not None else f"{folder}/python3"
+    launch = Launch(executable=str(program), options={"otherwise": otherwise})
+    assert launch.run().failed == ("execve", error)
 
 
 def test_executable_that_only_root_may_run_is_reported(folder: Path) -> None:

@@ -142,11 +142,12 @@ def test_python_is_chosen_by_the_group_before_the_server(sound: dict[str, Any]) 
     plan = taken(changed(sound, "python_home", "/opt/server"))
     group = plan.groups[0]
     for python, home, expected in [
-        ("/usr/bin/python3", "/x", "/usr/bin/python3"),
-        (None, "/x", "/x/bin/python"),
-        (None, None, "/opt/server/bin/python"),
+        ("/usr/bin/python3", "/x", ("/usr/bin/python3", None)),
+        (None, "/x", ("/x/bin/python", "/x/bin/python3")),
+        (None, None, ("/opt/server/bin/python", "/opt/server/bin/python3")),
     ]:
         options = changed(sound, "groups.0.python", python)
         options["groups"][0]["python_home"] = home
         group = taken(options).groups[0]
-        assert launch.python_of(group, plan) == expected
+        made = launch.recipe(group, plan)
+        assert (made.executable, made.otherwise) == expected
