@@ -58,8 +58,7 @@ static const char *read_options(glue_alias_t *alias, cmd_parms *cmd, const char 
                                             cmd->pool);
 }
 
-/* $1 in it is known only with a URL. */
-static int is_pattern(const glue_alias_t *alias) {
+int glue_alias_is_pattern(const glue_alias_t *alias) {
     return alias->expression != NULL && strchr(alias->target, '$') != NULL;
 }
 
@@ -67,7 +66,7 @@ static int is_pattern(const glue_alias_t *alias) {
 static int is_preloaded(const glue_alias_t *alias) {
     return alias->process_group != NULL && alias->application_group != NULL &&
            strstr(alias->process_group, "%{") == NULL &&
-           strstr(alias->application_group, "%{") == NULL && !is_pattern(alias);
+           strstr(alias->application_group, "%{") == NULL && !glue_alias_is_pattern(alias);
 }
 
 /* As httpd's walk writes it: absolute, no ".." and no "//" in it. NULL, or a whole complaint. */
@@ -75,7 +74,7 @@ static const char *settle_target(cmd_parms *cmd, glue_alias_t *alias) {
     const char *written = alias->target;
     apr_hash_t *targets = glue_config_site(cmd->server)->targets;
 
-    if (is_pattern(alias))
+    if (glue_alias_is_pattern(alias))
         return NULL;
     alias->target = ap_server_root_relative(cmd->pool, written);
     if (alias->target == NULL)
@@ -272,6 +271,24 @@ static int can_reach(const glue_alias_t *alias, const char *group, const glue_si
                 return 1;
     }
     return 0;
+}
+
+static int is_embedded(const char *process_group) {
+    return *process_group == '\0' || strcmp(process_group, "%{GLOBAL}") == 0;
+}
+
+int glue_alias_is_embedded(const glue_alias_t *alias) {
+    const apr_array_header_t *mentions = glue_config_site(alias->server)->mentions;
+
+    if (alias->process_group != NULL)
+        return is_embedded(alias->process_group);
+    for (int i = 0; i < mentions->nelts; i++) {
+        const glue_mention_t *mention = &APR_ARRAY_IDX(mentions, i, glue_mention_t);
+
+        if (!is_embedded(mention->process_group) && can_concern(mention, alias))
+            return 0;
+    }
+    return 1;
 }
 
 static int is_same_application(const glue_alias_t *a, const glue_alias_t *b) {

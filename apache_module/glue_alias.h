@@ -36,6 +36,12 @@ const glue_alias_t *glue_alias_to(const request_rec *r, const char *file);
 /* Is the path of a file or URL the folder or prefix itself, or below it? */
 int glue_alias_is_below(const char *path, const char *folder);
 
+/* $1 in the target: it is known only with a URL. */
+int glue_alias_is_pattern(const glue_alias_t *alias);
+
+/* 1: whatever the request, httpd's children run it. Configuration time, when all of it is read. */
+int glue_alias_is_embedded(const glue_alias_t *alias);
+
 /* Logs what an administrator should know of the aliases: at `httpd -t`, and once at a start. */
 void glue_alias_advise(server_rec *main_server);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `httpd -t` says beyond the syntax: whether the folder of the sockets will do, which is
  * httpd's own. And the plan, at -D DUMP_WSGI_PLAN: `pyglue check` reads it and probes each group as
- * its own user, because httpd itself, often root, touches nothing of a tenant's. To the scripts
- * that workers load at their start it adds those that a WSGIScriptAlias leads to: a mistake in one
- * of them should not wait for the first request. Up: mod_pyglue.c; down: glue_plan.c. */
+ * its own user, because httpd itself, often root, touches nothing of a tenant's. Embedded mode is a
+ * group there. To the scripts that are loaded at a start it adds those that a WSGIScriptAlias leads
+ * to: a mistake in one of them should not wait for the first request.
+ * Up: mod_pyglue.c; down: glue_plan.c. */
 #include "glue_check.h"
 
 #include <apr_fnmatch.h>
@@ -56,6 +57,8 @@ static const glue_request_config_t *config_of(const glue_alias_t *alias, const c
     void *config = ap_get_module_config(s->lookup_defaults, &wsgi_module);
 
     config = merge_sections(config, core->sec_dir, target, pool);
+    if (alias->expression != NULL)
+        return config; /* which URLs those are is not known */
     return merge_sections(config, core->sec_url, alias->url, pool);
 }
 
@@ -76,6 +79,13 @@ static int is_listed(const apr_array_header_t *scripts, const glue_script_t *scr
     return 0;
 }
 
+/* Where it runs is known, and whoever runs there can be asked. */
+static int is_probed(const glue_alias_t *alias, const char *process_group) {
+    if (*process_group != '\0')
+        return glue_group_find(alias->server, process_group) != NULL;
+    return glue_config_site(alias->server)->restrict_embedded != 1 && glue_alias_is_embedded(alias);
+}
+
 /* An application group that depends on the request is any but the main one: its text as written
  * will do as a name. */
 static void add_script(apr_array_header_t *scripts, const glue_alias_t *alias) {
@@ -90,12 +100,13 @@ static void add_script(apr_array_header_t *scripts, const glue_alias_t *alias) {
         .server = alias->server,
     };
 
+    if (strcmp(script.process_group, "%{GLOBAL}") == 0)
+        script.process_group = "";
     if (strcmp(script.application_group, "%{GLOBAL}") == 0)
         script.application_group = "";
     if (*script.callable == '%')
         script.callable = NULL;
-    if (glue_group_find(alias->server, script.process_group) != NULL &&
-        !is_listed(scripts, &script))
+    if (is_probed(alias, script.process_group) && !is_listed(scripts, &script))
         APR_ARRAY_PUSH(scripts, glue_script_t) = script;
 }
 
@@ -109,7 +120,7 @@ static void add_reached_scripts(server_rec *main_server) {
         for (int i = 0; i < aliases->nelts; i++) {
             const glue_alias_t *alias = APR_ARRAY_IDX(aliases, i, const glue_alias_t *);
 
-            if (alias->expression == NULL)
+            if (!glue_alias_is_pattern(alias))
                 add_script(scripts, alias);
         }
     }
@@ -217,11 +228,24 @@ static void remind(server_rec *s) {
                                    "`pyglue check`");
 }
 
+/* Embedded mode is probed like a group, by a worker of httpd's own user and Python. */
+static void add_children(server_rec *s, apr_pool_t *pool) {
+    const apr_array_header_t *scripts = glue_scripts(s);
+
+    for (int i = 0; i < scripts->nelts; i++)
+        if (*APR_ARRAY_IDX(scripts, i, glue_script_t).process_group == '\0') {
+            APR_ARRAY_PUSH(glue_config_site(s)->groups, glue_group_t *) =
+                glue_group_of_children(s, pool);
+            return;
+        }
+}
+
 static void dump(apr_pool_t *pconf, server_rec *s) {
     glue_plan_t plan;
     apr_file_t *out;
 
     add_reached_scripts(s);
+    add_children(s, pconf);
     glue_plan_make(&plan, DUMP_NUMBER, s, pconf);
     if (apr_file_open_stdout(&out, pconf) == APR_SUCCESS)
         apr_file_printf(out, "%.*s", (int)plan.length, plan.text);

@@ -331,6 +331,18 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
     return complaint;
 }
 
+glue_group_t *glue_group_of_children(server_rec *main_server, apr_pool_t *pool) {
+    glue_definition_t *definition = definition_make("", "httpd's children", main_server, pool);
+    glue_group_t *group = &definition->group;
+
+    definition_finish(definition, pool);
+    resolve_identity(definition, pool);
+    make_digest(group, pool);
+    group->python_path = glue_config_site(main_server)->python_path;
+    group->environ_mode = GLUE_ENVIRON_INHERIT;
+    return group;
+}
+
 /* A literal name that no WSGIDaemonProcess defines: 500 when it is asked for. */
 void glue_group_advise_unknown(const server_rec *s, const char *subject, const char *name) {
     if (*name == '\0' || *name == '%' || glue_group_find(s, name) != NULL)

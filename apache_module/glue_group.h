@@ -61,6 +61,9 @@ const char *glue_group_add_script(cmd_parms *cmd, const glue_script_t *script);
  * tenant's folder. NULL, or what makes the whole configuration unusable. */
 const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf);
 
+/* What the children of httpd are in embedded mode, as a group without a name and options. */
+glue_group_t *glue_group_of_children(server_rec *main_server, apr_pool_t *pool);
+
 /* Logs what an administrator should know of the groups: at `httpd -t`, and once at a start. */
 void glue_group_advise(server_rec *main_server);
 

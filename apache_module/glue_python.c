@@ -232,8 +232,11 @@ const char *glue_python_open(glue_python_t *python, int *is_final, const char *h
     python->executable = executable_of(home, pool);
     if (python->executable == NULL)
         return home != NULL
-                   ? apr_psprintf(
-                         pool, "WSGIPythonHome: '%s' has no bin/python that can be run here", home)
+                   ? apr_psprintf(pool,
+                                  "WSGIPythonHome: '%s' has no bin/python that can be run here; "
+                                  "name an environment "
+                                  "or prefix that httpd's user can reach",
+                                  home)
                    : "no Python was found beside mod_pyglue.so: set WSGIPythonHome to a prefix or "
                      "virtual environment";
     problem = ask(answers, python->executable, pool);

@@ -52,13 +52,20 @@ def add(subcommands: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     plan, words = read_plan(chosen)
+    run_by_supervisor = dataclasses.replace(plan, groups=tuple(filter(is_named, plan.groups)))
     loop = Loop({})
     wrong = len(re.findall(COMPLAINT, words))
     for group in plan.groups:
-        said = probe(plan, without_folders(group), loop, chosen.timeout)
+        said = probe(run_by_supervisor, without_folders(group), loop, chosen.timeout)
         wrong += bool(said)
-        print(f"process group {group.name} (user {group.user}): {''.join(said) or 'fine'}")
+        what = f"process group {group.name}" if is_named(group) else "embedded mode"
+        print(f"{what} (user {group.user}): {''.join(said) or 'fine'}")
     return 1 if wrong else 0
+
+
+def is_named(group: GroupPlan) -> bool:
+    """Embedded mode is a group without a name."""
+    return group.name != ""
 
 
 def without_folders(group: GroupPlan) -> GroupPlan:

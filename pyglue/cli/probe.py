@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyglue import _pages
 from pyglue.cli.reach import closed_to
@@ -26,17 +27,26 @@ LINES = 40  # of its log that are shown
 
 def probe(plan: Plan, group: GroupPlan, loop: Loop, timeout: float) -> list[str]:
     """What is wrong with the group: a sentence, then the worker's own words. Empty: nothing."""
-    directory = Directory(plan.httpd.socket_prefix, os.getpid(), NUMBER)
     made = recipe(group, plan)
     try:
-        with worker(plan, made, directory) as process:
+        with sockets(plan, group) as directory, worker(plan, made, directory) as process:
             return Hearing(process, made, loop).wait(timeout)
     except ListenError as error:
         return [str(error)]
     except (OSError, ValueError) as error:
         return [f"a worker cannot be started: {error}"]
-    finally:
-        directory.remove()
+
+
+@contextmanager
+def sockets(plan: Plan, group: GroupPlan) -> Iterator[Directory]:
+    """Where the plan has them; for httpd's children, which need none, in a folder of our own."""
+    with TemporaryDirectory(prefix="pyglue-check-") as own:
+        prefix = plan.httpd.socket_prefix if group.name else f"{own}/wsgi"
+        directory = Directory(prefix, os.getpid(), NUMBER)
+        try:
+            yield directory
+        finally:
+            directory.remove()
 
 
 @contextmanager
@@ -45,7 +55,8 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
     key = os.urandom(_pages.KEY_SIZE)
     listener = directory.listen(NUMBER, plan.httpd.uid, group.listen_backlog)
     try:
-        check_reach(Path(listener.path), plan)
+        if group.name:
+            check_reach(Path(listener.path), plan)
         process = start(NUMBER, made, key, listener, _pages.size_record(), jailed.spawn)
     except BaseException:
         directory.remove_socket(listener)

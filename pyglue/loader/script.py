@@ -85,6 +85,8 @@ def _application(module: ModuleType, path: str, name: str) -> Any:
     if not callable(application):
         raise NotCallableError(
             f"'{name}' of script '{path}' is a {type(application).__name__}, which cannot be called"
+            ": give that name to a function, or name another by WSGICallableObject or"
+            " callable-object="
         )
     return application
 

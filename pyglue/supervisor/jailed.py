@@ -12,7 +12,8 @@ from .launch import Recipe
 REMEDIES = {
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
     "execve": ". python-home= names an environment or prefix with bin/python or bin/python3 in it,"
-    " python= an executable; the user of the group must be able to reach and execute it",
+    " as WSGIPythonHome does, and python= an executable; the user of the group must be able to"
+    " reach and execute it",
 }
 
 

@@ -51,7 +51,7 @@ SCRIPTS = {
     "non-callable": Mistake(
         script="application = 5\n",
         log=r"'application' of script '.*app\.py' is an? int",
-        check=r"'application' of script '.*app\.py' is an? int, which cannot be called",
+        check=r"'application' of script '.*app\.py' is an? int, which cannot be called: give ",
     ),
     "syntax error": Mistake(
         script="def application(:\n",
@@ -116,16 +116,20 @@ def test_mistake_in_a_script_is_told_by_the_log(
     assert re.search(mistake.log, server.log.wait_for(mistake.log))
 
 
-@pytest.mark.parametrize("name", SCRIPTS | GROUPS)
-def test_mistake_is_told_by_check_and_not_by_httpds_own_test(name: str, folder: Path) -> None:
+CHECKED = [(name, "daemon") for name in SCRIPTS | GROUPS] + [(n, "embedded") for n in SCRIPTS]
+
+
+@pytest.mark.parametrize(("name", "where"), CHECKED)
+def test_mistake_is_told_by_check_and_not_by_httpds_own_test(
+    name: str, where: str, folder: Path
+) -> None:
     mistake = {**SCRIPTS, **GROUPS}[name]
-    server = Httpd(written(folder, mistake), root=folder)
+    server = Httpd(written(folder, mistake, where), root=folder)
 
     answer = checked(server)
-    assert (answer.returncode, "Traceback" in answer.stdout.partition("process group")[0]) == (
-        1,
-        False,
-    ), answer.stdout
+    what = "process group group" if where == "daemon" else "embedded mode"
+    before = re.search(rf"\A(.*?)^{what} \(user ", answer.stdout, re.DOTALL | re.MULTILINE)
+    assert answer.returncode == 1 and before and "Traceback" not in before[1], answer.stdout
     assert re.search(mistake.check, answer.stdout, re.DOTALL), answer.stdout
     assert server.test_configuration().returncode == 0
 
@@ -149,6 +153,67 @@ def test_sound_configuration_is_fine(folder: Path) -> None:
     answer = checked(server)
     assert answer.returncode == 0, answer.stdout
     assert re.search(r"^process group group \(user .*\): fine$", answer.stdout, re.MULTILINE)
+
+
+def test_wrong_python_home_of_embedded_mode_is_told(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    lines = ["WSGIPythonHome /no/such/environment", *written(folder, Mistake(), "embedded")]
+    server = start_httpd(lines)
+    for message in ("GL0402", "GL0403"):
+        server.log.expect(f"{message}.*WSGIPythonHome: '/no/such/environment'.*name an environment")
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/"))
+        assert connection.read_response().status == 500
+    answer = checked(server)
+    assert answer.returncode == 1
+    assert re.search("^embedded mode .*/no/such/environment/bin", answer.stdout, re.MULTILINE)
+
+
+def test_sound_configuration_of_embedded_mode_is_fine(folder: Path) -> None:
+    """It needs no sockets, so their folder does not matter."""
+    lines = ["WSGISocketPrefix /no/such/folder/x", *written(folder, Mistake(), "embedded")]
+    answer = checked(Httpd(lines, root=folder))
+    assert answer.returncode == 0, answer.stdout
+    assert re.search(r"^embedded mode \(user .*\): fine$", answer.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("section", ["<Files app.py>", "<If true>", "<Location /x>"])
+def test_script_that_a_section_may_send_to_a_group_is_not_tried_in_embedded_mode(
+    section: str, folder: Path
+) -> None:
+    """It need not load there, with another user and another Python."""
+    end = f"</{section[1:].split()[0].rstrip('>')}>"
+    inner = [section, "WSGIProcessGroup group", end]
+    lines = ["WSGIDaemonProcess group", *inner, f'WSGIScriptAlias /x "{folder}/app.py"']
+    (folder / "app.py").write_text("import no_such_module\n")
+    answer = checked(Httpd([*lines, *conf.granted(folder)], root=folder))
+    assert "embedded mode" not in answer.stdout, answer.stdout
+
+
+@pytest.mark.privileged
+def test_embedded_mode_does_not_change_what_a_group_is_checked_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the only user of a group it has httpd's environment."""
+    monkeypatch.setenv("OWN_SETTING", "x")
+    (folder / "app.py").write_text(GOOD + "import os\nos.environ['OWN_SETTING']\n")
+    lines = [
+        "WSGIDaemonProcess group user=games",
+        f'WSGIScriptAlias /a "{folder}/app.py" process-group=group',
+        f'WSGIScriptAlias /b "{folder}/app.py" process-group=%{{GLOBAL}}',
+    ]
+    answer = checked(Httpd([*lines, *conf.granted(folder)], root=folder))
+    assert answer.returncode == 0, answer.stdout
+    assert answer.stdout.count(": fine") == 2
+
+
+@pytest.mark.parametrize("where", ["embedded", "daemon"])
+def test_pattern_without_a_variable_in_its_target_is_checked(where: str, folder: Path) -> None:
+    lines = written(folder, SCRIPTS["missing"], where)
+    lines = [line.replace("WSGIScriptAlias /", "WSGIScriptAliasMatch ^/") for line in lines]
+    answer = checked(Httpd(lines, root=folder))
+    assert answer.returncode == 1 and "No such file" in answer.stdout
 
 
 def test_alias_to_a_folder_is_no_mistake(folder: Path) -> None:
