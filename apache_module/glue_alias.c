@@ -9,6 +9,7 @@
 #include <http_request.h>
 
 #include "glue_group.h"
+#include "glue_log.h"
 
 /* Directives. */
 
@@ -92,8 +93,7 @@ static const char *add_alias(cmd_parms *cmd, const char *line, int is_match) {
     alias->target = ap_getword_conf(cmd->pool, &line);
     alias->pass_authorization = GLUE_UNSET;
     alias->server = cmd->server;
-    alias->where =
-        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+    alias->where = glue_value_where(cmd);
     if (*alias->target == '\0')
         return apr_pstrcat(cmd->pool, cmd->cmd->name, ": a URL and a file or folder are needed",
                            NULL);
@@ -225,9 +225,16 @@ void glue_alias_advise(server_rec *main_server) {
             const glue_alias_t *alias = APR_ARRAY_IDX(aliases, i, const glue_alias_t *);
 
             /* A virtual host has those of the main server as well. */
-            if (alias->server == s && alias->process_group != NULL)
-                glue_group_advise_unknown(s,
-                                          "WSGIScriptAlias process-group=", alias->process_group);
+            if (alias->server != s)
+                continue;
+            if (alias->process_group != NULL)
+                glue_group_advise_use(s, "WSGIScriptAlias process-group=", alias->where,
+                                      alias->process_group);
+            if (alias->expression == NULL && *alias->url != '/')
+                ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                             GLUE_ID(0108) "WSGIScriptAlias (%s): '%s' does not begin with a "
+                                           "slash, so no URL leads there",
+                             alias->where, alias->url);
         }
     }
 }

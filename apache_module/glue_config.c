@@ -49,6 +49,7 @@ static const char *set_process_group(cmd_parms *cmd, void *request_config, const
     *mention = (glue_mention_t){.process_group = apr_pstrdup(cmd->pool, word),
                                 .section = cmd->path ? (section ? section->directive : "") : NULL,
                                 .path = cmd->path,
+                                .where = glue_value_where(cmd),
                                 .server = cmd->server};
     return set_word(cmd, request_config, word);
 }
@@ -78,7 +79,7 @@ static const char *ignore(cmd_parms *cmd, void *request_config, const char *line
 #define FLAG(name, field, standard, where, help)                                                   \
     AP_INIT_TAKE1(name, set_word,                                                                  \
                   ROW(GLUE_FLAG, GLUE_REQUEST, glue_request_config_t, field, standard), where,     \
-                  help)
+                  "On or Off: " help)
 #define TEXT(name, field, setter, where, help)                                                     \
     AP_INIT_TAKE1(name, setter, ROW(GLUE_TEXT, GLUE_REQUEST, glue_request_config_t, field, 0),     \
                   where, help)
@@ -106,13 +107,13 @@ const command_rec glue_config_directives[] = {
                      ROW(GLUE_LIST, GLUE_REQUEST, glue_request_config_t, restrict_process, 0),
                      SERVER_AND_SECTIONS, "Process groups that may serve requests here."),
     FLAG("WSGIScriptReloading", script_reloading, 1, OR_FILEINFO,
-         "Load a script again when it has changed."),
+         "load a script again when it has changed."),
     FLAG("WSGIPassAuthorization", pass_authorization, 0, OR_FILEINFO,
-         "Pass the Authorization header to the application."),
+         "pass the Authorization header to the application."),
     FLAG("WSGIChunkedRequest", chunked_request, 1, OR_FILEINFO,
-         "Accept requests with a chunked body."),
+         "accept requests with a chunked body."),
     FLAG("WSGIEnableSendfile", enable_sendfile, 0, OR_FILEINFO,
-         "Send files of wsgi.file_wrapper by sendfile."),
+         "send files of wsgi.file_wrapper by sendfile."),
     SITE("WSGIPythonHome", python_home, GLUE_PATH, set_word,
          "Prefix or virtual environment of Python."),
     SITE("WSGIPythonPath", python_path, GLUE_TEXT, set_word,
@@ -120,7 +121,7 @@ const command_rec glue_config_directives[] = {
     SITE("WSGISocketPrefix", socket_prefix, GLUE_TEXT, set_socket_prefix,
          "Path before which the names of sockets are put together."),
     SITE("WSGIRestrictEmbedded", restrict_embedded, GLUE_FLAG, set_word,
-         "Refuse to run applications in httpd's children."),
+         "On or Off: refuse to run applications in httpd's children."),
     REMOVED("WSGILazyInitialization", RSRC_CONF, "Python is never initialised in httpd's parent."),
     REMOVED("WSGISocketRotation", RSRC_CONF, "A socket belongs to one worker and is never reused."),
     REMOVED("WSGIAcceptMutex", RSRC_CONF, "Workers share no socket."),

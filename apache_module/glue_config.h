@@ -29,6 +29,7 @@ typedef struct glue_mention {
     const char *process_group;
     const char *section; /* "<Directory", "<Location", ...; NULL: server level */
     const char *path;    /* of the section */
+    const char *where;   /* "file:line", for messages */
     const server_rec *server;
 } glue_mention_t;
 

@@ -12,6 +12,7 @@
 
 #include "glue_config.h"
 #include "glue_log.h"
+#include "glue_route.h"
 
 const apr_array_header_t *glue_groups(const server_rec *s) {
     return glue_config_site(s)->groups;
@@ -139,8 +140,7 @@ static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
 
 const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line) {
     const char *name = ap_getword_conf(cmd->pool, &line);
-    const char *where =
-        apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+    const char *where = glue_value_where(cmd);
     glue_definition_t *definition = definition_make(name, where, cmd->server, cmd->pool);
     const glue_group_t *other = glue_group_find(cmd->server, name);
     const char *complaint;
@@ -343,14 +343,23 @@ glue_group_t *glue_group_of_children(server_rec *main_server, apr_pool_t *pool) 
     return group;
 }
 
-/* A literal name that no WSGIDaemonProcess defines: 500 when it is asked for. */
-void glue_group_advise_unknown(const server_rec *s, const char *subject, const char *name) {
-    if (*name == '\0' || *name == '%' || glue_group_find(s, name) != NULL)
+void glue_group_advise_use(const server_rec *s, const char *subject, const char *where,
+                           const char *name) {
+    const glue_group_t *group = glue_group_find(s, name);
+
+    if (*name == '\0' || glue_route_is_token(name))
         return;
-    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
-                 GLUE_ID(0102) "%s: no WSGIDaemonProcess defines '%s'; requests for it will be "
-                               "answered with 500",
-                 subject, name);
+    if (group == NULL)
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     GLUE_ID(0102) "%s (%s): no WSGIDaemonProcess defines '%s'; requests for it "
+                                   "will be answered with 500: define it, or correct the name",
+                     subject, where, name);
+    else if (s->is_virtual && !glue_group_is_open_to(group, s))
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     GLUE_ID(0107) "%s (%s): '%s' is defined in a virtual host of another "
+                                   "ServerName (%s); requests for it will be answered with 500: "
+                                   "define it in the main server, or one for each",
+                     subject, where, name, group->where);
 }
 
 void glue_group_advise(server_rec *main_server) {
@@ -360,7 +369,8 @@ void glue_group_advise(server_rec *main_server) {
     for (int i = 0; i < mentions->nelts; i++) {
         const glue_mention_t *mention = &APR_ARRAY_IDX(mentions, i, glue_mention_t);
 
-        glue_group_advise_unknown(mention->server, "WSGIProcessGroup", mention->process_group);
+        glue_group_advise_use(mention->server, "WSGIProcessGroup", mention->where,
+                              mention->process_group);
     }
     if (has_two_users(groups))
         ap_log_error(

@@ -25,8 +25,10 @@ static int check_target(request_rec *r) {
             HTTP_FORBIDDEN, r,
             GLUE_ID(0204) "Options ExecCGI is off here and no WSGIScriptAlias leads here");
     if (r->finfo.filetype == APR_NOFILE)
-        return complain(HTTP_NOT_FOUND, r,
-                        GLUE_ID(0205) "there is no such script, or it cannot be seen");
+        return complain(
+            HTTP_NOT_FOUND, r,
+            GLUE_ID(0205) "there is no such script, or httpd's user may not enter a folder "
+                          "above it: check the path and its permissions");
     if (r->finfo.filetype == APR_DIR)
         return complain(HTTP_FORBIDDEN, r, GLUE_ID(0206) "the target is a folder, not a script");
     if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info && *r->path_info)

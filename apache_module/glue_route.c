@@ -71,15 +71,26 @@ static const char *expand_plain(const char *value, request_rec *r) {
     return value;
 }
 
+static const char env_start[] = "%{ENV:";
+
+static int is_env(const char *value) {
+    return strncmp(value, env_start, sizeof env_start - 1) == 0 && value[strlen(value) - 1] == '}';
+}
+
+int glue_route_is_token(const char *value) {
+    for (unsigned i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
+        if (strcmp(value, tokens[i].token) == 0)
+            return 1;
+    return is_env(value);
+}
+
 /* NULL: value is no %{ENV:NAME}, or nothing of that name is set. */
 static const char *look_up_env(const char *value, request_rec *r) {
-    static const char start[] = "%{ENV:";
-    apr_size_t length = strlen(value);
     const char *name, *found;
 
-    if (strncmp(value, start, sizeof start - 1) != 0 || value[length - 1] != '}')
+    if (!is_env(value))
         return NULL;
-    name = apr_pstrmemdup(r->pool, value + sizeof start - 1, length - sizeof start);
+    name = apr_pstrmemdup(r->pool, value + sizeof env_start - 1, strlen(value) - sizeof env_start);
     if ((found = apr_table_get(r->notes, name)) != NULL ||
         (found = apr_table_get(r->subprocess_env, name)) != NULL)
         return found;

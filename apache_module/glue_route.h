@@ -15,6 +15,9 @@ struct glue_route {
     int pass_authorization;
 };
 
+/* Does a request decide what this value of a group is? */
+int glue_route_is_token(const char *value);
+
 /* Fills *route; its texts live in the request's pool or the configuration. 0, or PYGLUE_E_STATE:
  * the group is unknown, restricted or not this server's; the reason has been logged. */
 int glue_route_find(glue_route_t *route, request_rec *r);

@@ -233,6 +233,10 @@ const char *glue_value_complaint(const char *subject, const char *word, const ch
     return apr_pstrcat(pool, subject, ": '", word, "' ", problem, NULL);
 }
 
+const char *glue_value_where(const cmd_parms *cmd) {
+    return apr_psprintf(cmd->pool, "%s:%d", cmd->directive->filename, cmd->directive->line_num);
+}
+
 int glue_value_option(const char **name, const char **value, const char **line, apr_pool_t *pool) {
     const char *start, *at;
 

@@ -57,6 +57,9 @@ void glue_value_default(void *base, const glue_row_t *row);
 const char *glue_value_complaint(const char *subject, const char *word, const char *problem,
                                  apr_pool_t *pool);
 
+/* "file:line" of the directive. pool: configuration's. */
+const char *glue_value_where(const cmd_parms *cmd);
+
 /* Splits name=value off the rest of a directive, by httpd's quoting. 1: *name and *value are set;
  * 0: the line is at its end; -1: *name is a word that is no option. pool: configuration's. */
 int glue_value_option(const char **name, const char **value, const char **line, apr_pool_t *pool);

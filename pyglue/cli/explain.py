@@ -33,7 +33,9 @@ REMEDIES = (
     (r"bad (user|group) name", "That user or group does not exist on this machine."),
     (
         r"[Ii]nvalid command 'WSGI",
-        "mod_pyglue is not loaded before this line: put what `pyglue module-config` prints above.",
+        "If mod_pyglue is not loaded before this line, put what `pyglue module-config` prints "
+        "above. If it is, the name is misspelt or this version does not have the directive: "
+        "`httpd -L` lists those that it has.",
     ),
 )
 

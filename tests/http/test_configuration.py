@@ -256,7 +256,7 @@ def test_each_mpm_serves(mode: str, start_httpd: Start, script: Path, mpm: str) 
         ("WSGIImportScript /x", "process-group"),
         ("WSGIPassAuthorization 1", "WSGIPassAuthorization"),
         ("WSGIRestrictEmbedded maybe", "WSGIRestrictEmbedded"),
-        ("WSGIChunkedRequest", "WSGIChunkedRequest"),
+        ("WSGIChunkedRequest", "WSGIChunkedRequest takes one argument, On or Off"),
         ("<Directory />\nWSGIPythonHome /usr\n</Directory>", "WSGIPythonHome"),
         ("<Directory />\nWSGIDaemonProcess own\n</Directory>", "WSGIDaemonProcess"),
     ],
@@ -269,17 +269,37 @@ def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
     ("line", "said"),
     [
         ("WSGIScriptAlias / /srv/app.py process-group=nosuch", "GL0102.*'nosuch'"),
-        ("WSGIProcessGroup nosuch", "GL0102.*'nosuch'"),
+        ("WSGIProcessGroup nosuch", r"GL0102: WSGIProcessGroup \(.*/httpd.conf:\d+\).*'nosuch'"),
+        ("WSGIProcessGroup %{Global}", r"GL0102.*'%\{Global\}'"),
+        ("WSGIProcessGroup %{ENV:x", r"GL0102.*'%\{ENV:x'"),
+        (
+            "<VirtualHost *>\nServerName a\nWSGIDaemonProcess own\n</VirtualHost>\n"
+            "<VirtualHost *>\nServerName b\nWSGIProcessGroup own\n</VirtualHost>",
+            r"GL0107: WSGIProcessGroup \(.*:\d+\): 'own' .*another ServerName \(.*:\d+\)",
+        ),
+        ("WSGIScriptAlias app /srv/app.py", r"GL0108: WSGIScriptAlias \(.*:\d+\): 'app'"),
         ("WSGIScriptAlias / /srv/app.py", "GL0105.*pyglue check"),
         ("WSGIDaemonProcess own", "GL0105.*pyglue check"),
     ],
 )
 def test_syntax_test_tells_what_it_cannot_refuse(line: str, said: str) -> None:
-    server = Httpd([line])
+    server = Httpd(line.splitlines())
     try:
         done = server.test_configuration()
         assert done.returncode == 0
         assert re.search(said, done.stdout)
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["%{GLOBAL}", "%{SERVER}", "%{HOST}", "%{RESOURCE}", "%{ENV:x}"],
+)
+def test_syntax_test_does_not_ask_for_what_only_requests_tell(line: str) -> None:
+    server = Httpd([f"WSGIProcessGroup {line}"])
+    try:
+        assert "GL0" not in server.test_configuration().stdout
     finally:
         server.remove()
 

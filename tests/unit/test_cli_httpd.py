@@ -70,6 +70,7 @@ def test_missing_httpd_is_told_with_the_package(monkeypatch: pytest.MonkeyPatch)
         ("AH00077: alloc_listener: failed to set up sockaddr for nowhere", "--host"),
         ("Error:\tApache has not been designed to serve pages while", "name another user"),
         ("AH00526: Invalid command 'WSGIScriptAlias', perhaps misspelled", "module-config"),
+        ("AH00526: Invalid command 'WSGIScriptAlas', perhaps misspelled", "httpd -L"),
     ],
 )
 def test_words_of_httpd_come_with_the_remedy(said: str, remedy: str) -> None:
