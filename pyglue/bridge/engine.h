@@ -37,7 +37,8 @@ enum pyglue_outcome_kind {
 
 typedef struct pyglue_outcome {
     int kind;   /* pyglue_outcome_kind */
-    int status; /* PYGLUE_FAILED: 500, or 404 where the script has no such callable */
+    int status; /* PYGLUE_FAILED: 500; 404: the script has no such callable; 403: it is of another
+                   owner than script-user or script-group allow */
 } pyglue_outcome_t;
 
 /* A script to load before it is asked for. */
@@ -66,6 +67,8 @@ typedef struct pyglue_engine_ops {
     /* Ends sub-interpreters and, if open initialised it, Python: runs atexit callbacks. Called by
      * the thread that called open, when no call is running any more. */
     void (*close)(pyglue_engine_t *engine);
+    /* 1: some script has been loaded since open. Any thread, also while another holds the GIL. */
+    int (*has_loaded)(pyglue_engine_t *engine);
 } pyglue_engine_ops_t;
 
 /* The engine's one exported function, named PYGLUE_ENGINE_SYMBOL. Static storage. */

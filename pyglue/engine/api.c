@@ -401,6 +401,10 @@ static void api_close(pyglue_engine_t *engine) {
     free_engine(engine);
 }
 
+static int api_has_loaded(pyglue_engine_t *engine) {
+    return atomic_load(&engine->has_loaded);
+}
+
 static const pyglue_engine_ops_t operations = {
     .size = sizeof operations,
     .version = PYGLUE_ENGINE_VERSION,
@@ -409,6 +413,7 @@ static const pyglue_engine_ops_t operations = {
     .load = api_load,
     .thread_end = api_thread_end,
     .close = api_close,
+    .has_loaded = api_has_loaded,
 };
 
 __attribute__((visibility("default"))) const pyglue_engine_ops_t *pyglue_engine(void) {

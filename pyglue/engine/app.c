@@ -97,6 +97,8 @@ static eng_app_t *load(eng_state_t *state, pyglue_str_t script, pyglue_str_t cal
         Py_INCREF(app->module);
         Py_INCREF(app->callable);
         app->reload_required = required != Py_None ? Py_NewRef(required) : NULL;
+        if (state->engine != NULL)
+            atomic_store(&state->engine->has_loaded, true);
     }
     Py_XDECREF(found);
     return app;

@@ -11,6 +11,7 @@
 #include "eng_compat.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -39,6 +40,7 @@ struct pyglue_engine {
     void *baton;
     bool owns_python; /* open initialised it, close finalises it */
     pthread_key_t thread_key;
+    atomic_bool has_loaded; /* a script, in any interpreter */
     pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
     pthread_cond_t changed; /* an interpreter is made, or was not */
     eng_interp_t *interps;

@@ -114,6 +114,7 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
                             "receive_buffer_size",
                             "pass_descriptors",
                             "maximum_requests",
+                            "startup_timeout_ms",
                             "private",
                             NULL};
     enum { ROOM = 16 };
@@ -127,10 +128,10 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
     unsigned count;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$iiiy*KIIIIIIpKO:serve", names, &settings.listener, &settings.record,
+            args, keywords, "$iiiy*KIIIIIIpKIO:serve", names, &settings.listener, &settings.record,
             &settings.events, &key, &number, &settings.threads, &peer_uid, &settings.request_max,
             &settings.socket_timeout, &settings.send_buffer, &settings.receive_buffer,
-            &settings.pass_descriptors, &maximum, &private))
+            &settings.pass_descriptors, &maximum, &settings.startup_timeout, &private))
         return NULL;
     is_key = key.len == PYGLUE_KEY_SIZE;
     if (is_key)
@@ -264,7 +265,7 @@ static PyMethodDef serve_methods[] = {
     {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
      "serve(*, listener, record, events, key, number, threads, peer_uid, request_max, "
      "socket_timeout_ms, send_buffer_size, receive_buffer_size, pass_descriptors, "
-     "maximum_requests, private): start the threads."},
+     "maximum_requests, startup_timeout_ms, private): start the threads."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
     {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
     {"stop", serve_stop, METH_NOARGS, "After EVENT_LEFT: end the threads and wait for them."},

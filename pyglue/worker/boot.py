@@ -33,6 +33,7 @@ ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this p
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS = range(1, 9)
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
+LONGEST_MS = 0xFFFFFFFF  # 49 days
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
 ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and nobody will tell it
 INTERPRETER_SETTINGS = (
@@ -293,6 +294,7 @@ class Worker:
             receive_buffer_size=settings["receive_buffer_size"],
             pass_descriptors=settings["pass_descriptors"],
             maximum_requests=settings["maximum_requests"],
+            startup_timeout_ms=min(round(settings["startup_timeout"] * 1000), LONGEST_MS),
             private=(CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
         )
         self.worker.signals(self.events_in)

@@ -171,6 +171,8 @@ static int serve_request(wkr_thread_t *thread, const pyglue_frame_t *frame) {
         place_give(pool);
         return turn_away(thread, frame, PYGLUE_REFUSED_LEAVING);
     }
+    if (pool->settings.startup_timeout > 0)
+        wkr_pool_begin(pool);
     return run_request(thread, frame);
 }
 

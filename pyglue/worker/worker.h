@@ -44,6 +44,7 @@ typedef struct wkr_settings {
     uint32_t receive_buffer;   /* 0: the system's */
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
+    uint32_t startup_timeout;  /* ms from the first request until a script is loaded; 0: no limit */
 } wkr_settings_t;
 
 typedef struct wkr_pool wkr_pool_t;

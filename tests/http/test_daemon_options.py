@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,46 @@ def test_worker_is_replaced_after_its_maximum_of_requests(start_httpd: Start, fo
         facts(server.address)
     wait_until(lambda: facts(server.address)["pid"] != first, "another worker serves")
     server.wait_for_exit(first)
+
+
+HANGS = """\
+import pathlib, time
+while not pathlib.Path(__file__).with_name("go").exists():
+    time.sleep(0.05)
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"loaded"]
+"""
+
+
+def test_worker_that_cannot_load_its_script_in_time_is_replaced(
+    start_httpd: Start, folder: Path
+) -> None:
+    """startup-timeout: the clock starts with the first request."""
+    (folder / "app.py").write_text(HANGS)
+    lines = ["WSGIDaemonProcess own startup-timeout=500ms", "WSGIProcessGroup own"]
+    alias = f'WSGIScriptAlias / "{folder}/app.py"'
+    server = start_httpd([*lines, alias, *conf.granted(folder)])
+    server.log.expect("PG2006.*startup-timeout")
+    server.log.allow("PG1103|GL0504")
+    assert ask(server.address, "/").status == 502
+    (folder / "go").touch()
+    assert ask(server.address, "/").body == b"loaded"
+
+
+def test_startup_timeout_is_over_once_a_script_is_loaded(start_httpd: Start, folder: Path) -> None:
+    shutil.copy(APPS / "waits" / "wsgi.py", folder / "app.py")
+    folder.chmod(0o777)
+    group = ["WSGIDaemonProcess own startup-timeout=500ms", "WSGIProcessGroup own"]
+    alias = [f'WSGIScriptAlias / "{folder}/app.py"', f'SetEnv files "{folder}"']
+    server = start_httpd([*group, *alias, *conf.granted(folder)])
+    first = runs(folder, server, "a")
+    wait_until((folder / "a.runs").exists, "it runs")
+    end = time.monotonic() + 1
+    wait_until(lambda: time.monotonic() > end, "twice the time has passed")
+    (folder / "a.end").touch()
+    assert first.read_response().body == b"done"
+    first.close()
 
 
 @pytest.mark.parametrize(
