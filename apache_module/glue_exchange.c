@@ -146,7 +146,8 @@ static int take_end(glue_exchange_t *x, const pyglue_frame_t *frame) {
         return error;
     if (!x->host->has_started)
         return o->kind == PYGLUE_FAILED &&
-                       (o->status == HTTP_INTERNAL_SERVER_ERROR || o->status == HTTP_NOT_FOUND)
+                       (o->status == HTTP_INTERNAL_SERVER_ERROR || o->status == HTTP_NOT_FOUND ||
+                        o->status == HTTP_FORBIDDEN)
                    ? 0
                    : PYGLUE_E_PROTOCOL;
     if (o->kind != PYGLUE_COMPLETE || (x->left > 0 && !x->is_bodyless))

@@ -15,6 +15,12 @@ class ScriptFileError(PyglueError):
     id = "PG3101"
 
 
+class ScriptOwnerError(ScriptFileError):
+    """script-user or script-group do not allow the script's file, or its folder."""
+
+    status = 403
+
+
 class ScriptFailedError(PyglueError):
     """The script failed to load before, and nothing has changed since; the log has it all."""
 

@@ -74,7 +74,7 @@ static int status_of(eng_state_t *state, PyObject *exception) {
 
     Py_XDECREF(status);
     PyErr_Clear(); /* none, or not a number: any failure is a 500 */
-    return number == 404 ? 404 : 500;
+    return number == 403 || number == 404 ? (int)number : 500;
 }
 
 int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,

@@ -25,10 +25,14 @@ from pyglue.errors import (
     NotCallableError,
     ScriptFailedError,
     ScriptFileError,
+    ScriptOwnerError,
 )
 from pyglue.loader import reload
 
 GONE = -1  # the time of a file that is not there
+
+# What a file was when a load failed: when it was written, and when owner or permissions changed.
+Stamp = tuple[int, int]
 
 
 @dataclass
@@ -45,7 +49,8 @@ class _Script:
     """What is known of one path. `lock` guards loading; `failed` the files of a failed load."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
-    failed: dict[str, int] | None = None
+    failed: dict[str, Stamp] | None = None
+    status: int = 500  # of requests that a failed load ends
 
 
 policy = Policy()
@@ -106,33 +111,59 @@ def _mtime(path: str) -> int:
 def _load_anew(path: str, script: _Script) -> ModuleType:
     """Load, and remember what a failure depended on."""
     if policy.in_worker and script.failed is not None and _is_unchanged(script.failed):
-        raise ScriptFailedError(
+        again = ScriptFailedError(
             f"script '{path}' failed to load; it is tried again when its files change. The reason"
             " was logged then"
         )
+        again.status = script.status
+        raise again
     script.failed = None
     reload.note(path, _mtime_ns(path))
     try:
         return _load(path)
     except BaseException as error:
-        script.failed = _stamp(error, path)
-        for file, mtime in script.failed.items():
+        script.status = error.status if isinstance(error, ScriptFileError) else 500
+        files = {file: _stamp(file) for file in {path, *_files(error)}}
+        script.failed = files | {folder: _stamp(folder) for folder in _folders(error, path)}
+        for file, (mtime, _) in files.items():
             reload.note(file, mtime)
         raise
 
 
-def _is_unchanged(files: dict[str, int]) -> bool:
-    return all(_mtime_ns(path) == mtime for path, mtime in files.items())
+def _is_unchanged(files: dict[str, Stamp]) -> bool:
+    return all(_stamp(path) == stamp for path, stamp in files.items())
 
 
-def _stamp(error: BaseException, path: str) -> dict[str, int]:
-    """The files that a failure came through: one of them will be mended."""
-    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
-    if isinstance(error, SyntaxError) and error.filename:
-        files.add(error.filename)
+def _stamp(path: str) -> Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return GONE, GONE
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def _files(error: BaseException) -> Iterator[str]:
+    """The files that a failure came through, or that it names: one of them will be mended."""
     ours = os.path.dirname(__file__)
-    seen = {file: _mtime_ns(file) for file in files if not file.startswith((ours, "<"))}
-    return seen | {path: _mtime_ns(path)}
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame in traceback.extract_tb(seen.__traceback__):
+            if not frame.filename.startswith((ours, "<")):
+                yield frame.filename
+        if isinstance(seen, (SyntaxError, OSError)) and isinstance(seen.filename, str):
+            yield seen.filename
+        seen = seen.__cause__ or seen.__context__
+
+
+def _folders(error: BaseException, path: str) -> Iterator[str]:
+    """Where a failure may be mended without a change of these files: a module is installed, or the
+    folder is given another owner. They are not watched, since much may happen in them: that they
+    changed is seen by the next request."""
+    if isinstance(error, ScriptFileError):
+        yield os.path.dirname(path)
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = sys.modules.get(error.name.rpartition(".")[0])
+        yield from filter(None, map(str, getattr(package, "__path__", sys.path)))
 
 
 def _load(path: str) -> ModuleType:
@@ -188,10 +219,10 @@ def _check_owner(what: str, status: os.stat_result) -> None:
         if wanted is None:
             continue
         if wanted != found:
-            raise ScriptFileError(
+            raise ScriptOwnerError(
                 f"{what} belongs to {kind} {found}, but script-{kind} allows {wanted} only"
             )
         if status.st_mode & others:
-            raise ScriptFileError(
+            raise ScriptOwnerError(
                 f"{what} can be written by others than {kind} {wanted}, whom script-{kind} allows"
             )

@@ -93,6 +93,49 @@ def test_worker_does_not_run_a_failed_script_again(worker: Machine, tmp_path: Pa
     assert worker.call(script).body == b"mended"
 
 
+def test_worker_tries_a_failed_script_again_when_its_permissions_changed(
+    built: Path, tmp_path: Path
+) -> None:
+    """Its time is as before. mod_wsgi's status for an owner that script-user does not allow."""
+    script = write(tmp_path / "a.wsgi", HELLO.format(body="b'mended'"), 1000)
+    os.chmod(script, 0o666)
+    with Machine(built, {"group": "shop", "script_uid": os.getuid()}) as machine:
+        assert [machine.call(script).status for _ in range(2)] == [403, 403]
+        os.chmod(script, 0o644)
+        assert machine.call(script).body == b"mended"
+
+
+def test_worker_tries_a_script_again_when_its_folder_is_nobody_elses_any_more(
+    built: Path, tmp_path: Path
+) -> None:
+    script = write(tmp_path / "a.wsgi", HELLO.format(body="b'mended'"), 1000)
+    tmp_path.chmod(0o777)
+    with Machine(built, {"group": "shop", "script_uid": os.getuid()}) as machine:
+        assert [machine.call(script).status for _ in range(2)] == [403, 403]
+        tmp_path.chmod(0o700)
+        assert machine.call(script).body == b"mended"
+
+
+def test_worker_tries_a_failed_script_again_when_the_file_that_it_named_is_there(
+    worker: Machine, tmp_path: Path
+) -> None:
+    code = f"open({str(tmp_path / 'settings')!r}).close()\n"
+    script = write(tmp_path / "a.wsgi", code + HELLO.format(body="b'mended'"), 1000)
+    assert [worker.call(script).status for _ in range(2)] == [500, 500]
+    (tmp_path / "settings").touch()
+    assert worker.call(script).body == b"mended"
+
+
+def test_worker_tries_a_failed_script_again_when_its_module_has_come(
+    worker: Machine, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import comes_later\n"
+    script = write(tmp_path / "a.wsgi", code + HELLO.format(body="b'mended'"), 1000)
+    assert worker.call(script).status == 500
+    (tmp_path / "comes_later.py").touch()
+    assert worker.call(script).body == b"mended"
+
+
 def test_worker_watches_scripts_of_all_interpreters(worker: Machine, tmp_path: Path) -> None:
     first = write(tmp_path / "a.wsgi", HELLO.format(body="b'1'"), 1000)
     other = write(tmp_path / "b.wsgi", HELLO.format(body="b'2'"), 2000)
