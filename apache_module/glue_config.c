@@ -173,6 +173,12 @@ void glue_config_request(glue_request_config_t *config, const request_rec *r) {
         glue_value_default(config, row);
 }
 
+int glue_config_is_reloading(const server_rec *s) {
+    const glue_request_config_t *config = ap_get_module_config(s->lookup_defaults, &wsgi_module);
+
+    return config->script_reloading != 0;
+}
+
 /* The site is found by the configuration pool: while the file is read a virtual host has no way to
  * the main server's struct. */
 static glue_site_t *site_of(apr_pool_t *pool) {

@@ -61,6 +61,8 @@ glue_server_config_t *glue_config_server(const server_rec *s);
 glue_site_t *glue_config_site(const server_rec *s);
 /* What holds for this request, defaults applied. */
 void glue_config_request(glue_request_config_t *config, const request_rec *r);
+/* WSGIScriptReloading at server level: of scripts that no request has asked for yet. */
+int glue_config_is_reloading(const server_rec *s);
 /* Once the configuration has been read. */
 void glue_config_finish(server_rec *s);
 

@@ -126,6 +126,8 @@ static void put_scripts(glue_json_t *w, const glue_group_t *group, const server_
         glue_json_text(w, script->application_group);
         glue_json_plain(w, ", \"callable\": ");
         glue_json_text(w, script->callable);
+        glue_json_plain(w, ", \"reloading\": ");
+        glue_json_plain(w, glue_config_is_reloading(script->server) ? "true" : "false");
         glue_json_plain(w, "}");
         separator = ", ";
     }

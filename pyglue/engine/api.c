@@ -84,13 +84,20 @@ static void succeed(visit_t *visit, eng_request_t *request) {
         visit->outcome->status = 0;
 }
 
+static enum eng_reloads reloads_of(const pyglue_snapshot_t *snapshot) {
+    if (snapshot->process_group.length == 0)
+        return ENG_RELOADS_ITSELF;
+    return snapshot->flags & PYGLUE_REQ_RELOADING ? ENG_WORKER_RELOADS : ENG_WORKER_STAYS;
+}
+
 static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObject *errors) {
     PyObject *application, *result = NULL;
     PyObject *args[2] = {NULL, (PyObject *)request};
     int rv = -1;
 
     application = eng_app_new(visit->state, text_of(visit, visit->snapshot->script),
-                              text_of(visit, visit->snapshot->callable), visit->modified);
+                              text_of(visit, visit->snapshot->callable), visit->modified,
+                              reloads_of(visit->snapshot));
     if (application == NULL)
         return -1;
     args[0] = eng_environ_new(visit->state, request, input, errors, visit->thread->number,
@@ -247,7 +254,7 @@ static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
     seat = eng_interp_enter_nogil(thread, load->application_group, strlen(load->application_group));
     if (seat == NULL)
         return PYGLUE_E_PYTHON;
-    object = eng_app_new(seat->interp->state, script, callable, 0);
+    object = eng_app_new(seat->interp->state, script, callable, 0, ENG_RELOADS_ITSELF);
     if (object == NULL)
         eng_exc_log(seat->interp->state, NULL, ENG_ID(3004), "the script could not be loaded",
                     script);

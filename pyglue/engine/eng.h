@@ -211,10 +211,17 @@ static inline eng_state_t *eng_state_by_type(PyTypeObject *type) {
 /* app.c: a loaded application. */
 
 extern PyType_Spec eng_app_spec;
-/* The application for a request, or for a load (flags 0), loaded if need be; a new reference,
- * NULL with an exception set. `modified` is the script's mtime in µs, 0: not looked at. */
+/* What a changed script means to who asks for its application. */
+enum eng_reloads {
+    ENG_RELOADS_ITSELF, /* by `modified`; or the asker has no say */
+    ENG_WORKER_RELOADS, /* the worker is replaced: WSGIScriptReloading On */
+    ENG_WORKER_STAYS    /* Off */
+};
+
+/* The application for a request, or for a load, loaded if need be; a new reference, NULL with an
+ * exception set. `modified` is the script's mtime in µs, 0: not looked at. */
 PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
-                      int64_t modified);
+                      int64_t modified, enum eng_reloads reloads);
 
 /* host.c: a request, and its way to the host. */
 
@@ -317,6 +324,11 @@ void eng_exc_log_early(pyglue_engine_t *engine, const char *what);
 
 PyObject *eng_note_add(PyObject *module, PyObject *args);
 PyObject *eng_note_list(PyObject *module, PyObject *unused);
+PyObject *eng_note_unwatch(PyObject *module, PyObject *path);
 void eng_note_clear(pyglue_engine_t *engine);
+/* Whether changes of a noted file count. */
+void eng_note_watch(pyglue_engine_t *engine, const char *path, bool is_watched);
+/* As if it had changed. */
+void eng_note_outdate(pyglue_engine_t *engine, const char *path);
 
 #endif

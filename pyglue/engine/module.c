@@ -184,6 +184,7 @@ static PyMethodDef module_methods[] = {
     {"stream", module_stream, METH_VARARGS, "stream(name): a text stream into the error log."},
     {"request_id", module_request_id, METH_NOARGS, "httpd's id of this thread's request, or None."},
     {"note", eng_note_add, METH_VARARGS, "note(path, mtime): a file that matters to this process."},
+    {"unwatch", eng_note_unwatch, METH_O, "unwatch(path): its changes do not count."},
     {"noted", eng_note_list, METH_NOARGS, "noted() -> dict: path to mtime, of all interpreters."},
     {"forked", module_forked, METH_NOARGS, "This process is a fork: it must not use the host."},
     {NULL, NULL, 0, NULL},

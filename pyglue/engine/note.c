@@ -6,6 +6,7 @@
 struct eng_note {
     eng_note_t *next;
     int64_t modified;
+    bool is_ignored; /* WSGIScriptReloading Off where it serves */
     char path[];
 };
 
@@ -25,6 +26,7 @@ static int put(pyglue_engine_t *engine, const char *path, int64_t modified) {
     note = find_locked(engine, path);
     if (note == NULL && (note = malloc(sizeof *note + size)) != NULL) {
         memcpy(note->path, path, size);
+        note->is_ignored = false;
         note->next = engine->notes;
         engine->notes = note;
     }
@@ -32,6 +34,38 @@ static int put(pyglue_engine_t *engine, const char *path, int64_t modified) {
         note->modified = modified;
     pthread_mutex_unlock(&engine->lock);
     return note == NULL ? -1 : 0;
+}
+
+void eng_note_watch(pyglue_engine_t *engine, const char *path, bool is_watched) {
+    eng_note_t *note;
+
+    pthread_mutex_lock(&engine->lock);
+    note = find_locked(engine, path);
+    if (note != NULL)
+        note->is_ignored = !is_watched;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void eng_note_outdate(pyglue_engine_t *engine, const char *path) {
+    eng_note_t *note;
+
+    pthread_mutex_lock(&engine->lock);
+    note = find_locked(engine, path);
+    if (note != NULL)
+        note->modified = 0;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+PyObject *eng_note_unwatch(PyObject *module, PyObject *path) {
+    eng_state_t *state = eng_state_of(module);
+    PyObject *bytes;
+
+    if (!PyUnicode_FSConverter(path, &bytes))
+        return NULL;
+    if (state->engine != NULL)
+        eng_note_watch(state->engine, PyBytes_AS_STRING(bytes), false);
+    Py_DECREF(bytes);
+    Py_RETURN_NONE;
 }
 
 PyObject *eng_note_add(PyObject *module, PyObject *args) {
@@ -74,7 +108,7 @@ PyObject *eng_note_list(PyObject *module, PyObject *unused) {
         pthread_mutex_unlock(&engine->lock);
     }
     for (; dict != NULL && note != NULL; note = note->next)
-        if (add(dict, note))
+        if (!note->is_ignored && add(dict, note))
             Py_CLEAR(dict);
     return dict;
 }

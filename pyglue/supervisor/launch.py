@@ -146,7 +146,12 @@ def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> byte
         "startup_timeout": definition.startup_timeout,
         "shutdown_timeout": definition.shutdown_timeout,
         "scripts": [
-            {"script": s.script, "application_group": s.application_group, "callable": s.callable}
+            {
+                "script": s.script,
+                "application_group": s.application_group,
+                "callable": s.callable,
+                "reloading": s.reloading,
+            }
             for s in definition.scripts
         ],
     }

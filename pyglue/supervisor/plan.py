@@ -47,6 +47,7 @@ class Script:
     script: str
     application_group: str
     callable: str | None  # None: executed only
+    reloading: bool  # WSGIScriptReloading, as far as it is known without a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ _SCRIPT: Mapping[str, Check] = {
     "script": _path,
     "application_group": _text,
     "callable": _maybe(_text),
+    "reloading": _flag,
 }
 
 _GROUP: Mapping[str, Check] = {
@@ -252,7 +254,7 @@ _PLAN: Mapping[str, Check] = {
 }
 
 # What a parent may leave out, with what it then means.
-_DEFAULTS: Mapping[str, object] = {"log_level": WARNING}
+_DEFAULTS: Mapping[str, object] = {"log_level": WARNING, "reloading": True}
 
 
 def _checked(table: Mapping[str, Check], value: object, where: str) -> dict[str, Any]:

@@ -268,15 +268,18 @@ class Worker:
         loaded = [self.load(script) for script in self.settings["scripts"]]
         return all(loaded)
 
-    def load(self, script: dict[str, str | None]) -> bool:
+    def load(self, script: dict[str, Any]) -> bool:
         name = script["callable"]
-        return bool(
-            self.worker.load(
-                as_bytes(script["script"] or ""),
-                as_bytes(script["application_group"] or ""),
-                None if name is None else as_bytes(name).decode("utf-8", "replace"),
-            )
+        path = as_bytes(script["script"])
+        is_loaded = self.worker.load(
+            path,
+            as_bytes(script["application_group"]),
+            None if name is None else as_bytes(name).decode("utf-8", "replace"),
         )
+        # A supervisor from before an upgrade does not say it.
+        if is_loaded and not script.get("reloading", True):
+            self.engine.unwatch(os.fsdecode(path))
+        return bool(is_loaded)
 
     def serve(self) -> None:
         settings = self.settings

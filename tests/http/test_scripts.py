@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,54 @@ def test_touched_script_is_loaded_again(server: Httpd, scripts: Path) -> None:
     assert get(server, "/touched.py").body == b"old"
     write(scripts / "touched.py", GOOD % "new")
     wait_until(lambda: get(server, "/touched.py").body == b"new", "the new code is served")
+
+
+STAMPED = """
+import os, pathlib, time
+started = time.time_ns()
+def reload_required(path):
+    return path == __file__ and pathlib.Path(path).with_suffix(".again").exists()
+""" + GOOD.replace('b"%s"', "b'%d' % started")
+
+
+def test_script_says_itself_that_it_is_outdated(server: Httpd, scripts: Path) -> None:
+    write(scripts / "stamped.py", STAMPED)
+    first = get(server, "/stamped.py").body
+    assert get(server, "/stamped.py").body == first
+    (scripts / "stamped.again").touch()
+    wait_until(lambda: get(server, "/stamped.py").body != first, "it is loaded again")
+    (scripts / "stamped.again").unlink()
+
+
+@pytest.mark.parametrize("options", ["", "process-group={0} application-group=%{{GLOBAL}}"])
+@pytest.mark.parametrize("where", ["server", "folder"])
+def test_touched_script_stays_where_reloading_is_off(
+    mode: str, start_httpd: Callable[..., Httpd], folder: Path, where: str, options: str
+) -> None:
+    """Preloaded or not. Another script shows that the watch has had its turn."""
+    off = ["WSGIScriptReloading Off"]
+    group = "tests" if mode == "daemon" else "%{GLOBAL}"
+    for name in ("off", "on"):
+        (folder / name).mkdir()
+        write(folder / name / "app.py", GOOD % "old", age=10)
+    lines = [
+        *MODE_LINES[mode],
+        *(off if where == "server" else []),
+        f'WSGIScriptAlias /off "{folder}/off/app.py" {options.format(group)}',
+        f'WSGIScriptAlias /on "{folder}/on/app.py"',
+        *conf.granted(folder / "off", *(off if where == "folder" else [])),
+        *conf.granted(folder / "on", "WSGIScriptReloading On"),
+    ]
+    server = start_httpd(lines)
+    assert [get(server, target).body for target in ("/off", "/on")] == [b"old", b"old"]
+    pids = server.workers()
+    write(folder / "off" / "app.py", GOOD % "new")
+    end = time.monotonic() + 2.5  # the watch looks each second
+    wait_until(lambda: time.monotonic() > end, "it would have been seen")
+    assert get(server, "/off").body == b"old"
+    assert server.workers() == pids
+    write(folder / "on" / "app.py", GOOD % "new")
+    wait_until(lambda: get(server, "/on").body == b"new", "the other one is loaded again")
 
 
 def test_other_scripts_are_served_beside_a_broken_one(server: Httpd, scripts: Path) -> None:

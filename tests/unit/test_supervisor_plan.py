@@ -105,7 +105,7 @@ def test_path_of_any_bytes_reaches_the_worker_unchanged(sound: dict[str, Any]) -
     group = plan.groups[0]
     assert os.fsencode(group.scripts[0].script) == raw
     settings = json.loads(launch.settings(group, plan, 5, b"k" * 32)[4:])
-    assert settings["scripts"] == [script]
+    assert settings["scripts"] == [{**script, "reloading": True}]
 
 
 def environment(plan: Plan) -> dict[str, str]:
