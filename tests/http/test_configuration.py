@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import client, conf
+from harness import census, client, conf
 from harness.client import Response, ask, chunked
 from harness.httpd import Httpd, complaint
 from harness.site import MODE_LINES
@@ -168,6 +168,49 @@ def test_specific_alias_first_wins(mode: str, start_httpd: Start, script: Path) 
     )
 
 
+def host(name: str, *lines: str) -> list[str]:
+    return ["<VirtualHost *>", f"ServerName {name}.invalid", *lines, "</VirtualHost>"]
+
+
+def section(name: str, of: object, *lines: str) -> list[str]:
+    return [f'<{name} "{of}">', *lines, f"</{name}>"]
+
+
+def test_inner_value_replaces_an_outer_one(mode: str, start_httpd: Start, script: Path) -> None:
+    """Main server, virtual host, then the sections in httpd's order, in the host and outside."""
+    folder = section("Directory", script.parent, "WSGIApplicationGroup folder")
+    own = section("Location", "/m/here", "WSGIApplicationGroup location")
+    files = section("Files", "app.py", "WSGICallableObject other")
+    alias = f'WSGIScriptAlias /h "{script}"'
+    main = ["WSGIApplicationGroup main", "WSGICallableObject absent", *folder]
+    hosts = [
+        *host("plain", "WSGICallableObject application"),
+        *host("files", alias, *own, *files),
+        *host("option", f"{alias} application-group=option callable-object=other", *own),
+    ]
+    server = start_httpd([*lines(mode, script, *main, alias="/m"), *hosts])
+
+    def found(target: str, name: str) -> tuple[str, str]:
+        told = facts(server, target, Host=f"{name}.invalid")
+        return told["application_group"], told["callable"]
+
+    assert found("/m", "plain") == ("folder", "application")
+    assert found("/m", "files") == ("folder", "other")
+    assert found("/m/here/x", "files") == ("location", "other")
+    assert found("/h", "option") == ("option", "other")
+    server.log.expect("'absent'")
+    assert get(server, "/m", Host="option.invalid").status == 404
+
+
+def test_alias_of_a_virtual_host_comes_before_those_of_the_main_server(
+    mode: str, start_httpd: Start, script: Path
+) -> None:
+    own = f'WSGIScriptAlias / "{script}" callable-object=other'
+    server = start_httpd([*lines(mode, script, alias="/a/b"), *host("own", own), *host("none")])
+    assert facts(server, "/a/b/c", Host="own.invalid")["callable"] == "other"
+    assert facts(server, "/a/b/c", Host="none.invalid")["callable"] == "application"
+
+
 @pytest.mark.parametrize("setting", ["On", "Off"])
 def test_authorization_is_passed_on_request(
     mode: str, start_httpd: Start, folder: Path, setting: str
@@ -316,8 +359,11 @@ def test_restricted_embedded_mode_runs_nothing_in_httpd(start_httpd: Start, scri
     server = start_httpd(
         ["WSGIRestrictEmbedded On", f'WSGIScriptAlias / "{script}"', *conf.granted(script.parent)]
     )
-    server.log.expect("(?:GL0|WSGIRestrictEmbedded|mbedded)")
+    server.log.expect("GL0403.*WSGIRestrictEmbedded")
     assert get(server).status == 500
+    for pid in server.processes():
+        if "-f" in census.command(pid):
+            assert "libpython" not in Path(f"/proc/{pid}/maps").read_text()
 
 
 # Process groups.

@@ -49,6 +49,8 @@ def worker_facts(start_httpd: Start, folder: Path, options: str, **more: Any) ->
         ("lang=C.UTF-8", "locale", "C.UTF-8"),
         ("locale=C.UTF-8", "locale", "C.UTF-8"),
         ("", "process_group", "own"),
+        ("umask=0077 threads=1 umask='0027'", "umask", 0o27),
+        ('threads=1 threads="2"', "multithread", True),
     ],
 )
 def test_option_is_seen_in_the_worker(
