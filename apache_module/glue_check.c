@@ -7,10 +7,12 @@
  * Up: mod_pyglue.c; down: glue_plan.c. */
 #include "glue_check.h"
 
+#include <ap_listen.h>
 #include <apr_fnmatch.h>
 #include <grp.h>
 #include <http_core.h>
 #include <httpd.h>
+#include <mpm_common.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -240,6 +242,18 @@ static void add_children(server_rec *s, apr_pool_t *pool) {
         }
 }
 
+/* Where httpd would listen; and whether it does, since then the addresses are taken by itself. */
+static void print_listeners(apr_file_t *out, apr_pool_t *pool) {
+    for (const ap_listen_rec *at = ap_listeners; at != NULL; at = at->next) {
+        char *ip;
+
+        if (apr_sockaddr_ip_get(&ip, at->bind_addr) == APR_SUCCESS)
+            apr_file_printf(out, "listen %s %d\n", ip, at->bind_addr->port);
+    }
+    if (ap_pid_fname != NULL)
+        apr_file_printf(out, "pid-file %s\n", ap_runtime_dir_relative(pool, ap_pid_fname));
+}
+
 static void dump(apr_pool_t *pconf, server_rec *s) {
     glue_plan_t plan;
     apr_file_t *out;
@@ -247,8 +261,10 @@ static void dump(apr_pool_t *pconf, server_rec *s) {
     add_reached_scripts(s);
     add_children(s, pconf);
     glue_plan_make(&plan, DUMP_NUMBER, s, pconf);
-    if (apr_file_open_stdout(&out, pconf) == APR_SUCCESS)
-        apr_file_printf(out, "%.*s", (int)plan.length, plan.text);
+    if (apr_file_open_stdout(&out, pconf) != APR_SUCCESS)
+        return;
+    print_listeners(out, pconf);
+    apr_file_printf(out, "%.*s", (int)plan.length, plan.text);
 }
 
 void glue_check_test(apr_pool_t *pconf, server_rec *s) {

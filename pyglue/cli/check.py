@@ -16,6 +16,7 @@ from typing import Any
 
 from pyglue.cli.explain import explained
 from pyglue.cli.httpd import Httpd
+from pyglue.cli.listen import obstacles
 from pyglue.cli.probe import probe
 from pyglue.cli.reach import answered_as
 from pyglue.errors import PyglueError
@@ -51,10 +52,13 @@ def add(subcommands: Any) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    plan, words = read_plan(chosen)
+    found = read_plan(chosen)
+    plan = found.plan
+    for obstacle in found.in_the_way:
+        print(f"Listen: {obstacle}")
     run_by_supervisor = dataclasses.replace(plan, groups=tuple(filter(is_named, plan.groups)))
     loop = Loop({})
-    wrong = len(re.findall(COMPLAINT, words))
+    wrong = len(found.in_the_way) + found.complaints
     for group in plan.groups:
         said = probe(run_by_supervisor, without_folders(group), loop, chosen.timeout)
         wrong += bool(said)
@@ -81,21 +85,30 @@ def without_folders(group: GroupPlan) -> GroupPlan:
     return dataclasses.replace(group, scripts=scripts)
 
 
-def read_plan(chosen: argparse.Namespace) -> tuple[Plan, str]:
-    """What httpd would run with this configuration, and what it said of it."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What httpd told of a configuration."""
+
+    plan: Plan
+    in_the_way: list[str]  # what keeps it from listening
+    complaints: int  # of the module, that are no error of httpd
+
+
+def read_plan(chosen: argparse.Namespace) -> Found:
+    """Asks httpd, which tests the syntax first."""
     defines = [part for name in [*chosen.defines, DUMP] for part in ("-D", name)]
     ran = subprocess.run([*tester(chosen.file), *defines], capture_output=True, check=False)
     words = ran.stderr.decode(errors="replace")
     if ran.returncode != 0:
         raise PyglueError(explained(words, Path(chosen.file or "the system's configuration")))
     sys.stderr.write(words)
-    _, brace, rest = ran.stdout.partition(b"{")  # httpd may have said something before
+    told, brace, rest = ran.stdout.partition(b"{")  # httpd may have said something before
     if not brace:
         raise PyglueError(
             "mod_pyglue is not part of this configuration: add the lines of `pyglue module-config`."
         )
     try:
-        return parse(brace + rest), words
+        return Found(parse(brace + rest), obstacles(told), len(re.findall(COMPLAINT, words)))
     except PlanError as error:
         raise PyglueError(
             f"mod_pyglue.so and this command are of different versions: {error}."

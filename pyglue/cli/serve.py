@@ -21,6 +21,7 @@ from typing import IO, Any
 from pyglue.cli import site
 from pyglue.cli.explain import explained
 from pyglue.cli.httpd import Httpd
+from pyglue.cli.listen import bind_error
 from pyglue.cli.site import Site
 from pyglue.cli.watch import Watch
 from pyglue.errors import PyglueError
@@ -62,17 +63,10 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def check_port(wanted: Site) -> None:
-    """Says in one sentence why the address cannot be had. httpd binds it itself a moment later."""
-    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            # Not listen(): for that moment it would swallow a client's connection.
-            probe.bind((wanted.host, wanted.port))
-        except OSError as error:
-            raise PyglueError(
-                f"cannot listen on {wanted.address}: {port_remedy(error, wanted)}"
-            ) from None
+    """Says in one sentence why the address cannot be had."""
+    error = bind_error(wanted.host, wanted.port)
+    if error is not None:
+        raise PyglueError(f"cannot listen on {wanted.address}: {port_remedy(error, wanted)}")
 
 
 def port_remedy(error: OSError, wanted: Site) -> str:

@@ -7,6 +7,7 @@ it is asked so that it stays quiet about what only `pyglue check` may look at.""
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -325,6 +326,20 @@ def test_prefix_of_sockets_that_is_too_long_is_told(folder: Path) -> None:
     lines = [f'WSGISocketPrefix "{folder}/{"x" * 90}"', "WSGIDaemonProcess group"]
     done = Httpd(lines, root=folder).test_configuration()
     assert "GL0106: WSGISocketPrefix" in done.stdout and "longer than 81 bytes" in done.stdout
+
+
+def test_port_that_another_program_has_is_told_unless_it_is_httpd_itself(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    server = Httpd(written(folder, Mistake()), root=folder)
+    with socket.create_server(server.address):
+        answer = checked(server)
+    assert answer.returncode == 1
+    host, port = server.address
+    assert f"Listen: {host} port {port}: it is in use by another program" in answer.stdout
+    running = start_httpd(written(folder, Mistake()))
+    answer = checked(running)
+    assert answer.returncode == 0, answer.stdout
 
 
 def test_module_of_another_httpd_is_told_with_the_remedy(folder: Path) -> None:
