@@ -31,6 +31,7 @@ struct glue_conn {
     size_t left;                    /* payload bytes of the current frame not yet given */
     apr_time_t frame_deadline;      /* of the current frame */
     int is_torn;                    /* a frame was sent in part: nothing can follow */
+    int is_open;                    /* descriptors can be sent to it: SO_PASSRIGHTS */
     glue_conn_t *next;              /* while idle */
 };
 
@@ -304,37 +305,45 @@ static int is_supervisors(int fd) {
            peer.uid == here.supervisor;
 }
 
-static int set_up(glue_conn_t *conn, const glue_conn_terms_t *terms) {
-    struct timeval slice = {.tv_sec = apr_time_sec(SLICE)};
-    int size = 4 * GLUE_CONN_BUFFER, off = 0;
+/* Off is enforced by the kernel, where it can (TENANTS 5): whoever sends one gets EPERM. The terms
+ * are a request's, and a connection is many requests'. */
+static void admit_descriptors(glue_conn_t *conn, int is_open) {
+    if (conn->is_open != is_open)
+        setsockopt(conn->fd, SOL_SOCKET, SO_PASSRIGHTS, &is_open, sizeof is_open);
+    conn->is_open = is_open;
+}
 
-    conn->terms = terms;
+static int set_up(glue_conn_t *conn) {
+    struct timeval slice = {.tv_sec = apr_time_sec(SLICE)};
+    int size = 4 * GLUE_CONN_BUFFER;
+
     setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    if (!terms->takes_descriptors)
-        setsockopt(conn->fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
     if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice) != 0 ||
         setsockopt(conn->fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice) != 0)
         return PYGLUE_E_IO;
     return 0;
 }
 
-/* Non-blocking: for AF_UNIX a full queue is EAGAIN at once, and means busy. */
-static int dial(int *fd, const char *path) {
+/* Non-blocking: for AF_UNIX a full queue is EAGAIN at once, and means busy. Closed to descriptors
+ * before it is connected: the worker may send at once. */
+static int dial(glue_conn_t *conn, const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int flags;
 
     memcpy(address.sun_path, path, strlen(path) + 1);
-    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (*fd < 0)
+    conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (conn->fd < 0)
         return PYGLUE_E_IO;
-    if (connect(*fd, (struct sockaddr *)&address, sizeof address) != 0)
+    conn->is_open = 1;
+    admit_descriptors(conn, 0);
+    if (connect(conn->fd, (struct sockaddr *)&address, sizeof address) != 0)
         return errno == EAGAIN                            ? PYGLUE_E_REFUSED
                : errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_GONE
                                                           : PYGLUE_E_IO;
-    if (!is_supervisors(*fd))
+    if (!is_supervisors(conn->fd))
         return PYGLUE_E_PROTOCOL;
-    flags = fcntl(*fd, F_GETFL);
-    return flags < 0 || fcntl(*fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? PYGLUE_E_IO : 0;
+    flags = fcntl(conn->fd, F_GETFL);
+    return flags < 0 || fcntl(conn->fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? PYGLUE_E_IO : 0;
 }
 
 static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
@@ -387,15 +396,14 @@ void glue_conn_sweep(void) {
     }
 }
 
-static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker,
-                    const glue_conn_terms_t *terms) {
+static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
     int error;
 
     glue_conn_sweep();
     conn->worker = worker->number;
-    error = dial(&conn->fd, worker->path);
+    error = dial(conn, worker->path);
     if (error == 0)
-        error = set_up(conn, terms);
+        error = set_up(conn);
     return error ? error : greet(conn, worker);
 }
 
@@ -432,9 +440,11 @@ int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
     if (c->buffer == NULL)
         error = PYGLUE_E_NOMEM;
     else if (is_new)
-        error = open_new(c, worker, terms);
+        error = open_new(c, worker);
     reason = errno;
-    if (error != 0)
+    if (error == 0)
+        admit_descriptors(c, terms->takes_descriptors);
+    else
         glue_conn_close(c);
     errno = reason;
     *conn = error ? NULL : c;

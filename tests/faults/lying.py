@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A site whose process groups run fake_worker.py, and how to ask it for a lie.
 
-/ is a group like any other, /passing one that may pass descriptors, /other an innocent."""
+/ is a group like any other, /passing one that may pass descriptors, which /closed may not though it
+is the same group, /other an innocent."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ def site(*lines: str) -> Httpd:
             *(
                 f'WSGIScriptAlias {url} "{root}/app.wsgi" process-group={group} '
                 "application-group=%{GLOBAL}"
-                for url, group in (("/passing", "passing"), ("/other", "innocent"), ("/", "liars"))
+                for url, group in (
+                    ("/passing", "passing"),
+                    ("/closed", "passing"),
+                    ("/other", "innocent"),
+                    ("/", "liars"),
+                )
             ),
             *conf.granted(root),
             *lines,

@@ -16,6 +16,7 @@ from harness.httpd import Httpd
 from . import fake_worker
 from .lying import ask, check_others, children
 
+CUT = (http.client.IncompleteRead, ConnectionError)
 APPS = Path(__file__).parents[1] / "apps"
 SIZE = 8 << 20
 CONTENT = os.urandom(SIZE)
@@ -29,7 +30,7 @@ def test_a_regular_file_is_sent_and_what_nobody_asked_for_is_dropped(liar: Httpd
 @pytest.mark.parametrize("lie", fake_worker.PASSED)
 def test_anything_else_cuts_the_response_and_harms_no_child(liar: Httpd, lie: str) -> None:
     before = children(liar)
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+    with pytest.raises(CUT):
         ask(liar, lie, "/passing")
     assert ask(liar, "passed-regular", "/passing")[:2] == (200, b"hello")
     check_others(liar)
@@ -38,9 +39,21 @@ def test_anything_else_cuts_the_response_and_harms_no_child(liar: Httpd, lie: st
 
 @pytest.mark.parametrize("lie", ["passed-regular", "passed-253"])
 def test_a_group_that_may_not_pass_is_cut_whatever_it_passes(liar: Httpd, lie: str) -> None:
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+    with pytest.raises(CUT):
         ask(liar, lie)
     check_others(liar)
+
+
+def test_a_kept_connection_takes_descriptors_where_sendfile_is_on_and_only_there(
+    liar: Httpd,
+) -> None:
+    """WSGIEnableSendfile is of the request, and both kinds share the group's connections."""
+    for _ in range(2):
+        assert ask(liar, "none", "/closed")[:2] == (200, b"hello")
+        assert ask(liar, "passed-regular", "/passing")[:2] == (200, b"hello")
+        with pytest.raises(CUT):
+            ask(liar, "passed-regular", "/closed")
+        assert ask(liar, "passed-regular", "/passing")[:2] == (200, b"hello")
 
 
 @pytest.fixture(scope="module")
