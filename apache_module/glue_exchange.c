@@ -8,7 +8,7 @@
 #include "glue_log.h"
 #include "glue_passed.h"
 
-#define CLIENT_CHECK apr_time_from_sec(2) /* how often, while the worker is silent */
+#define CLIENT_CHECK apr_time_from_sec(2) /* how often, while a frame is awaited */
 
 /* What the worker asks for and says. */
 
@@ -163,21 +163,31 @@ static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
 
 /* Frames. */
 
-/* Waits for the worker, looking after the client now and then. Until the head is there neither log
- * lines nor anything else buys it time. */
+/* Is it time to look after the client, and has it left? By the clock, not when the worker is silent:
+ * one that never is would hold this thread as long as it likes. */
+static int is_client_gone(glue_exchange_t *x, apr_time_t now) {
+    if (now < x->look_at)
+        return 0;
+    x->look_at = now + CLIENT_CHECK;
+    return glue_exchange_ops(x)->gone(&x->host->base);
+}
+
+/* Waits for the worker. Until the head is there neither log lines nor anything else buys it time.
+ */
 static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     if (x->host->has_started)
         x->answer_by = apr_time_now() + x->response_timeout;
     for (;;) {
-        apr_time_t now = apr_time_now(), look = now + CLIENT_CHECK;
-        int error = now < x->answer_by
-                        ? glue_conn_frame(x->conn, frame, look < x->answer_by ? look : x->answer_by)
-                        : PYGLUE_E_TIMEOUT;
+        apr_time_t now = apr_time_now();
+        int error = PYGLUE_E_TIMEOUT;
 
+        if (is_client_gone(x, now))
+            return PYGLUE_E_GONE;
+        if (now < x->answer_by)
+            error = glue_conn_frame(x->conn, frame,
+                                    x->look_at < x->answer_by ? x->look_at : x->answer_by);
         if (error != PYGLUE_E_TIMEOUT || apr_time_now() >= x->answer_by)
             return error;
-        if (glue_exchange_ops(x)->gone(&x->host->base))
-            return PYGLUE_E_GONE;
     }
 }
 
@@ -316,6 +326,7 @@ static int send_request(glue_exchange_t *x) {
     x->was_started = x->is_leaving = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
     x->answer_by = apr_time_now() + x->response_timeout;
+    x->look_at = apr_time_now() + CLIENT_CHECK;
     return glue_conn_send(x->conn, v, x->at_hand > 0 ? 4 : 3);
 }
 

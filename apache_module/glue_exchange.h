@@ -21,6 +21,7 @@ typedef struct glue_exchange {
     glue_search_t search;
     apr_interval_time_t response_timeout;
     apr_time_t answer_by; /* until when the worker's next word is awaited (docs/wire.md 12) */
+    apr_time_t look_at;   /* when the client is looked after next */
     char *buffer;         /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
     size_t at_hand;       /* body bytes in it, for each try */
     int is_whole_body;    /* and there are no more */

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import select
 import socket
 import struct
 import sys
@@ -184,6 +185,23 @@ def reading_instead(peer: Peer, number: int) -> None:
         peer.send(Frame(Type.READ, number, struct.pack("=I", 9)))
         assert peer.receive().type == Type.BODY
         time.sleep(0.2)
+
+
+def until_gone(make: Callable[[int], Frame], *before: Callable[[int], Frame]) -> Lie:
+    """The same frame again and again, and whatever is asked is answered by it, until GONE comes."""
+
+    def lie(peer: Peer, number: int) -> None:
+        peer.send(*(one(number) for one in before))
+        os.write(2, b"begins to go on for ever\n")
+        while True:
+            peer.send(make(number))
+            while select.select([peer.socket], [], [], 0.05)[0]:
+                if peer.receive().type == Type.GONE:
+                    os.write(2, b"was told that the client has gone\n")
+                    peer.send(end(number, Outcome.CUT))
+                    return
+
+    return lie
 
 
 def next_answer_first(peer: Peer, number: int) -> None:
@@ -386,6 +404,9 @@ OTHERS |= {
     "long-line": long_line,
     "logging-instead": logging_instead,
     "reading-instead": reading_instead,
+    "logging-on": until_gone(lambda n: log(n, b"still at work", level=7), head),
+    "reading-on": until_gone(lambda n: Frame(Type.READ, n, struct.pack("=I", 9)), head),
+    "goodbye-on": until_gone(lambda n: Frame(Type.GOODBYE), head),
     "next-answer-first": next_answer_first,
     "withdrawn": withdrawn,
 }

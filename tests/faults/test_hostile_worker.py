@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness.client import wait_until
+from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 
 from . import fake_worker
@@ -64,6 +66,20 @@ def test_a_worker_without_an_answer_is_a_504_whatever_else_it_says(liar: Httpd, 
     began = time.monotonic()
     assert ask(liar, lie)[0] == 504
     assert time.monotonic() - began < 2 * 3  # response-timeout, with room
+    check_others(liar)
+
+
+@pytest.mark.parametrize("lie", ["logging-on", "reading-on", "goodbye-on"])
+def test_a_client_that_left_frees_its_thread_whatever_the_worker_goes_on_to_say(
+    liar: Httpd, lie: str
+) -> None:
+    """Its words come faster than the child's looks after the client."""
+    liar.log.expect("go on for ever")
+    with connected(liar.address) as client:
+        client.send(request("GET", f"/?lie={lie}"))
+        liar.log.wait_for("go on for ever")
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    liar.log.wait_for("was told that the client has gone")
     check_others(liar)
 
 
