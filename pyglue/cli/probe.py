@@ -53,7 +53,7 @@ def sockets(plan: Plan, group: GroupPlan) -> Iterator[Directory]:
 def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
     group = made.definition
     key = os.urandom(_pages.KEY_SIZE)
-    listener = directory.listen(NUMBER, plan.httpd.uid, group.listen_backlog)
+    listener = directory.listen(NUMBER, group.listen_backlog)
     try:
         if group.name:
             check_reach(Path(listener.path), plan)
@@ -62,6 +62,7 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
         directory.remove_socket(listener)
         raise
     try:
+        directory.give(listener, plan.httpd.uid)
         process.send(settings(group, plan, NUMBER, key))
         yield process
     finally:

@@ -3,7 +3,9 @@
 
 The directory may lie where others can write (a sticky /tmp), so it is made by mkdir and proved by
 fstat; inside it only we can write, and names are used relative to its descriptor. The supervisor
-calls listen(), because connecting children check the uid of whoever did (TENANTS.md section 4).
+calls listen(), because connecting children check the uid of whoever did (TENANTS.md section 4), and
+lets nobody connect while it holds the socket: closing it would also close what others have attached
+to it, and that can block for ever (section 5).
 """
 
 from __future__ import annotations
@@ -32,8 +34,7 @@ def _remedy(directory: str, problem: str) -> ListenError:
 
 @dataclass(slots=True)
 class Listener:
-    """Of one incarnation. The worker gets a copy of `sock`; ours is closed at its hello, because
-    connects to a dead worker would succeed and hang while we hold it."""
+    """Of one incarnation. The worker gets a copy of `sock` by the fork; ours is closed then."""
 
     path: str
     sock: socket.socket | None
@@ -53,8 +54,8 @@ class Directory:
         self.path = f"{self._family}{epoch}"
         self._fd = -1
 
-    def listen(self, number: int, uid: int, backlog: int) -> Listener:
-        """A socket for this worker, which httpd's children, of this uid, can connect to."""
+    def listen(self, number: int, backlog: int) -> Listener:
+        """A socket for this worker, which nobody but us can connect to yet."""
         name = f"{number}.sock"
         path = f"{self.path}/{name}"
         if len(os.fsencode(path)) >= SUN_PATH:
@@ -67,12 +68,23 @@ class Directory:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._fd)
             sock.bind(f"/proc/self/fd/{self._fd}/{name}")
-            self._give(name, uid)
+            os.chmod(name, 0o600, dir_fd=self._fd)
             sock.listen(backlog)
         except OSError as error:
             sock.close()
             raise _remedy(self.path, str(error.strerror)) from error
         return Listener(path, sock)
+
+    def give(self, listener: Listener, uid: int) -> None:
+        """To httpd's children, of this uid, who can connect from now on. Ours is closed."""
+        listener.release()
+        if uid == os.geteuid():
+            return
+        name = Path(listener.path).name
+        try:
+            os.chown(name, uid, -1, dir_fd=self._fd, follow_symlinks=False)
+        except OSError as error:
+            raise _remedy(self.path, str(error.strerror)) from error
 
     def remove_socket(self, listener: Listener) -> None:
         listener.release()
@@ -86,11 +98,6 @@ class Directory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def _give(self, name: str, uid: int) -> None:
-        os.chmod(name, 0o600, dir_fd=self._fd)
-        if uid != os.geteuid():
-            os.chown(name, uid, -1, dir_fd=self._fd, follow_symlinks=False)
 
     def _open(self) -> None:
         if self._fd >= 0:

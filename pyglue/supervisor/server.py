@@ -45,7 +45,7 @@ from .pages import Entry, Pages
 from .plan import Plan, PlanError, parse
 from .process import Process, Spawn
 from .roster import Roster
-from .worker import Command, Message
+from .worker import Command
 
 if TYPE_CHECKING:
     from pyglue import _pages
@@ -266,7 +266,7 @@ class Supervisor:
         assert self._plan is not None
         definition, plan = action.definition, self._plan
         directory = self._directory(plan.httpd.socket_prefix)
-        listener = directory.listen(action.number, plan.httpd.uid, definition.listen_backlog)
+        listener = directory.listen(action.number, definition.listen_backlog)
         key = os.urandom(self._given.memory.KEY_SIZE)
         try:
             started = process.start(
@@ -278,6 +278,13 @@ class Supervisor:
                 self._given.spawn,
             )
         except BaseException:
+            directory.remove_socket(listener)
+            raise
+        try:
+            directory.give(listener, plan.httpd.uid)
+        except ListenError:
+            started.kill()  # it is reaped as a process that nobody knows
+            started.close()
             directory.remove_socket(listener)
             raise
         started.send(launch.settings(definition, plan, action.number, key))
@@ -367,8 +374,6 @@ class Supervisor:
             self._loop.unwatch(worker.messages)
             return
         for word in words:
-            if word[0] == Message.HELLO:
-                worker.listener.release()
             self._do(self._roster.message(worker.number, word, now()))
             if worker.number not in self._processes:
                 return

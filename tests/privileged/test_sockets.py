@@ -171,6 +171,25 @@ def test_an_impostor_on_a_workers_path_is_told_nothing(own_server: Httpd) -> Non
     assert sight.ask(own_server, "/?what=setuid") == (200, b'"EPERM"')
 
 
+def test_root_holds_no_socket_of_a_worker_not_even_of_one_that_never_speaks(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    """TENANTS 2, rule 4: whatever can be attached to it would be closed by root, and may block."""
+    python = folder / "silent"
+    python.write_text("#!/bin/sh\nexec sleep 30\n")
+    python.chmod(0o755)
+    group = f"WSGIDaemonProcess silent user=#{UID} group=#{GID} launch-timeout=20 python={python}"
+    server = start_httpd([group], root=folder)
+    server.log.allow("PG11")
+    supervisor = sight.supervisor(server)
+    wait_until(lambda: any(folder.glob("wsgi.*/*.sock")), "a worker is launched")
+
+    def held() -> list[str]:
+        return [t for t in sight.descriptors(supervisor).values() if t.startswith("socket:")]
+
+    wait_until(lambda: len(held()) == 1, "all that root holds is the socket to httpd's parent")
+
+
 def strangers_folder(path: Path) -> None:
     path.mkdir()
     os.chown(path, STRANGER, STRANGER)

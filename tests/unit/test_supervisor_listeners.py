@@ -23,11 +23,25 @@ def run(tmp_path: Path) -> Path:
 def test_socket_and_directories_of_older_epochs_are_removed_at_the_end(run: Path) -> None:
     for epoch in (1, 2):
         directory = Directory(str(run / "wsgi"), 77, epoch)
-        listener = directory.listen(5, os.geteuid(), 10)
+        listener = directory.listen(5, 10)
         assert Path(listener.path) == run / f"wsgi.77.{epoch}" / "5.sock"
         listener.release()
     directory.remove()
     assert list(run.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a socket to another user")
+def test_socket_is_httpds_only_when_it_is_given_and_no_longer_held(run: Path) -> None:
+    """What httpd's user attaches to a socket that root holds could block root."""
+    directory = Directory(str(run / "wsgi"), 77, 1)
+    listener = directory.listen(5, 10)
+    found = os.stat(listener.path)
+    assert (found.st_mode & 0o7777, found.st_uid) == (0o600, 0)
+    directory.give(listener, 12345)
+    found = os.stat(listener.path)
+    assert (found.st_mode & 0o7777, found.st_uid) == (0o600, 12345)
+    assert listener.sock is None
+    directory.remove()
 
 
 def test_symlink_in_the_place_of_the_directory_is_refused_and_not_followed(run: Path) -> None:
@@ -35,7 +49,7 @@ def test_symlink_in_the_place_of_the_directory_is_refused_and_not_followed(run: 
     target.mkdir()
     (run / "wsgi.77.1").symlink_to(target)
     with pytest.raises(ListenError, match="WSGISocketPrefix"):
-        Directory(str(run / "wsgi"), 77, 1).listen(5, os.geteuid(), 10)
+        Directory(str(run / "wsgi"), 77, 1).listen(5, 10)
     assert list(target.iterdir()) == []
 
 
@@ -43,12 +57,12 @@ def test_directory_that_others_prepared_is_refused(run: Path) -> None:
     (run / "wsgi.77.1").mkdir()
     (run / "wsgi.77.1").chmod(0o777)
     with pytest.raises(ListenError, match="others can write"):
-        Directory(str(run / "wsgi"), 77, 1).listen(5, os.geteuid(), 10)
+        Directory(str(run / "wsgi"), 77, 1).listen(5, 10)
 
 
 def test_path_too_long_for_a_socket_is_refused_with_the_directive(run: Path) -> None:
     with pytest.raises(ListenError, match="longer than 107"):
-        Directory(str(run / ("w" * 120)), 77, 1).listen(5, os.geteuid(), 10)
+        Directory(str(run / ("w" * 120)), 77, 1).listen(5, 10)
 
 
 def test_reference_lists_every_message() -> None:
