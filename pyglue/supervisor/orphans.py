@@ -2,17 +2,20 @@
 """Workers of a supervisor that died: they serve on until their group has workers of ours.
 
 They are nobody's children any more, so they are told over their own socket (LEAVE, docs/wire.md
-13), and are taken for gone when that connection ends. Nothing that they say is read.
+13), and are taken for gone when that connection ends. They cannot say anything: our end is shut
+down for reading before it is connected, because what a tenant attaches to a socket of root's may
+block whoever closes that (TENANTS.md section 2, rule 4).
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from dataclasses import dataclass
 
-from .loop import READ, Loop, now
+from .loop import Loop, now
 from .pages import Entry
 
 WIRE_VERSION = 1
@@ -40,6 +43,11 @@ class Orphans:
         """Digests of the groups that some of them still serve."""
         return {o.entry.digest for o in self._all.values() if o.allowed is None}
 
+    @property
+    def left(self) -> int:
+        """How many are not gone."""
+        return len(self._all)
+
     def leave(self, digest: bytes, allowed: float) -> None:
         """Those of this group are not needed any more."""
         for orphan in list(self._all.values()):
@@ -55,7 +63,9 @@ class Orphans:
 
     def tick(self) -> None:
         for orphan in list(self._all.values()):
-            if orphan.allowed is not None and orphan.sock is None:
+            if orphan.sock is not None and _has_ended(orphan.sock):
+                self._gone(orphan)
+            elif orphan.allowed is not None and orphan.sock is None:
                 self._tell(orphan)
 
     def wait(self, seconds: float) -> None:
@@ -68,29 +78,36 @@ class Orphans:
     def _tell(self, orphan: _Orphan) -> None:
         try:
             if orphan.sock is None:
-                orphan.sock = self._connect(orphan)
+                orphan.sock = _connect(orphan.entry)
             orphan.sock.send(_leave(orphan.entry, orphan.allowed or 0.0))
         except BlockingIOError:
             pass  # its backlog is full: the next tick
         except OSError:  # it is gone, or leaves by itself and can be told nothing more
             self._gone(orphan)
 
-    def _connect(self, orphan: _Orphan) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.setblocking(False)
-        try:
-            sock.connect(os.fsdecode(orphan.entry.path))
-        except OSError:
-            sock.close()
-            raise
-        self._loop.watch(sock.fileno(), READ, lambda: self._gone(orphan))
-        return sock
-
     def _gone(self, orphan: _Orphan) -> None:
         self._all.pop(orphan.entry.number, None)
         if orphan.sock is not None:
-            self._loop.unwatch(orphan.sock.fileno())
             orphan.sock.close()
+
+
+def _connect(entry: Entry) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    try:
+        sock.shutdown(socket.SHUT_RD)
+        sock.connect(os.fsdecode(entry.path))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """The other end is closed: one that is shut down for reading is always readable."""
+    ends = select.poll()
+    ends.register(sock, 0)
+    return bool(ends.poll(0))
 
 
 def _leave(entry: Entry, allowed: float) -> bytes:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers that lost their supervisor, as the next one meets them."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.wire import Peer, Type
+
+from pyglue.supervisor.loop import Loop
+from pyglue.supervisor.orphans import Orphans
+from pyglue.supervisor.pages import Entry
+
+DIGEST = bytes(20)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket of an orphan."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "7.sock"))
+        sock.listen()
+        yield sock
+
+
+@pytest.fixture
+def orphans(listener: socket.socket) -> Iterator[Orphans]:
+    entry = Entry(7, DIGEST, 2, os.fsencode(listener.getsockname()), bytes(32))
+    made = Orphans(Loop({}), [entry])
+    yield made
+    signal.set_wakeup_fd(-1)
+    made.wait(10)
+    assert made.left == 0
+
+
+def accepted(listener: socket.socket) -> Peer:
+    listener.settimeout(10)
+    return Peer(listener.accept()[0])
+
+
+def test_an_orphan_is_told_to_leave_and_gone_when_it_has_closed(
+    orphans: Orphans, listener: socket.socket
+) -> None:
+    orphans.leave(DIGEST, 0.0)
+    with accepted(listener) as peer:
+        assert peer.receive().type == Type.LEAVE
+        orphans.wait(0.05)
+        assert orphans.left == 1
+
+
+def test_an_orphan_can_attach_nothing_to_the_supervisors_socket(
+    orphans: Orphans, listener: socket.socket
+) -> None:
+    """TENANTS 2, rule 4: closing it may block, and root would be who closes it."""
+    orphans.leave(DIGEST, 0.0)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))]
+    with accepted(listener) as peer, pytest.raises(BrokenPipeError):
+        peer.socket.sendmsg([b"x"], rights)
