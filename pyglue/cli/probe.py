@@ -16,6 +16,7 @@ from pyglue.cli.reach import closed_to
 from pyglue.supervisor import jailed
 from pyglue.supervisor.launch import Recipe, recipe, settings
 from pyglue.supervisor.listeners import Directory, ListenError
+from pyglue.supervisor.logs import escape
 from pyglue.supervisor.loop import READ, Loop, now
 from pyglue.supervisor.plan import GroupPlan, Plan
 from pyglue.supervisor.process import Process, start
@@ -136,4 +137,5 @@ class Hearing:
 
 
 def shown(line: bytes) -> str:
-    return "\n    " + line.decode(errors="backslashreplace")
+    """A stranger's text, on the terminal of whoever asked."""
+    return "\n    " + escape(line)

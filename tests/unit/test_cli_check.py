@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyglue.cli import check, main
+from pyglue.cli.probe import shown
 
 GROUP = {
     "name": "shop", "digest": "00" * 20, "log": 0, "server": "shop.example", "user": "ann",
@@ -78,6 +79,11 @@ def test_group_that_cannot_start_is_told_with_its_words(
     status, told = run(said, monkeypatch, capsys)
     assert status == 1
     assert "shop (user ann): a script does not load\n    SyntaxError" in told
+
+
+def test_words_of_a_worker_cannot_act_on_the_terminal() -> None:
+    """They are a tenant's, and root reads them."""
+    assert shown(b"\x1b]0;title\x07\x1b[2J") == "\n    \\x1b]0;title\\x07\\x1b[2J"
 
 
 def test_error_of_httpd_ends_the_check(
