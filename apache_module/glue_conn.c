@@ -13,14 +13,11 @@
 #include <unistd.h>
 
 #include "glue_janitor.h"
+#include "glue_watchdog.h"
 
 #define IDLE_MAX 256   /* idle connections that a child keeps; the least recently used goes */
 #define BUFFERS_MAX 64 /* free buffers that a child keeps */
 #define SLICE apr_time_from_sec(1) /* of a blocking call */
-
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83 /* Linux 6.16; older kernels answer ENOPROTOOPT */
-#endif
 
 struct glue_conn {
     int fd;
@@ -106,7 +103,7 @@ static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
 static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t deadline) {
     for (;;) {
         int flags, error = prepare(conn->fd, POLLIN, deadline, &flags);
-        ssize_t got = error ? 0 : recv(conn->fd, memory, len, flags);
+        ssize_t got = error ? 0 : glue_watchdog_recv(conn->fd, memory, len, flags);
 
         if (error)
             return error;
@@ -515,7 +512,7 @@ static apr_status_t end_all(void *unused) {
         glue_conn_t *conn = here.idle;
 
         here.idle = conn->next;
-        close(conn->fd);
+        glue_watchdog_close(conn->fd);
         free(conn);
     }
     return APR_SUCCESS;

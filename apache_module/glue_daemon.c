@@ -9,6 +9,7 @@
 #include "glue_janitor.h"
 #include "glue_log.h"
 #include "glue_placement.h"
+#include "glue_watchdog.h"
 
 #define REFUSALS_MAX 8 /* refuse-tries */
 #define OBITUARY_WAIT apr_time_from_sec(1)
@@ -234,6 +235,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     glue_place_child_init(pchild, threads, groups);
     glue_flood_child_init(pchild, groups);
+    glue_watchdog_child_init(pchild);
     glue_janitor_child_init(pchild);
     glue_conn_child_init(pchild, glue_placement()->supervisor);
 }

@@ -163,8 +163,8 @@ static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
 
 /* Frames. */
 
-/* Is it time to look after the client, and has it left? By the clock, not when the worker is silent:
- * one that never is would hold this thread as long as it likes. */
+/* Is it time to look after the client, and has it left? By the clock, not when the worker is
+ * silent: one that never is would hold this thread as long as it likes. */
 static int is_client_gone(glue_exchange_t *x, apr_time_t now) {
     if (now < x->look_at)
         return 0;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two threads of this child, started when first needed: the closer may block in close(2) for as
- * long as a stranger likes (TENANTS 5), the watcher never does, so that places are given back
- * beside it. */
+/* Two threads of this child, started when first needed: the closer may block in close(2) on what a
+ * trusted group passed (TENANTS 5), the watcher never does, so that places are given back beside
+ * it. */
 #include "glue_janitor.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "glue_watchdog.h"
 
 #define CLOSES_MAX 1024 /* descriptors that wait to be closed; beyond: closed by the caller */
 #define WATCHED_MAX 128 /* connections given up; beyond: closed at once */
@@ -36,25 +36,13 @@ static struct {
     int wake; /* eventfd; -1: none */
 } here = {.lock = PTHREAD_MUTEX_INITIALIZER, .closing = PTHREAD_COND_INITIALIZER, .wake = -1};
 
-/* httpd's signals are its own threads'. */
-static int start(pthread_t *thread, void *(*run)(void *)) {
-    sigset_t all, before;
-    int error;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0;
-}
-
 /* Closing. */
 
 static void close_now(int fd) {
     struct linger off = {.l_onoff = 0};
 
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off); /* ENOTSOCK for anything else */
-    close(fd);
+    glue_watchdog_close(fd);
 }
 
 static void *closer(void *unused) {
@@ -81,7 +69,7 @@ void glue_janitor_close(int fd) {
 
     pthread_mutex_lock(&here.lock);
     if (!here.has_closer && !here.is_ending)
-        here.has_closer = start(&here.closer, closer);
+        here.has_closer = glue_watchdog_start(&here.closer, closer);
     if (here.has_closer && here.close_count < CLOSES_MAX) {
         here.closes[here.close_count++] = fd;
         is_taken = 1;
@@ -129,7 +117,7 @@ static int walk(struct watched *w, const char *bytes, size_t len) {
 /* What is there is read, once. 1: it is over. */
 static int read_some(struct watched *w) {
     char bytes[4096];
-    ssize_t got = recv(w->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    ssize_t got = glue_watchdog_recv(w->fd, bytes, sizeof bytes, MSG_DONTWAIT);
 
     if (got < 0)
         return errno != EAGAIN && errno != EINTR;
@@ -192,7 +180,7 @@ static int add(struct watched *w) {
 
     pthread_mutex_lock(&here.lock);
     if (!here.has_watcher && !here.is_ending && here.wake >= 0)
-        here.has_watcher = start(&here.watcher, watcher);
+        here.has_watcher = glue_watchdog_start(&here.watcher, watcher);
     if (here.has_watcher && here.watched_count < WATCHED_MAX) {
         here.watched[here.watched_count++] = w;
         is_taken = 1;

@@ -6,6 +6,7 @@ The supervisor takes it for a worker; which lie it tells stands in the request a
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from harness.wire import Flag, Frame, Head, Outcome, Peer, Type, end, hello, req
 
 CONTROL, LISTENER, MESSAGES = 3, 4, 6
 DRAIN = struct.pack("=I", 1)
+KEPT: list[socket.socket] = []  # ends that nobody reads
 DEAF = threading.Event()
 FILES = Path(__file__).resolve().parent / "files"
 Lie = Callable[[Peer, int], None]
@@ -142,6 +144,37 @@ def unannounced(peer: Peer, number: int) -> None:
     """A descriptor rides on the frame of the head."""
     with_descriptors(peer, bytes(head(number)), regular())
     peer.send(Frame(Type.BODY, number, b"hello"), end(number, Outcome.COMPLETE))
+
+
+def lingering() -> int:
+    """A TCP socket whose last close waits for a minute, as nobody reads what was sent on it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    KEPT.append(listener.accept()[0])
+    sender.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.send(bytes(65536))
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    return sender.detach()
+
+
+def with_lingering(peer: Peer, number: int) -> None:
+    """It rides on the frame of the head."""
+    with_descriptors(peer, bytes(head(number)), lingering())
+    peer.send(Frame(Type.BODY, number, b"hello"), end(number, Outcome.COMPLETE))
+
+
+def lingering_behind(peer: Peer, number: int) -> None:
+    """It comes when all was said, and no request reads it."""
+    honest(peer, number)
+    with_descriptors(peer, bytes(Frame(Type.GOODBYE)), lingering())
+
+
+def wrong_and_watching(peer: Peer, number: int) -> None:
+    peer.send(head(number), head(number))
+    if peer.is_closed():
+        os.write(2, b"saw its connection closed\n")
 
 
 def slowly(data: bytes, pause: float) -> Lie:
@@ -407,6 +440,9 @@ OTHERS |= {
     "logging-on": until_gone(lambda n: log(n, b"still at work", level=7), head),
     "reading-on": until_gone(lambda n: Frame(Type.READ, n, struct.pack("=I", 9)), head),
     "goodbye-on": until_gone(lambda n: Frame(Type.GOODBYE), head),
+    "lingering": with_lingering,
+    "lingering-behind": lingering_behind,
+    "wrong-and-watching": wrong_and_watching,
     "next-answer-first": next_answer_first,
     "withdrawn": withdrawn,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import census, conf
@@ -18,9 +19,9 @@ HERE = Path(__file__).parent
 PATIENCE = 15.0
 
 
-def site(*lines: str) -> Httpd:
+def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | None = None) -> Httpd:
     """Not started yet."""
-    root = new_root()
+    root = root or new_root()
     fake = fake_worker(root)
     (root / "app.wsgi").write_text("")
     options = f'home=/ python="{fake}" socket-timeout=1'
@@ -47,6 +48,7 @@ def site(*lines: str) -> Httpd:
             *lines,
         ],
         root=root,
+        environ=environ,
     )
 
 
