@@ -430,7 +430,7 @@ static void append_file(glue_host_t *h, apr_file_t *file, int64_t offset, int64_
 static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     glue_host_t *h = host_of(base);
     const core_dir_config *core = ap_get_core_module_config(h->r->per_dir_config);
-    apr_int32_t flags = APR_FOPEN_READ | APR_FOPEN_BINARY;
+    apr_int32_t flags = APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK;
     char path[32];
     apr_file_t *file;
     int error = refuse(h);
@@ -440,7 +440,8 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     if (h->allows_sendfile && core->enable_sendfile == ENABLE_SENDFILE_ON)
         flags |= APR_FOPEN_SENDFILE_ENABLED;
     /* Opened anew, for an offset of its own: APR's file bucket seeks, and the application may send
-     * one file object in several responses at once (TENANTS 5). */
+     * one file object in several responses at once (TENANTS 5). Without waiting: its owner may have
+     * taken a lease on it. */
     apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (apr_file_open(&file, path, flags, APR_FPROT_OS_DEFAULT, h->r->pool) != APR_SUCCESS)
         return glue_host_pulled(h, pull_plain, &(struct plain_file){fd, offset}, len);

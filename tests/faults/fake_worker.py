@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import json
 import os
 import random
 import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -111,6 +113,17 @@ def regular() -> int:
     fd, path = tempfile.mkstemp(dir=FILES)
     os.write(fd, b"hello")
     os.unlink(path)
+    return fd
+
+
+def leased() -> int:
+    """Whoever opens it waits until the lease is given back, which never happens."""
+    fd, path = tempfile.mkstemp(dir=FILES)
+    os.write(fd, b"hello")
+    os.close(fd)
+    os.chmod(path, 0o644)
+    fd = os.open(path, os.O_RDWR)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     return fd
 
 
@@ -407,7 +420,11 @@ PASSED: dict[str, Lie] = {
     "passed-253": passing(regular, 253),
     "passed-none": passing(regular, 0),
 }
-GRANTED: dict[str, Lie] = {"passed-regular": passing(regular), "passed-unannounced": unannounced}
+GRANTED: dict[str, Lie] = {
+    "passed-regular": passing(regular),
+    "passed-leased": passing(leased),
+    "passed-unannounced": unannounced,
+}
 OTHERS: dict[str, Lie] = {
     "none": honest,
     "one-byte-writes": bytewise,
@@ -485,6 +502,7 @@ def end_with_supervisor() -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # "your lease is broken"
     worker = settings()
     listener = socket.socket(fileno=LISTENER)
     listener.setblocking(True)
