@@ -8,6 +8,7 @@
 #include "glue_exchange.h"
 #include "glue_janitor.h"
 #include "glue_log.h"
+#include "glue_passed.h"
 #include "glue_placement.h"
 #include "glue_watchdog.h"
 
@@ -237,6 +238,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     glue_flood_child_init(pchild, groups);
     glue_watchdog_child_init(pchild);
     glue_janitor_child_init(pchild);
+    glue_passed_child_init();
     glue_conn_child_init(pchild, glue_placement()->supervisor);
 }
 

@@ -272,9 +272,11 @@ static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
 
     if (error != 0)
         return error;
-    if (refusal == NULL)
+    if (refusal == NULL && glue_passed_keep(x->r->pool))
         error = glue_exchange_ops(x)->file(&x->host->base, fd, (int64_t)file->offset,
                                            (int64_t)file->length);
+    else if (refusal == NULL)
+        error = glue_host_read_file(x->host, fd, (int64_t)file->offset, (int64_t)file->length);
     else
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r,
                       GLUE_ID(0502) "process group '%s' passed a descriptor that is not sent: %s",

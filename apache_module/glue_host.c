@@ -418,6 +418,10 @@ static apr_ssize_t pull_plain(void *baton, apr_int64_t offset, void *buf, apr_si
     return got > 0 ? got : PYGLUE_E_IO;
 }
 
+int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len) {
+    return glue_host_pulled(h, pull_plain, &(struct plain_file){fd, offset}, len);
+}
+
 /* mmap stays off on every bucket: a file cut short under it would kill the child (TENANTS 5). */
 static void append_file(glue_host_t *h, apr_file_t *file, int64_t offset, int64_t len) {
     apr_bucket *first = apr_brigade_insert_file(h->out, file, offset, len, h->r->pool);
@@ -444,7 +448,7 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
      * taken a lease on it. */
     apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (apr_file_open(&file, path, flags, APR_FPROT_OS_DEFAULT, h->r->pool) != APR_SUCCESS)
-        return glue_host_pulled(h, pull_plain, &(struct plain_file){fd, offset}, len);
+        return glue_host_read_file(h, fd, offset, len);
     append_file(h, file, offset, len);
     append_eos(h);
     return pass_down(h);

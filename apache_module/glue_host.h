@@ -44,6 +44,8 @@ apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, in
  * go down in one brigade, so that httpd's range filter works. Returns when all was sent, or an
  * error. */
 int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t length);
+/* As the operation `file`, but nothing of it is open any more when this returns. */
+int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len);
 
 /* Ends the response. COMPLETE: EOS. CUT: an error bucket, EOS: the client sees that it is
  * incomplete (HTTPD 2). FAILED: nothing is sent here. Returns what the handler hook returns: OK, or

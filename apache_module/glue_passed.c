@@ -5,7 +5,9 @@
 #include "glue_passed.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,4 +69,32 @@ const char *glue_passed_check(int fd, const pyglue_file_t *file) {
     if (file->offset > (uint64_t)st.st_size || file->length > (uint64_t)st.st_size - file->offset)
         return "the file is shorter than was announced";
     return NULL;
+}
+
+/* --- How many are kept ---------------------------------------------------------------------------
+ */
+
+static unsigned kept_max;     /* frozen after child_init */
+static _Atomic unsigned kept; /* of this child */
+
+void glue_passed_child_init(void) {
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        kept_max = files.rlim_cur < INT_MAX ? (unsigned)files.rlim_cur / 4 : INT_MAX;
+}
+
+static apr_status_t forget(void *unused) {
+    (void)unused;
+    atomic_fetch_sub(&kept, 1);
+    return APR_SUCCESS;
+}
+
+int glue_passed_keep(apr_pool_t *pool) {
+    if (atomic_fetch_add(&kept, 1) >= kept_max) {
+        atomic_fetch_sub(&kept, 1);
+        return 0;
+    }
+    apr_pool_cleanup_register(pool, NULL, forget, apr_pool_cleanup_null);
+    return 1;
 }

@@ -3,9 +3,16 @@
 #ifndef GLUE_PASSED_H
 #define GLUE_PASSED_H
 
+#include "glue.h"
+
 #include "frame.h"
 
 /* NULL: yes; else why not. Blocks on no file system that is not on the list of known ones. */
 const char *glue_passed_check(int fd, const pyglue_file_t *file);
+
+void glue_passed_child_init(void);
+/* May this child keep one more of them open for as long as the pool lives, that is until the client
+ * has its last byte? Not beyond a quarter of its descriptors. */
+int glue_passed_keep(apr_pool_t *pool);
 
 #endif

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from harness import site as sites
-from harness.client import CutError, Response, connected, request
+from harness.client import CutError, Response, connected, request, wait_until
 from harness.httpd import Httpd
 
 from . import fake_worker
@@ -56,13 +58,12 @@ def test_a_kept_connection_takes_descriptors_where_sendfile_is_on_and_only_there
         assert ask(liar, "passed-regular", "/passing")[:2] == (200, b"hello")
 
 
-@pytest.fixture(scope="module")
-def passing() -> Iterator[Httpd]:
+def passing_site(*lines: str, threads: int = 4) -> Httpd:
     """The real product with a group that passes descriptors, and httpd that sends by the kernel."""
-    server = sites.with_apps(
+    return sites.with_apps(
         APPS,
         "embedded",
-        "WSGIDaemonProcess passing threads=4 pass-descriptors=on",
+        f"WSGIDaemonProcess passing threads={threads} pass-descriptors=on",
         "WSGIProcessGroup passing",
         "WSGIEnableSendfile On",
         "EnableSendfile On",
@@ -71,8 +72,14 @@ def passing() -> Iterator[Httpd]:
         "SetOutputFilter DEFLATE",
         "SetEnvIf X-Plain 1 no-gzip",
         "</Location>",
+        *lines,
         modules=("filter", "deflate"),
-    ).start()
+    )
+
+
+@pytest.fixture(scope="module")
+def passing() -> Iterator[Httpd]:
+    server = passing_site().start()
     (server.root / "files" / "data").write_bytes(CONTENT)
     yield server
     server.stop()
@@ -98,6 +105,42 @@ def test_passed_file_goes_through_filters(passing: Httpd) -> None:
     response = get(passing, **{"Accept-Encoding": "gzip"})
     assert response.header("Content-Encoding") == "gzip"
     assert len(response.body) > SIZE // 2
+
+
+@contextmanager
+def open_files(limit: int) -> Iterator[None]:
+    """So many may what is started meanwhile have open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_passed_files_take_a_quarter_of_a_childs_descriptors_and_no_more() -> None:
+    """TENANTS 5, rule 4. Beyond that a response holds its thread until the client has it all."""
+    with open_files(160):
+        # Not how many connections httpd takes, but how many files it holds is to be the limit.
+        server = passing_site("AsyncRequestWorkerFactor 40", threads=20).start()
+    try:
+        (server.root / "files" / "data").write_bytes(CONTENT)
+        assert get(server).body == CONTENT
+        (child,) = {pid for pid in children(server) if pid not in (server.pid, server.supervisor())}
+        server.log.expect("child-threads")
+        with ExitStack() as stack:
+            statuses = []
+            while len(statuses) < 80 and 503 not in statuses:
+                slow = stack.enter_context(connected(server.address))
+                slow.send(request("GET", "/sends_a_file?data"))
+                statuses.append(slow.read_head().status)
+            names = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
+            assert statuses.count(200) < 60
+            assert 40 <= sum(name.endswith("files/data") for name in names) <= 40 + 12
+        wait_until(lambda: get(server).body == CONTENT, "all are given back")
+    finally:
+        server.stop()
+        server.remove()
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
