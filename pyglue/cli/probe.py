@@ -6,6 +6,7 @@ loads the scripts that the plan names, and is ended without having served. It is
 supervisor's own code, so a probe cannot differ from a real start."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ class Hearing:
         self.process = process
         self.recipe = recipe
         self.loop = loop
-        self.said: list[bytes] = []
+        self.said: deque[bytes] = deque(maxlen=LINES)
         self.verdict: str | None = None  # empty: it is ready
 
     def wait(self, timeout: float) -> list[str]:
@@ -106,10 +107,10 @@ class Hearing:
             loop.unwatch(fd)
         if self.verdict is None:
             self.verdict = f"its worker was not ready within {timeout:.0f} seconds"
-        return [self.verdict, *map(shown, self.said[-LINES:])] if self.verdict else []
+        return [self.verdict, *map(shown, self.said)] if self.verdict else []
 
     def on_log(self) -> None:
-        lines = self.process.read_log()
+        lines = self.process.read_log(now())
         if lines is None:
             self.loop.unwatch(self.process.log)
         self.said += lines or []

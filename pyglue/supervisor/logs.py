@@ -19,6 +19,7 @@ from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
 LINE_MAX = 4096
 RATE = 200  # lines a second and group
 BURST = 2000
+BYTES_PER_SECOND = 512 << 10  # that are read from one worker; it waits when its pipe is full then
 _ESCAPES = {c: f"\\x{c:02x}" for c in [*range(32), 127, *range(128, 160)] if c != 9}
 
 
@@ -34,8 +35,9 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        lines = [piece for line in whole for piece in _cut(line)]
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if max(map(len, lines), default=0) > LINE_MAX:
+            lines = [piece for line in lines for piece in _cut(line)]
         *long, self._rest = _cut(self._rest)
         return lines + long
 
@@ -54,13 +56,16 @@ class Budget:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst, self._left, self._at = rate, burst, burst, 0.0
 
-    def take(self, now: float) -> bool:
+    def grant(self, now: float, wanted: int) -> int:
+        """How many of them may be had."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+        granted = min(wanted, int(self._left))
+        self._left -= granted
+        return granted
+
+    def take(self, now: float) -> bool:
+        return self.grant(now, 1) == 1
 
 
 class ErrorLog:
@@ -150,9 +155,11 @@ class Logs:
         target = self._targets.get(digest)
         if target is None:
             return
-        for line in lines:
+        granted = target.budget.grant(now, len(lines))
+        target.lost += len(lines) - granted
+        for line in lines[:granted]:
             text = f"[group {_one_line(target.name)}] {escape(line)}"
-            if not target.budget.take(now) or not target.log.write(Level.ERR, pid, text):
+            if not target.log.write(Level.ERR, pid, text):
                 target.lost += 1
 
     def tick(self) -> None:

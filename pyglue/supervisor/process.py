@@ -18,7 +18,7 @@ from .actions import Death
 from .channel import MESSAGES_PER_SECOND, WORDS
 from .launch import Recipe
 from .listeners import Listener
-from .logs import Budget, Lines
+from .logs import BYTES_PER_SECOND, Budget, Lines
 from .plan import GroupPlan
 
 RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -48,6 +48,8 @@ class Process:
     unread: bytes = b""
     lines: Lines = field(default_factory=Lines)
     budget: Budget = field(default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
+    words: Budget = field(default_factory=lambda: Budget(BYTES_PER_SECOND, BYTES_PER_SECOND))
+    is_loud: bool = False  # it has written more than may be read of it now
 
     @property
     def definition(self) -> GroupPlan:
@@ -77,9 +79,10 @@ class Process:
         self.unread = self.unread[whole:]
         return words
 
-    def read_log(self) -> list[bytes] | None:
+    def read_log(self, now: float) -> list[bytes] | None:
         """The whole lines that have come; None at end-of-file."""
         data = _read(self.log, READ_SIZE)
+        self.is_loud = self.words.grant(now, len(data or b"")) < len(data or b"")
         return None if data == b"" else self.lines.feed(data or b"")
 
     def read_report(self) -> bool:

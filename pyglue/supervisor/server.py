@@ -39,7 +39,7 @@ from .actions import (
 from .channel import Assembly, ChannelError, Kind, Packet
 from .listeners import Directory, ListenError
 from .logs import ErrorLog, Logs
-from .loop import READ, WRITE, Loop, now
+from .loop import READ, WRITE, Callback, Loop, now
 from .orphans import Orphans
 from .pages import Entry, Pages
 from .plan import Plan, PlanError, parse
@@ -105,7 +105,7 @@ class Supervisor:
         self._directories: dict[str, Directory] = {}
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
-        self._paused: set[int] = set()  # workers that spent their budget of messages
+        self._resting: dict[int, Callback] = {}  # descriptors not read until the next second
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
         self._is_done = False
@@ -149,7 +149,7 @@ class Supervisor:
             self._beat_at = at + HEARTBEAT
             self._pages.heartbeat(int(at * 1000))
             self._logs.tick()
-            self._resume_paused()
+            self._wake_resting()
             self._orphans.tick()
             self._release_orphans()
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
@@ -326,8 +326,8 @@ class Supervisor:
         if worker is None:
             return
         self._by_pid.pop(worker.pid, None)
-        self._paused.discard(action.number)
         for fd in (worker.report, worker.control, worker.messages, worker.log):
+            self._resting.pop(fd, None)
             self._loop.unwatch(fd)
         for directory in self._directories.values():
             directory.remove_socket(worker.listener)
@@ -341,12 +341,9 @@ class Supervisor:
 
     def _watch(self, worker: Process) -> None:
         self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
-        self._watch_messages(worker)
+        self._loop.watch(worker.messages, READ, lambda: self._on_messages(worker))
         self._loop.watch(worker.log, READ, lambda: self._on_log(worker))
         self._watch_unsent(worker)
-
-    def _watch_messages(self, worker: Process) -> None:
-        self._loop.watch(worker.messages, READ, lambda: self._on_messages(worker))
 
     def _watch_unsent(self, worker: Process) -> None:
         if worker.unsent and not self._loop.is_watched(worker.control):
@@ -362,10 +359,12 @@ class Supervisor:
             self._loop.unwatch(worker.report)
 
     def _on_log(self, worker: Process) -> None:
-        lines = worker.read_log()
+        lines = worker.read_log(now())
         if lines is None:
             self._loop.unwatch(worker.log)
             lines = worker.lines.end()
+        elif worker.is_loud:
+            self._rest(worker.log, lambda: self._on_log(worker))
         self._logs.worker_said(worker.definition.digest, worker.pid, lines, now())
 
     def _on_messages(self, worker: Process) -> None:
@@ -381,17 +380,19 @@ class Supervisor:
                 self._pause(worker)
 
     def _pause(self, worker: Process) -> None:
-        """It is not read until the next second."""
-        if worker.number not in self._paused:
-            self._paused.add(worker.number)
-            self._loop.unwatch(worker.messages)
+        if worker.messages not in self._resting:
+            self._rest(worker.messages, lambda: self._on_messages(worker))
             self._do(self._roster.flooded(worker.number, now()))
 
-    def _resume_paused(self) -> None:
-        for number in self._paused:
-            worker = self._processes[number]
-            self._watch_messages(worker)
-        self._paused.clear()
+    def _rest(self, fd: int, callback: Callback) -> None:
+        """It is not read until the next second."""
+        self._loop.unwatch(fd)
+        self._resting[fd] = callback
+
+    def _wake_resting(self) -> None:
+        for fd, callback in self._resting.items():
+            self._loop.watch(fd, READ, callback)
+        self._resting.clear()
 
     # Deaths.
 

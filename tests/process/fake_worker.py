@@ -13,11 +13,13 @@ import signal
 import socket
 import struct
 import sys
+import threading
 
 WORDS = struct.Struct("=IIQ")
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
 DRAIN, STOP = 1, 2
 CONTROL, LISTENER, RECORD, MESSAGES = 3, 4, 5, 6
+shouted = [0]  # bytes written
 
 
 def read_exactly(fd, size):
@@ -44,6 +46,10 @@ def obey(line, settings):
         say(*map(int, rest))
     elif word == "print":
         os.write(2, " ".join(rest).encode() + b"\n")
+    elif word == "shout":
+        threading.Thread(target=shout, daemon=True).start()
+    elif word == "shouted":
+        return str(shouted[0])
     elif word == "record":
         set_record(4, int(rest[0]), [int(number) for number in rest[1:]])
     elif word == "ignore":
@@ -61,6 +67,12 @@ def obey(line, settings):
         "argv": json.dumps(sys.argv),
         "uid": str(os.getuid()),
     }.get(word, "done")
+
+
+def shout():
+    """Empty lines, as fast as they are taken."""
+    while True:
+        shouted[0] += os.write(2, b"\n" * 65536)
 
 
 def start_orphan():

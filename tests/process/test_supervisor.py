@@ -17,6 +17,8 @@ from process import standin
 from process.standin import StandIn, is_alive, list_child, wait_for
 
 from pyglue import _pages
+from pyglue.supervisor.channel import MESSAGES_PER_SECOND
+from pyglue.supervisor.logs import BYTES_PER_SECOND
 
 
 @pytest.fixture
@@ -169,6 +171,27 @@ def test_output_of_a_worker_is_logged_escaped_with_group_and_pid(httpd: StandIn)
     (worker,) = httpd.ready()
     worker.ask("print hello \x1b[2J")
     assert f"[pid {worker.pid}] [group shop] hello \\x1b[2J\n" in httpd.wait_log("hello")
+
+
+def test_worker_that_floods_its_log_is_read_slower(httpd: StandIn) -> None:
+    """Else the supervisor would have time for nothing else. PG1111 comes once a second."""
+    httpd.send(httpd.group())
+    (worker,) = httpd.ready()
+    worker.ask("shout")
+    wait_for(lambda: httpd.read_log().count("PG1111") >= 3, "lines are lost for three seconds")
+    shouted = int(worker.ask("shouted"))
+    assert shouted < (httpd.read_log().count("PG1111") + 3) * BYTES_PER_SECOND
+
+
+def test_worker_that_floods_with_messages_is_read_slower(httpd: StandIn) -> None:
+    """TENANTS 2, rule 4; another group is served meanwhile."""
+    httpd.send(httpd.group(), httpd.group("blog"))
+    worker = httpd.ready(2)[0]
+    worker.ask("ignore")
+    for _ in range(3 * MESSAGES_PER_SECOND):
+        worker.ask("say 4")
+    httpd.wait_log("PG1109")
+    httpd.ready(2)
 
 
 def test_main_error_log_that_was_rotated_is_let_go_with_the_next_plan(httpd: StandIn) -> None:
