@@ -12,15 +12,17 @@
 
 #include "glue_watchdog.h"
 
-#define CLOSES_MAX 1024 /* descriptors that wait to be closed; beyond: closed by the caller */
-#define WATCHED_MAX 128 /* connections given up; beyond: closed at once */
+#define CLOSES_MAX 1024       /* descriptors that wait to be closed; beyond: closed by the caller */
+#define WATCHED_MAX 128       /* connections given up; beyond: closed at once */
+#define FLIGHT_MAX (4u << 20) /* bytes that one may still send; more than any buffers hold */
 #define JOIN_SECONDS 1
 
 struct watched {
     int fd;
     glue_place_t place;
-    size_t skip; /* payload bytes that come before the next header */
-    size_t have; /* bytes of that header */
+    size_t skip;  /* payload bytes that come before the next header */
+    size_t have;  /* bytes of that header */
+    size_t taken; /* bytes that came since */
     char header[sizeof(pyglue_frame_t)];
 };
 
@@ -121,7 +123,8 @@ static int read_some(struct watched *w) {
 
     if (got < 0)
         return errno != EAGAIN && errno != EINTR;
-    return got == 0 || walk(w, bytes, (size_t)got);
+    w->taken += (size_t)got;
+    return got == 0 || w->taken > FLIGHT_MAX || walk(w, bytes, (size_t)got);
 }
 
 /* The watcher alone removes, so positions stay as they were polled; others only add at the end. */

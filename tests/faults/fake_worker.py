@@ -250,6 +250,17 @@ def until_gone(make: Callable[[int], Frame], *before: Callable[[int], Frame]) ->
     return lie
 
 
+def heedless(peer: Peer, number: int) -> None:
+    """Goes on as fast as it can, though it was told that the client has gone."""
+    peer.send(head(number))
+    os.write(2, b"begins to go on for ever\n")
+    try:
+        while True:
+            peer.send(log(number, bytes(65536), level=7))
+    except OSError:
+        os.write(2, b"saw its connection closed\n")
+
+
 def next_answer_first(peer: Peer, number: int) -> None:
     honest(peer, number)
     honest(peer, number + 1)
@@ -457,6 +468,7 @@ OTHERS |= {
     "logging-on": until_gone(lambda n: log(n, b"still at work", level=7), head),
     "reading-on": until_gone(lambda n: Frame(Type.READ, n, struct.pack("=I", 9)), head),
     "goodbye-on": until_gone(lambda n: Frame(Type.GOODBYE), head),
+    "heedless": heedless,
     "lingering": with_lingering,
     "lingering-behind": lingering_behind,
     "wrong-and-watching": wrong_and_watching,

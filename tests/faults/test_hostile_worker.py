@@ -69,17 +69,28 @@ def test_a_worker_without_an_answer_is_a_504_whatever_else_it_says(liar: Httpd, 
     check_others(liar)
 
 
+def leave(server: Httpd, lie: str) -> None:
+    """While the worker is at it."""
+    server.log.expect("go on for ever")
+    with connected(server.address) as client:
+        client.send(request("GET", f"/?lie={lie}"))
+        server.log.wait_for("go on for ever")
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @pytest.mark.parametrize("lie", ["logging-on", "reading-on", "goodbye-on"])
 def test_a_client_that_left_frees_its_thread_whatever_the_worker_goes_on_to_say(
     liar: Httpd, lie: str
 ) -> None:
     """Its words come faster than the child's looks after the client."""
-    liar.log.expect("go on for ever")
-    with connected(liar.address) as client:
-        client.send(request("GET", f"/?lie={lie}"))
-        liar.log.wait_for("go on for ever")
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    leave(liar, lie)
     liar.log.wait_for("was told that the client has gone")
+    check_others(liar)
+
+
+def test_a_worker_that_goes_on_though_the_client_has_gone_is_read_no_further(liar: Httpd) -> None:
+    leave(liar, "heedless")
+    liar.log.wait_for("saw its connection closed")
     check_others(liar)
 
 
