@@ -7,6 +7,8 @@
 #include <apr_sha1.h>
 #include <apr_user.h>
 #include <grp.h>
+#include <http_core.h>
+#include <mpm_common.h>
 #include <unistd.h>
 #include <unixd.h>
 
@@ -362,6 +364,41 @@ void glue_group_advise_use(const server_rec *s, const char *subject, const char 
                      subject, where, name, group->where);
 }
 
+/* TENANTS 4: what httpd's own user cannot read of its children else: the workers' keys. */
+static void advise_core_dumps(server_rec *main_server, const apr_array_header_t *groups) {
+    for (int i = 0; ap_coredumpdir_configured && i < groups->nelts; i++) {
+        const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+        if (geteuid() != 0 || group->uid == ap_unixd_config.user_id)
+            continue;
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server,
+                     GLUE_ID(0109) "CoreDumpDirectory opens httpd's children to all processes of "
+                                   "httpd's user (CGI, PHP), who can then speak to the workers of "
+                                   "process group '%s', which runs as another user: leave it out "
+                                   "where they must be apart",
+                     group->name);
+        return;
+    }
+}
+
+/* Said at `httpd -t` alone: most sites mean it so. */
+static void advise_shared_user(server_rec *main_server, const apr_array_header_t *groups) {
+    for (int i = 1; i < groups->nelts; i++)
+        for (int j = 0; j < i; j++) {
+            const glue_group_t *one = APR_ARRAY_IDX(groups, j, glue_group_t *);
+            const glue_group_t *other = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+            if (one->uid != other->uid)
+                continue;
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
+                         GLUE_ID(0110) "process groups of one user are not apart from each other, "
+                                       "such as '%s' and '%s': each can read the other's files, "
+                                       "memory and environment. user= gives a group its own",
+                         one->name, other->name);
+            return;
+        }
+}
+
 void glue_group_advise(server_rec *main_server) {
     const apr_array_header_t *groups = glue_groups(main_server);
     const apr_array_header_t *mentions = glue_config_site(main_server)->mentions;
@@ -378,4 +415,7 @@ void glue_group_advise(server_rec *main_server) {
             GLUE_ID(0103) "process groups run as several users, so they start with a clean "
                           "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
                           "gives a group httpd's");
+    advise_core_dumps(main_server, groups);
+    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST)
+        advise_shared_user(main_server, groups);
 }

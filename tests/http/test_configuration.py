@@ -323,6 +323,7 @@ def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
         ("WSGIScriptAlias app /srv/app.py", r"GL0108: WSGIScriptAlias \(.*:\d+\): 'app'"),
         ("WSGIScriptAlias / /srv/app.py", "GL0105.*pyglue check"),
         ("WSGIDaemonProcess own", "GL0105.*pyglue check"),
+        ("WSGIDaemonProcess a\nWSGIDaemonProcess b\nWSGIDaemonProcess c", "GL0110.*'a' and 'b'"),
     ],
 )
 def test_syntax_test_tells_what_it_cannot_refuse(line: str, said: str) -> None:

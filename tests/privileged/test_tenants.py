@@ -129,6 +129,20 @@ def test_a_group_that_would_run_as_httpds_root_is_refused(folder: Path, directiv
     assert "root" in said.stdout
 
 
+@pytest.mark.parametrize(("options", "is_told"), [(f"user=#{UID} group=#{GID}", True), ("", False)])
+def test_core_dumps_of_httpd_beside_a_group_of_another_user_are_warned_of(
+    folder: Path, options: str, is_told: bool
+) -> None:
+    """TENANTS 4, rule 5: they make httpd's children, and the keys in them, readable."""
+    server = Httpd(
+        [f"CoreDumpDirectory {folder}", f"WSGIDaemonProcess shop {options}"], root=folder
+    )
+    said = server.test_configuration()
+    assert said.returncode == 0
+    assert ("GL0109" in said.stdout and "'shop'" in said.stdout) is is_told
+    assert "GL0110" not in said.stdout
+
+
 # Hostile paths.
 
 
