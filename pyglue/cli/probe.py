@@ -119,7 +119,7 @@ class Hearing:
         if not self.process.read_report():
             self.loop.unwatch(self.process.report)
         failed = jailed.describe(self.process.reported, self.recipe)
-        self.verdict = failed or self.verdict
+        self.verdict = failed.cause if failed else self.verdict
 
     def on_messages(self) -> None:
         received = self.process.read_messages()

@@ -28,6 +28,7 @@ class Death:
     served: int = 0  # requests started in its life
     running: tuple[int, ...] = ()  # numbers of those that had not ended
     complete: bool = True  # running lists all of them
+    is_undropped: bool = False  # it could not become the group's user, and ran nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,14 @@ class Group:
             self._say(
                 messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
             )
+        elif death.is_undropped:
+            self._say(
+                messages.NOT_DROPPED,
+                number=worker.number,
+                pid=worker.pid,
+                cause=death.cause,
+                next=_next(delay),
+            )
         else:
             self._say(
                 messages.WORKER_DIED,

@@ -7,8 +7,10 @@ import os
 
 from pyglue import _jail
 
+from .actions import Death
 from .launch import Recipe
 
+# Steps taken as the group's user, on what his group names. All others are between root and kernel.
 REMEDIES = {
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
     "execve": ". python-home= names an environment or prefix with bin/python or bin/python3 in it,"
@@ -38,12 +40,12 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
     )
 
 
-def describe(report: bytes, recipe: Recipe) -> str:
-    """Why the step failed, as a clause; "" if it did not."""
+def describe(report: bytes, recipe: Recipe) -> Death | None:
+    """Why the step failed, as a clause; None if it did not."""
     if len(report) != _jail.REPORT_SIZE:
-        return ""
+        return None
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
     file = recipe.directory if step == "chdir" else recipe.executable
     told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file})"
-    return told + REMEDIES.get(step, "")
+    return Death(told + REMEDIES.get(step, ""), is_undropped=step not in REMEDIES)

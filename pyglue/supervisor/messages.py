@@ -89,6 +89,12 @@ WORKER_DIED = Message(
     "worker {number} (pid {pid}), after {served} requests and with {running} running, {cause}; "
     "{next}",
 )
+NOT_DROPPED = Message(
+    "PG1117",
+    Level.ALERT,
+    "worker {number} (pid {pid}) could not be made the group's user's and ran nothing of his: "
+    "{cause}; {next}",
+)
 WORKER_UNLOADED = Message(
     "PG1104",
     Level.ERR,

@@ -57,7 +57,7 @@ ORPHANS_GRACE = 1.0
 FDS_A_WORKER = 7
 FDS_BESIDE = 64
 
-Describe = Callable[[bytes, launch.Recipe], str]
+Describe = Callable[[bytes, launch.Recipe], "Death | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Given:
     rows: _pages.Rows
     memory: ModuleType  # pyglue._pages
     spawn: Spawn
-    describe: Describe  # what the privileged step said, in words; "" for nothing
+    describe: Describe  # what the privileged step said; None for nothing
     main_log: int = 2
 
 
@@ -423,9 +423,7 @@ class Supervisor:
         self._on_log(worker)
         self._logs.worker_said(worker.definition.digest, worker.pid, worker.lines.end(), now())
         death = worker.bury(self._given.memory.read_record)
-        words = self._given.describe(worker.reported, worker.recipe)
-        if words:
-            death = Death(words)
+        death = self._given.describe(worker.reported, worker.recipe) or death
         self._do(self._roster.gone(worker.number, death, now()))
 
     # The end.

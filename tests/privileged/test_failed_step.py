@@ -52,7 +52,7 @@ def test_a_failed_step_never_runs_python_and_ends_its_own_group(
     server = start_httpd(lines, root=folder)
     for name in ("unlucky", "lucky"):
         assert sight.attempt(server, name, "setuid") == "EPERM"
-    server.log.expect(f"PG11.*failed at '{call}': .*{reason}.*; the next start is in")
+    server.log.expect(f":alert.*PG1117.*failed at '{call}': .*{reason}.*; the next start is in")
     server.log.allow("PG1|GL0")
     inject = (f"--trace={call},execve", f"--inject={call}:{fault}")
     with traced.strace(sight.supervisor(server), log, *inject):
