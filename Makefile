@@ -94,13 +94,18 @@ format: setup-test build-lint
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/clang-format -i $(C_FILES)
 
 # A second environment: what is installed with sanitizers serves nobody else. The host programs are not built with them,
-# so their library comes first; CPython keeps memory on purpose, so leaks are not looked for.
+# so their library comes first; CPython keeps memory on purpose, so leaks are not looked for. Supervisor and workers get
+# nothing of httpd's environment, so the environment's own Python brings the library with it (its links come back before
+# it builds).
+SANITIZED = LD_PRELOAD="$(foreach name,libasan libubsan,$(shell gcc -print-file-name=$(name).so))" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 asan:
+	@test ! -d $(STATE)/asan || { rm -f $(STATE)/asan/bin/python*; $(PYTHON) -m venv --without-pip $(STATE)/asan; }
 	@$(MAKE) VENV=$(STATE)/asan STATE=$(STATE)/asan-build EXTRAS='[test]' \
 	    BUILD_SETUP='-Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false' setup-test build
-	PYGLUE_PREFIX=$(STATE)/asan LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    $(STATE)/asan/bin/pytest $(or $(T),tests/c tests/engine)
+	@real=$$(readlink -f $(STATE)/asan/bin/python); for link in $(STATE)/asan/bin/python*; do rm -f $$link; \
+	    printf '#!/bin/bash\nexport %s\nexec -a "$$0" %s "$$@"\n' '$(SANITIZED)' "$$real" >$$link; chmod 755 $$link; done
+	PYGLUE_PREFIX=$(STATE)/asan $(SANITIZED) $(STATE)/asan/bin/pytest $(or $(T),tests/c tests/engine)
 
 # SECONDS bounds the run. What is found stays in the build folder; a crash leaves a file to keep.
 fuzz: setup-test

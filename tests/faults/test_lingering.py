@@ -29,7 +29,7 @@ def old() -> Iterator[Httpd]:
     shim = root / "old_kernel.so"
     source = Path(__file__).with_name("old_kernel.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source], check=True)
-    preload = " ".join([str(shim), os.environ.get("LD_PRELOAD", "")]).strip()
+    preload = " ".join([os.environ.get("LD_PRELOAD", ""), str(shim)]).strip()
     server = lying.site(root=root, environ={"LD_PRELOAD": preload}).start()
     yield server
     server.stop()
