@@ -144,8 +144,10 @@ int pyglue_head_is_text(pyglue_str_t text) {
 }
 
 int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds) {
-    if (head->header_count > bounds->fields || head->reason.len > PYGLUE_REASON_MAX ||
-        pyglue_head_size(head) > bounds->head)
+    size_t size = pyglue_head_size(head);
+
+    if (head->header_count > bounds->fields || head->reason.len > PYGLUE_REASON_MAX || size == 0 ||
+        size > bounds->head)
         return PYGLUE_E_TOO_BIG;
     if (head->status < 200 || head->status > 999 || head->content_length < -1 ||
         !pyglue_head_is_text(head->reason))

@@ -183,6 +183,7 @@ static void heads_beyond_their_bounds_are_refused(void) {
                                {{"A", 1}, {"", 0}}};
     pyglue_head_t head = {
         .status = 200, .reason = {"", 0}, .headers = many, .header_count = 4, .content_length = -1};
+    pyglue_bounds_t narrow = bounds;
     char value[64];
 
     memset(value, 'v', sizeof value);
@@ -194,6 +195,11 @@ static void heads_beyond_their_bounds_are_refused(void) {
     CHECK(check_head(200, pyglue_str(""), pyglue_str("A"), (pyglue_str_t){value, 63}) == 0);
     CHECK(check_head(200, pyglue_str(""), pyglue_str("A"), (pyglue_str_t){value, 64}) ==
           PYGLUE_E_TOO_BIG);
+    head.header_count = 4;
+    narrow.head = (uint32_t)pyglue_head_size(&head);
+    CHECK(pyglue_head_check(&head, &narrow) == 0);
+    narrow.head--;
+    CHECK(pyglue_head_check(&head, &narrow) == PYGLUE_E_TOO_BIG);
     head.content_length = -2;
     head.header_count = 0;
     CHECK(pyglue_head_check(&head, &bounds) == PYGLUE_E_HEAD);
