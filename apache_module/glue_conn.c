@@ -343,7 +343,8 @@ static int dial(glue_conn_t *conn, const char *path) {
     return flags < 0 || fcntl(conn->fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? PYGLUE_E_IO : 0;
 }
 
-static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
+static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
+    apr_time_t patience = apr_time_now() + conn->terms->frame_timeout;
     pyglue_hello_t hello = {.version = PYGLUE_WIRE_VERSION, .worker = worker->number};
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof hello);
     struct iovec v[] = {{&frame, sizeof frame}, {&hello, sizeof hello}};
@@ -352,7 +353,7 @@ static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
     memcpy(hello.key, worker->key, sizeof hello.key);
     error = glue_conn_send(conn, v, 2);
     if (error == 0)
-        error = glue_conn_frame(conn, &frame, apr_time_now() + conn->terms->frame_timeout);
+        error = glue_conn_frame(conn, &frame, patience < deadline ? patience : deadline);
     /* One that leaves closes what it had not yet accepted. */
     if (error == PYGLUE_E_IO || (error == 0 && frame.type == PYGLUE_FRAME_GOODBYE))
         return PYGLUE_E_REFUSED;
@@ -393,7 +394,7 @@ void glue_conn_sweep(void) {
     }
 }
 
-static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
+static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
     int error;
 
     glue_conn_sweep();
@@ -401,7 +402,7 @@ static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker) {
     error = dial(conn, worker->path);
     if (error == 0)
         error = set_up(conn);
-    return error ? error : greet(conn, worker);
+    return error ? error : greet(conn, worker, deadline);
 }
 
 /* The stack of idle ones. */
@@ -422,7 +423,7 @@ static glue_conn_t *pop_idle(uint64_t worker) {
 }
 
 int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
-                  const glue_conn_terms_t *terms) {
+                  const glue_conn_terms_t *terms, apr_time_t deadline) {
     glue_conn_t *c = pop_idle(worker->number);
     int is_new = c == NULL, error = 0, reason;
 
@@ -437,7 +438,7 @@ int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
     if (c->buffer == NULL)
         error = PYGLUE_E_NOMEM;
     else if (is_new)
-        error = open_new(c, worker);
+        error = open_new(c, worker, deadline);
     reason = errno;
     if (error == 0)
         admit_descriptors(c, terms->takes_descriptors);

@@ -29,12 +29,13 @@ typedef struct glue_conn_terms {
 void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor);
 
 /* A connection to this worker: an idle one (which may have been closed meanwhile), or a
- * new one after its hello. terms must live until it is put back or closed.
+ * new one after its hello, which is awaited for a frame's time, but not beyond `deadline`. terms
+ * must live until it is put back or closed.
  * 0; PYGLUE_E_GONE: nobody listens any more; PYGLUE_E_REFUSED: it is leaving, or its queue is full;
  * PYGLUE_E_TIMEOUT, PYGLUE_E_PROTOCOL: its hello failed; PYGLUE_E_NOMEM; PYGLUE_E_IO: errno says
  * why, and another worker would not help. Logged nowhere. */
 int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
-                  const glue_conn_terms_t *terms);
+                  const glue_conn_terms_t *terms, apr_time_t deadline);
 /* After a whole exchange: kept for the next request, unless bytes are left over. */
 void glue_conn_put(glue_conn_t *conn);
 void glue_conn_close(glue_conn_t *conn);

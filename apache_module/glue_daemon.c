@@ -12,7 +12,7 @@
 #include "glue_placement.h"
 #include "glue_watchdog.h"
 
-#define REFUSALS_MAX 8 /* refuse-tries */
+#define REFUSALS_MAX 8 /* refuse-tries, within the waiting time */
 #define OBITUARY_WAIT apr_time_from_sec(1)
 #define REVIVAL_WAIT apr_time_from_sec(5) /* while the supervisor itself is being replaced */
 
@@ -54,7 +54,9 @@ static int find_worker(glue_exchange_t *x, int *failure) {
 
     do {
         error = glue_place_take(&x->place, &x->search);
-        *failure = error != 0 ? 0 : glue_conn_get(&x->conn, &x->place.worker, &x->terms);
+        *failure = error != 0 ? 0
+                              : glue_conn_get(&x->conn, &x->place.worker, &x->terms,
+                                              x->search.deadline);
         if (*failure == PYGLUE_E_GONE)
             glue_place_strike(&x->place);
     } while (*failure == PYGLUE_E_GONE);
@@ -180,6 +182,8 @@ static int run_tries(glue_exchange_t *x) {
             error = judge(x, error);
         if (error != PYGLUE_E_REFUSED || x->cannot_connect)
             return error;
+        if (apr_time_now() >= x->search.deadline)
+            break;
     }
     log_failure(x, PYGLUE_E_REFUSED, "its workers refused it again and again");
     return PYGLUE_E_REFUSED;

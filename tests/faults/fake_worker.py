@@ -499,10 +499,11 @@ def message(kind: int, argument: int, value: int) -> None:
     os.write(MESSAGES, struct.pack("=IIQ", kind, argument, value))
 
 
-def settings() -> int:
-    """The worker's number."""
+def settings() -> tuple[int, bool]:
+    """The worker's number; whether it is of the group that never says hello to httpd's children."""
     (length,) = struct.unpack("=I", os.read(CONTROL, 4))
-    return int(json.loads(os.read(CONTROL, length))["number"])
+    told = json.loads(os.read(CONTROL, length))
+    return int(told["number"]), told["group"] == "mute"
 
 
 def end_with_supervisor() -> None:
@@ -515,7 +516,7 @@ def end_with_supervisor() -> None:
 
 def main() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # "your lease is broken"
-    worker = settings()
+    worker, is_mute = settings()
     listener = socket.socket(fileno=LISTENER)
     listener.setblocking(True)
     message(1, 1, worker)
@@ -524,6 +525,9 @@ def main() -> None:
     while True:
         connection, _ = listener.accept()
         peer = Peer(connection, patience=60.0)
+        if is_mute:
+            KEPT.append(connection)
+            continue
         threading.Thread(target=serve, args=(peer, worker), daemon=True).start()
 
 

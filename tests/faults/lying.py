@@ -2,7 +2,7 @@
 """A site whose process groups run fake_worker.py, and how to ask it for a lie.
 
 / is a group like any other, /passing one that may pass descriptors, which /closed may not though it
-is the same group, /other an innocent."""
+is the same group, /other an innocent, /mute one whose worker takes connections and says nothing."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | Non
             f"WSGIDaemonProcess liars threads=5 {options}",
             f"WSGIDaemonProcess passing threads=5 pass-descriptors=on {options}",
             f"WSGIDaemonProcess innocent threads=5 {options}",
+            f"WSGIDaemonProcess mute threads=5 {options}",
             "Timeout 3",  # the default of response-timeout and queue-timeout
             "<Location /passing>",
             "WSGIEnableSendfile On",
@@ -41,6 +42,7 @@ def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | Non
                     ("/passing", "passing"),
                     ("/closed", "passing"),
                     ("/other", "innocent"),
+                    ("/mute", "mute"),
                     ("/", "liars"),
                 )
             ),

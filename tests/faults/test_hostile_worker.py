@@ -61,6 +61,15 @@ def test_a_worker_that_always_refuses_is_a_503_with_retry_after(liar: Httpd) -> 
     assert (status, response.getheader("Retry-After")) == (503, "1")
 
 
+def test_a_worker_that_never_says_hello_is_a_503_within_the_time_to_wait(liar: Httpd) -> None:
+    """Tries are bounded by number and by time (TENANTS 6, refuse-tries)."""
+    began = time.monotonic()
+    status, _, response = ask(liar, "none", "/mute")
+    assert (status, response.getheader("Retry-After")) == (503, "1")
+    assert time.monotonic() - began < 3 + 2  # queue-timeout, with room; eight hellos take longer
+    check_others(liar)
+
+
 @pytest.mark.parametrize("lie", ["never-answers", "logging-instead", "reading-instead"])
 def test_a_worker_without_an_answer_is_a_504_whatever_else_it_says(liar: Httpd, lie: str) -> None:
     began = time.monotonic()
