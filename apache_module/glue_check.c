@@ -128,8 +128,7 @@ static void add_reached_scripts(server_rec *main_server) {
     }
 }
 
-/* --- The folder of the sockets ------------------------------------------------------------------
- */
+/* The folder of the sockets. */
 
 /* What pyglue/supervisor/listeners.py asks of the folder, as the end of a sentence. NULL: nothing
  * is wrong. */
@@ -219,8 +218,7 @@ static void advise_sockets(server_rec *s, apr_pool_t *pool) {
                      path, problem);
 }
 
-/* --- The whole ----------------------------------------------------------------------------------
- */
+/* The whole. */
 
 /* DESIGN 6: what lies in a tenant's folder is not httpd's to open. */
 static void remind(server_rec *s) {

@@ -71,8 +71,7 @@ const char *glue_passed_check(int fd, const pyglue_file_t *file) {
     return NULL;
 }
 
-/* --- How many are kept ---------------------------------------------------------------------------
- */
+/* How many are kept. */
 
 static unsigned kept_max;     /* frozen after child_init */
 static _Atomic unsigned kept; /* of this child */

@@ -39,8 +39,7 @@ static int64_t now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* --- Those who are watched ----------------------------------------------------------------------
- */
+/* Those who are watched. */
 
 static void forget(void *own) {
     struct watched **at = &here.all;
@@ -104,8 +103,7 @@ void glue_watchdog_close(int fd) {
     note(0);
 }
 
-/* --- Who watches --------------------------------------------------------------------------------
- */
+/* Who watches. */
 
 static void on_wake(int number) {
     (void)number;
