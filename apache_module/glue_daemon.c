@@ -54,9 +54,9 @@ static int find_worker(glue_exchange_t *x, int *failure) {
 
     do {
         error = glue_place_take(&x->place, &x->search);
-        *failure = error != 0 ? 0
-                              : glue_conn_get(&x->conn, &x->place.worker, &x->terms,
-                                              x->search.deadline);
+        *failure = error != 0
+                       ? 0
+                       : glue_conn_get(&x->conn, &x->place.worker, &x->terms, x->search.deadline);
         if (*failure == PYGLUE_E_GONE)
             glue_place_strike(&x->place);
     } while (*failure == PYGLUE_E_GONE);

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("", "docs", "apache_module", "pyglue", "tests", "docker", "changes", "httpd-conf", "examples")
+FOLDERS = (
+    "",
+    "docs",
+    "apache_module",
+    "pyglue",
+    "tests",
+    "docker",
+    "changes",
+    "httpd-conf",
+    "examples",
+)
 PAGES = sorted(
     {file for folder in FOLDERS for file in (ROOT / folder).glob("**/*.md" if folder else "*.md")}
 )
