@@ -7,13 +7,13 @@
 
 #include <ap_mpm.h>
 #include <pthread.h>
-#include <signal.h>
 
 #include "glue_config.h"
 #include "glue_group.h"
 #include "glue_json.h"
 #include "glue_log.h"
 #include "glue_python.h"
+#include "glue_thread.h"
 
 #define CLOSE_BOUND_S 5 /* a child that ends does not wait longer for Python */
 #define RETRY_AFTER apr_time_from_sec(5)
@@ -194,16 +194,10 @@ static int is_needed_at_once(int is_restricted) {
     return 0;
 }
 
-/* Signals are for httpd's own threads. */
 static int start_thread(void) {
-    sigset_t all, before;
     pthread_t thread;
-    int error;
+    int error = glue_thread_start(&thread, thread_main);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, NULL, thread_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error == 0)
         pthread_detach(thread);
     return error;

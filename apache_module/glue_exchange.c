@@ -172,8 +172,7 @@ static int is_client_gone(glue_exchange_t *x, apr_time_t now) {
     return glue_exchange_ops(x)->gone(&x->host->base);
 }
 
-/* Waits for the worker. Until the head is there neither log lines nor anything else buys it time.
- */
+/* Waits for the worker. Until the head is there no log line, nor anything else, buys it time. */
 static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     if (x->host->has_started)
         x->answer_by = apr_time_now() + x->response_timeout;

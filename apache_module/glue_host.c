@@ -244,8 +244,8 @@ static void append_eos(glue_host_t *h) {
 
 /* The bytes are the caller's, so they are copied while few, and passed on at once otherwise: never
  * together with EOS, also where they are the last. A worker's come in pieces, and httpd, which
- * finds out lengths and serves ranges where it sees a whole body, is to see the same in both modes.
- */
+ * finds out lengths and serves ranges where it sees a whole body, is to see the same in both
+ * modes. */
 static int op_write(pyglue_host_t *base, const struct iovec *v, int n, unsigned flags) {
     glue_host_t *h = host_of(base);
     int error = refuse(h), is_copied;

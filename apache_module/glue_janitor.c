@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "glue_thread.h"
 #include "glue_watchdog.h"
 
 #define CLOSES_MAX 1024       /* descriptors that wait to be closed; beyond: closed by the caller */
@@ -71,7 +72,7 @@ void glue_janitor_close(int fd) {
 
     pthread_mutex_lock(&here.lock);
     if (!here.has_closer && !here.is_ending)
-        here.has_closer = glue_watchdog_start(&here.closer, closer);
+        here.has_closer = glue_thread_start(&here.closer, closer) == 0;
     if (here.has_closer && here.close_count < CLOSES_MAX) {
         here.closes[here.close_count++] = fd;
         is_taken = 1;
@@ -183,7 +184,7 @@ static int add(struct watched *w) {
 
     pthread_mutex_lock(&here.lock);
     if (!here.has_watcher && !here.is_ending && here.wake >= 0)
-        here.has_watcher = glue_watchdog_start(&here.watcher, watcher);
+        here.has_watcher = glue_thread_start(&here.watcher, watcher) == 0;
     if (here.has_watcher && here.watched_count < WATCHED_MAX) {
         here.watched[here.watched_count++] = w;
         is_taken = 1;

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "glue_thread.h"
+
 #define WAKE (SIGRTMIN + 6)
 #define TURN_SECONDS 1
 #define PATIENCE 2000 /* ms */
@@ -159,17 +161,6 @@ static int can_refuse_descriptors(void) {
     return can;
 }
 
-int glue_watchdog_start(pthread_t *thread, void *(*run)(void *)) {
-    sigset_t all, before;
-    int error;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0;
-}
-
 void glue_watchdog_child_init(apr_pool_t *pchild) {
     struct sigaction action = {.sa_handler = on_wake};
     pthread_condattr_t attributes;
@@ -182,7 +173,7 @@ void glue_watchdog_child_init(apr_pool_t *pchild) {
     pthread_condattr_destroy(&attributes);
     sigemptyset(&action.sa_mask);
     here.is_needed =
-        sigaction(WAKE, &action, NULL) == 0 && glue_watchdog_start(&here.thread, watch);
+        sigaction(WAKE, &action, NULL) == 0 && glue_thread_start(&here.thread, watch) == 0;
     if (here.is_needed)
         apr_pool_cleanup_register(pchild, NULL, end_thread, apr_pool_cleanup_null);
     else

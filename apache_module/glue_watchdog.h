@@ -3,14 +3,12 @@
  *
  * A descriptor that nobody asked for is closed by whoever reads or closes the socket it came on,
  * and a lingering one lets him wait for as long as its sender wished (TENANTS 5); a signal ends
- * that. On Linux from 6.16 on there is nothing to end, and nothing is done. Any thread of a child.
- */
+ * that. On Linux from 6.16 on there is nothing to end, and nothing is done. Any thread of a
+ * child. */
 #ifndef GLUE_WATCHDOG_H
 #define GLUE_WATCHDOG_H
 
 #include "glue.h"
-
-#include <pthread.h>
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16; older kernels answer ENOPROTOOPT */
@@ -24,8 +22,5 @@ void glue_watchdog_child_init(apr_pool_t *pchild);
 ssize_t glue_watchdog_recv(int fd, void *memory, size_t len, int flags);
 /* close(2) of what a stranger attached, or attached things to. */
 void glue_watchdog_close(int fd);
-
-/* Starts a thread of ours: httpd's signals are its own threads'. 0: it does not run. */
-int glue_watchdog_start(pthread_t *thread, void *(*run)(void *));
 
 #endif
