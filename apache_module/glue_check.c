@@ -11,7 +11,6 @@
 #include <apr_fnmatch.h>
 #include <grp.h>
 #include <http_core.h>
-#include <httpd.h>
 #include <mpm_common.h>
 #include <sys/stat.h>
 #include <sys/wait.h>

@@ -24,7 +24,8 @@ from pyglue.supervisor.loop import Loop
 from pyglue.supervisor.plan import GroupPlan, Plan, PlanError, parse
 
 DUMP = "DUMP_WSGI_PLAN"
-COMPLAINT = r"\[wsgi:(?:warn|error)\]"  # a group that nobody defines: its requests would get 500
+# Of docs/reference/messages.md: those after which requests fail or go elsewhere.
+COMPLAINT = r"\bGL(?:0102|0106|0107|0108):"
 CONTROL = ("apachectl", "apache2ctl")
 
 

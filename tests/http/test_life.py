@@ -183,6 +183,7 @@ def test_parent_holds_no_python(mode: str, start_httpd: Start, folder: Path) -> 
     assert "libpython" not in Path(f"/proc/{server.pid}/maps").read_text()
 
 
+@pytest.mark.looks_inside
 def test_worker_memory_holds_no_secret_of_httpd(start_httpd: Start, folder: Path) -> None:
     """RELIABILITY A1: a canary in another host's configuration is not in the worker."""
     canary = os.urandom(24).hex()
@@ -217,6 +218,7 @@ def is_in_memory(pid: int, text: str) -> bool:
     return False
 
 
+@pytest.mark.looks_inside
 def test_supervisor_and_workers_have_no_listening_port_of_httpd(
     start_httpd: Start, folder: Path
 ) -> None:

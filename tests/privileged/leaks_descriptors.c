@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A module of httpd that leaves fifty descriptors open for all who come after it. */
+#include <httpd.h> /* the others need it */
+
 #include <fcntl.h>
 #include <http_config.h>
-#include <httpd.h>
 
 static int leak(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp) {
     (void)pconf, (void)plog, (void)ptemp;

@@ -143,6 +143,7 @@ def test_each_incarnation_has_its_own_number_socket_and_key(server: Httpd) -> No
     assert len(list(after.path.parent.iterdir())) == 1
 
 
+@pytest.mark.looks_inside
 def test_the_key_is_in_neither_environment_nor_arguments(server: Httpd) -> None:
     pid, key = sight.supervised(server, UID), the_entry(server).key
     shown = b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline"))

@@ -83,6 +83,7 @@ def test_syntax_check_touches_nothing_of_a_tenants(folder: Path) -> None:
         assert traced.naming(log, mine) == []
 
 
+@pytest.mark.looks_inside
 def test_root_touches_nothing_of_a_tenants_from_start_to_stop(
     folder: Path, start_httpd: Callable[..., Httpd]
 ) -> None:

@@ -156,6 +156,7 @@ def town(member: User) -> Iterator[Town]:
 # Memory.
 
 
+@pytest.mark.looks_inside
 def test_no_worker_holds_a_tls_key_or_another_hosts_secret(town: Town) -> None:
     """RELIABILITY A1. httpd's parent and child hold both: the scan can see them."""
     primes, secret = town.primes, SECRET.encode()
@@ -173,11 +174,13 @@ def shared_memories(pid: int) -> list[str]:
     return [m.name for m in shared if m.mode[1] == "w" or not m.name.startswith("/usr/")]
 
 
+@pytest.mark.looks_inside
 def test_workers_map_no_shared_memory_but_their_own_record(town: Town) -> None:
     for pid in (town.one, town.two):
         assert shared_memories(pid) == ["/memfd:pyglue-record (deleted)"]
 
 
+@pytest.mark.looks_inside
 def test_children_cannot_make_the_pages_writable(town: Town) -> None:
     """TENANTS 1: asked by an embedded application, which runs in the child."""
     pages = [m for m in sight.mappings(town.child) if "pyglue-pages" in m.name]
@@ -191,6 +194,7 @@ def test_the_supervisor_maps_the_pages_and_reads_the_rows_without_mapping_them(t
     assert shared_memories(sight.supervisor(town.server)) == ["/memfd:pyglue-pages (deleted)"]
 
 
+@pytest.mark.looks_inside
 def test_all_memories_are_closed_to_other_users(town: Town) -> None:
     """A memfd is 0777 when made, and /proc/PID/fd opens it anew with other rights."""
     modes = {
@@ -253,6 +257,7 @@ def test_a_worker_is_started_with_the_descriptors_of_the_plan(town: Town) -> Non
     assert len({pipes[fd] for fd in ("1", "3", "6")}) == 3
 
 
+@pytest.mark.looks_inside
 def test_a_running_worker_holds_nothing_of_httpds(town: Town) -> None:
     foreign = held_by(town.server.pid) | held_by(town.child)
     for pid in (town.one, town.two):
@@ -261,6 +266,7 @@ def test_a_running_worker_holds_nothing_of_httpds(town: Town) -> None:
                    for target in held_by(pid))  # fmt: skip
 
 
+@pytest.mark.looks_inside
 def test_workers_share_no_descriptor_with_each_other(town: Town) -> None:
     pipes = [{target for target in held_by(pid) if "[" in target} for pid in (town.one, town.two)]
     assert not pipes[0] & pipes[1]
@@ -273,6 +279,7 @@ def test_the_supervisor_holds_nothing_that_leaked(town: Town) -> None:
 # Environment.
 
 
+@pytest.mark.looks_inside
 def test_with_two_users_the_environment_is_clean(town: Town) -> None:
     """DESIGN 2."""
     assert set(sight.environ(town.one)) <= {"PATH", "LANG", "HOME", "USER", "LOGNAME"}
@@ -337,6 +344,7 @@ def test_an_application_cannot_signal_supervisor_or_httpd(town: Town) -> None:
         assert sight.attempt(server, "one", "kill", pid=pid) == "EPERM"
 
 
+@pytest.mark.looks_inside
 def test_umask_and_current_folder_are_the_groups(town: Town) -> None:
     assert (town.told["umask"], town.told["cwd"]) == (0o027, str(town.server.root / "two"))
     assert sight.status(town.one)["Umask"] == "0022"

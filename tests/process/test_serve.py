@@ -230,7 +230,8 @@ def test_processes_are_workers_or_children(
 
 def test_defined_names_reach_httpd(serve: Callable[..., Served], app: Path) -> None:
     served = serve(app, "-D", "Wanted").wait_until_it_serves()
-    assert re.search(r"Command line: '.* -D Wanted'", served.err.read_text())
+    told = re.compile(r"Command line: '.* -D Wanted'")
+    wait_until(lambda: told.search(served.err.read_text()), "httpd tells its command line")
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no ::1")
