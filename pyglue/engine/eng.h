@@ -182,6 +182,7 @@ enum eng_name {
     ENG_NAME_READ,
     ENG_NAME_FILENO,
     ENG_NAME_TELL,
+    ENG_NAME_RAW,
     ENG_NAME_STATUS,
     ENG_NAMES
 };
@@ -195,6 +196,8 @@ struct eng_state {
     PyObject *httpd_version; /* tuple of the numbers beside it, or NULL */
     PyObject *find;          /* pyglue.loader.script.find */
     PyObject *error;         /* pyglue.errors.PyglueError */
+    PyObject *buffered;      /* io.BufferedIOBase */
+    PyObject *raw;           /* io.FileIO */
     int32_t httpd_numbers[3];
     eng_table_t keys; /* environ keys, interned; bounded */
     eng_table_t apps; /* script, NUL, callable: eng_app_t */

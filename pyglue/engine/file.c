@@ -138,6 +138,23 @@ typedef struct extent {
     int64_t offset, len;
 } extent_t;
 
+/* Is what is read something else than what the descriptor leads to? gzip, bz2 and lzma tell that of
+ * the compressed file; under a buffer of io's own lies a plain file, or who knows what. */
+static bool is_decoded(eng_state_t *state, PyObject *filelike) {
+    PyObject *raw;
+    bool is_plain;
+
+    if (PyObject_IsInstance(filelike, state->buffered) <= 0) {
+        PyErr_Clear(); /* whatever its class is: no buffer of io */
+        return false;
+    }
+    raw = PyObject_GetAttr(filelike, state->names[ENG_NAME_RAW]);
+    is_plain = raw != NULL && PyObject_IsInstance(raw, state->raw) > 0;
+    Py_XDECREF(raw);
+    PyErr_Clear(); /* it has none: it is read in blocks */
+    return !is_plain;
+}
+
 /* Files of /proc have no size, whatever is in them. */
 static bool is_sendable(int fd, struct stat *file) {
     return fstat(fd, file) == 0 && S_ISREG(file->st_mode) && file->st_size > 0 &&
@@ -149,7 +166,7 @@ static bool measure(eng_state_t *state, PyObject *filelike, extent_t *extent) {
     int64_t fd = ask(filelike, state->names[ENG_NAME_FILENO]);
     struct stat file;
 
-    if (fd < 0 || fd > INT32_MAX || !is_sendable((int)fd, &file))
+    if (fd < 0 || fd > INT32_MAX || !is_sendable((int)fd, &file) || is_decoded(state, filelike))
         return false;
     extent->fd = (int)fd;
     extent->offset = ask(filelike, state->names[ENG_NAME_TELL]);

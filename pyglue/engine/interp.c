@@ -229,7 +229,10 @@ static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
     interp->state = state;
     Py_XSETREF(state->find, get("pyglue.loader.script", "find"));
     Py_XSETREF(state->error, get("pyglue.errors", "PyglueError"));
-    if (state->find == NULL || state->error == NULL || eng_environ_prepare(state))
+    Py_XSETREF(state->buffered, get("io", "BufferedIOBase"));
+    Py_XSETREF(state->raw, get("io", "FileIO"));
+    if (state->find == NULL || state->error == NULL || state->buffered == NULL ||
+        state->raw == NULL || eng_environ_prepare(state))
         return -1;
     return prepare(state);
 }

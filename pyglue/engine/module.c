@@ -41,6 +41,7 @@ static const char *const names[ENG_NAMES] = {
     [ENG_NAME_READ] = "read",
     [ENG_NAME_FILENO] = "fileno",
     [ENG_NAME_TELL] = "tell",
+    [ENG_NAME_RAW] = "raw",
     [ENG_NAME_STATUS] = "status",
 };
 
@@ -59,10 +60,9 @@ static const struct {
 
 /* Every other object of the state that is not in an array or a table. */
 static const size_t objects[] = {
-    offsetof(eng_state_t, base_environ),
-    offsetof(eng_state_t, httpd_version),
-    offsetof(eng_state_t, find),
-    offsetof(eng_state_t, error),
+    offsetof(eng_state_t, base_environ), offsetof(eng_state_t, httpd_version),
+    offsetof(eng_state_t, find),         offsetof(eng_state_t, error),
+    offsetof(eng_state_t, buffered),     offsetof(eng_state_t, raw),
 };
 #define OBJECTS (sizeof objects / sizeof objects[0])
 

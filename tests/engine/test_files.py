@@ -81,6 +81,21 @@ def test_pipe_and_directory_are_not_sent_as_files(run: Run) -> None:
     assert (answer.body, answer.order.count("file")) == (b"ab", 0)
 
 
+@pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])
+@pytest.mark.parametrize("buffer", ["", "io.BufferedReader"])
+def test_compressed_file_is_sent_as_it_is_read(run: Run, module: str, buffer: str) -> None:
+    """Its fileno() is that of the compressed one, its tell() is not."""
+    make = f"(lambda m: {buffer}(m.open(regular(m.compress(b'0123456789')))))"
+    answer = run(app(f"{make}(__import__({module!r}))"))
+    assert answer.body == b"0123456789" and "file" not in answer.order
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_every_way_to_open_a_file_leaves_as_a_file(run: Run, mode: str, buffering: int) -> None:
+    assert "file" in run(app(f"open(__file__, {mode!r}, {buffering})")).order
+
+
 def test_file_whose_size_says_nothing_is_read(run: Run) -> None:
     """Those of /proc are of 0 bytes to fstat."""
     answer = run(app("open('/proc/version', 'rb')"))

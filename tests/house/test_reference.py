@@ -16,7 +16,7 @@ CLI = (ROOT / "docs/reference/cli.md").read_text()
 ENVIRON = (ROOT / "docs/reference/environ.md").read_text()
 # Written in the snapshot or in the engine, and told of without a name of its own, or by a rule.
 BY_RULE = re.compile(r"REDIRECT_|HTTP_")
-INTERNED_ONLY = {"http", "https", "", "close", "read", "fileno", "tell", "status"}
+INTERNED_ONLY = {"http", "https", "", "close", "read", "fileno", "tell", "raw", "status"}
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
