@@ -379,15 +379,17 @@ static int await_end(pid_t pid) {
     return status == 0;
 }
 
-/* Tells the one that runs to end all, and waits. */
+/* Tells the one that runs to end all, and waits. One that has closed its end is about to end. */
 static void end_supervisor(uint32_t how) {
     message_t message = {STOP, 1, how, 0, here->plan};
     pid_t pid = here->proc.pid;
+    int error;
 
     unwatch();
     if (pid == 0)
         return;
-    if (send_message(&message, NULL, 0) != 0)
+    error = send_message(&message, NULL, 0);
+    if (error != 0 && error != EPIPE && error != ECONNRESET)
         kill(pid, SIGTERM);
     here->has_heirs = !await_end(pid);
     forget();
@@ -404,12 +406,20 @@ static void stop(uint32_t how) {
     here->stop_wait = 0;
 }
 
+/* At its end httpd has closed the logs of its hosts by now, and the numbers may be others'. */
+static void use_standard_error(void) {
+    for (int i = 0; i < logs->nelts; i++)
+        APR_ARRAY_IDX(logs, i, int) = STDERR_FILENO;
+}
+
 static apr_status_t leave_configuration(void *unused) {
     (void)unused;
-    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING)
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING) {
+        use_standard_error();
         stop(FINAL_STOP);
-    else if (here->is_restarting)
+    } else if (here->is_restarting) {
         stop(HARD_RESTART);
+    }
     /* Graceful: it works on, and only our callback, which is about to be unmapped, is forgotten. */
     unwatch();
     here->is_restarting = 0;

@@ -61,7 +61,10 @@ def main() -> int:
         )
     )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
-    return supervisor.run()
+    status = supervisor.run()
+    # All is done; a Python that ends no longer has handlers, and would seem to have been killed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+    return status
 
 
 if __name__ == "__main__":

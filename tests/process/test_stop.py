@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from harness import census
+from harness import census, client
 from harness.client import Connection, request, wait_until
 from harness.httpd import Httpd
 from process import shop
@@ -146,7 +146,22 @@ def test_stop_after_the_supervisor_was_killed_leaves_nothing(start_shop: StartSh
 
 
 def test_stop_beside_a_supervisor_that_hangs_leaves_nothing(start_shop: StartShop) -> None:
+    """Another one ends what it left. httpd has closed the logs of its hosts by then."""
     server = start_shop("threads=4 shutdown-timeout=1")
+    (old,) = server.workers()
+    name, port = server.address
+    host = [
+        f"Listen {name}:{port + 1}",
+        f"<VirtualHost {name}:{port + 1}>",
+        "ServerName host.invalid",
+        f'ErrorLog "{server.root}/host.log"',
+        *shop.group(server.root / "apps", "shutdown-timeout=1", "own"),
+        "</VirtualHost>",
+    ]
+    server.configure([*shop.lines(server.root, "threads=4 shutdown-timeout=1"), *host])
+    server.graceful()
+    server.wait_for_exit(old)
+    assert client.ask((name, port + 1), "/who").status == 200
     server.log.expect("GL0601: the supervisor did not end in time and is killed")
 
     os.kill(server.supervisor(), signal.SIGSTOP)
