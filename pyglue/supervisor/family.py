@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,19 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def changed_children(most: int) -> Iterator[os.waitid_result]:
+    """Children that died or were stopped, not reaped yet; at most so many, because a tenant can
+    make new ones as fast as they are reaped."""
+    for _ in range(most):
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None:
+            return
+        yield info
+
+
 def own_children() -> list[int]:
     """Children of this process, adopted ones too."""
     found: list[int] = []
@@ -127,7 +140,6 @@ def sweep(seconds: float) -> list[int]:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-            while os.waitpid(-1, os.WNOHANG)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0] and time.monotonic() < deadline:
                 pass
         time.sleep(0.005)

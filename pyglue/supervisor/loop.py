@@ -7,6 +7,7 @@ configuration with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -45,6 +46,11 @@ class Loop:
 
     def is_watched(self, fd: int) -> bool:
         return fd in self._selector.get_map()
+
+    def again(self, number: signal.Signals) -> None:
+        """As if the signal came once more: the next turn goes on with it."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of signals already
+            os.write(self._wake_write, bytes([number]))
 
     def turn(self, timeout: float) -> None:
         """Waits, then calls back. A callback may end what others of this turn are about."""

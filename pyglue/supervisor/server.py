@@ -54,6 +54,7 @@ HEARTBEAT = 1.0
 SWEEP_SECONDS = 2.0
 SHUTDOWN = 5.0  # what orphans get as long as no plan says more
 ORPHANS_GRACE = 1.0
+REAPS_A_TURN = 256
 FDS_A_WORKER = 7
 FDS_BESIDE = 64
 
@@ -398,13 +399,9 @@ class Supervisor:
 
     def _reap(self) -> None:
         """All zombies, unknown ones too: else a tenant fills the table of processes."""
-        while True:
-            try:
-                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if info is None:
-                return
+        count = 0
+        for info in family.changed_children(REAPS_A_TURN):
+            count += 1
             worker = self._by_pid.get(info.si_pid)
             if info.si_code == os.CLD_STOPPED:
                 os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
@@ -414,6 +411,8 @@ class Supervisor:
                 os.waitpid(info.si_pid, 0)
             else:
                 self._bury(worker)
+        if count == REAPS_A_TURN:
+            self._loop.again(signal.SIGCHLD)
 
     def _bury(self, worker: Process) -> None:
         """Its last words first, then what it leaves behind."""
