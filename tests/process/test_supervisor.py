@@ -221,6 +221,17 @@ def test_stop_leaves_no_process_no_socket_and_no_directory(httpd: StandIn) -> No
     assert httpd.workers(None) == []
 
 
+def test_signals_at_its_end_change_nothing_of_how_it_ended(httpd: StandIn) -> None:
+    """httpd takes one that was killed for one that left something behind, and starts another."""
+    httpd.send(httpd.group())
+    httpd.ready()
+    assert httpd.process is not None
+    httpd.channel.send(standin.HEAD.pack(standin.STOP, 1, 2, 0, 0))
+    while httpd.process.poll() is None:
+        httpd.process.send_signal(signal.SIGTERM)
+    assert httpd.process.returncode == 0
+
+
 def test_departed_group_serves_until_the_last_child_of_the_older_plan_has_gone(
     httpd: StandIn,
 ) -> None:
