@@ -123,7 +123,7 @@ def require_trust(path: Path) -> None:
         raise PyglueError(
             f"{path}: others than root can change {changeable}, and root neither runs nor builds "
             "from such a file. Its owner can install an engine into his own environment instead: "
-            "ENVIRONMENT/bin/pip install mod-pyglue -Csetup-args=-Dmodule=false."
+            "ENVIRONMENT/bin/pip install mod-pyglue --config-settings=setup-args=-Dmodule=false."
         )
 
 

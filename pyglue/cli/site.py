@@ -291,8 +291,9 @@ def built_module() -> Path:
     file = PACKAGE / "mod_pyglue.so"
     if not file.exists():
         raise PyglueError(
-            f"{file} was not built: this installation has only an engine. Install httpd's headers "
-            "(apt-get install apache2-dev, dnf install httpd-devel) and mod-pyglue again."
+            f"{file} was not built: this installation is editable, or has only an engine. Install "
+            "httpd's headers (apt-get install apache2-dev, dnf install httpd-devel) and mod-pyglue "
+            "again, without -e."
         )
     return file
 
