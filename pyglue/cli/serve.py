@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import IO, Any
 
@@ -114,8 +115,9 @@ class Server:
         for line in log:
             if len(self.said) < 50:
                 self.said.append(line.decode(errors="replace"))
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
+            with suppress(OSError):  # nobody reads it any more: httpd must not wait for that
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
 
     def wait_until_it_serves(self, process: subprocess.Popen[bytes]) -> bool:
         deadline = time.monotonic() + START_SECONDS

@@ -31,6 +31,7 @@ LISTENING = """\
     while True:
         listening.accept()[0].close()
 """
+TALKING = LISTENING + "        print('word ' * 40_000, file=sys.stderr, flush=True)\n"
 FAILING = """\
     import sys
     print("AH00526: Syntax error on line 1: Invalid command 'WSGIScriptAlias'", file=sys.stderr)
@@ -119,6 +120,19 @@ def test_changed_file_reloads_gracefully(
     (tmp_path / "models.py").write_text("x = 1\n")
     while process.stderr.readline() != "graceful\n":
         assert process.poll() is None
+
+
+def test_log_that_nobody_reads_any_more_stops_nothing(
+    serve: Callable[..., subprocess.Popen[str]],
+) -> None:
+    port = free_port()
+    process = serve(TALKING, port)
+    assert process.stdout is not None and process.stderr is not None
+    process.stderr.close()
+    assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            assert client.recv(1) == b""
 
 
 def test_port_in_use_is_told_in_one_message(serve: Callable[..., subprocess.Popen[str]]) -> None:
