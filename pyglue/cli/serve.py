@@ -53,12 +53,12 @@ def add(subcommands: Any) -> None:
 def run(chosen: argparse.Namespace) -> int:
     wanted = site.from_arguments(chosen)
     httpd = Httpd.find()
+    check_port(wanted)  # first: the files are those of the server that has it
     configuration = site.write(wanted, httpd)
     defines = [part for name in chosen.defines for part in ("-D", name)]
     tested = httpd.test(configuration, *defines)
     if tested.returncode != 0:
         raise PyglueError(explained(tested.stderr, configuration))
-    check_port(wanted)
     command = [str(httpd.program), "-f", str(configuration), "-D", "FOREGROUND", *defines]
     return Server(wanted, command).run(Watch(wanted) if chosen.reload else None)
 

@@ -261,6 +261,19 @@ def test_second_server_of_the_same_address_is_refused_and_the_first_serves_on(
     assert first.page()
 
 
+def test_refused_second_server_leaves_the_firsts_files_alone(
+    serve: Callable[..., Served], folder: Path
+) -> None:
+    """They have one server root: what stands there is what the first runs, and reloads."""
+    for name in ("one", "two"):
+        (folder / f"{name}.py").write_text(TELLS)
+    first = serve("one:application").wait_until_it_serves()
+    files = [folder / "server" / name for name in ("httpd.conf", "application.wsgi")]
+    before = [file.read_text() for file in files]
+    refused(serve("two:application", address=own_of(first)))
+    assert [file.read_text() for file in files] == before
+
+
 def test_target_in_a_path_with_spaces_and_quotes_is_served(
     serve: Callable[..., Served], folder: Path, mode: str
 ) -> None:
