@@ -10,7 +10,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -63,18 +62,17 @@ def test_a_worker_that_always_refuses_is_a_503_with_retry_after(liar: Httpd) -> 
 
 def test_a_worker_that_never_says_hello_is_a_503_within_the_time_to_wait(liar: Httpd) -> None:
     """Tries are bounded by number and by time (TENANTS 6, refuse-tries)."""
-    began = time.monotonic()
+    tries_before = len(re.findall("GL0503.*'mute'", liar.log.text()))
     status, _, response = ask(liar, "none", "/mute")
     assert (status, response.getheader("Retry-After")) == (503, "1")
-    assert time.monotonic() - began < 3 + 2  # queue-timeout, with room; eight hellos take longer
+    tries = len(re.findall("GL0503.*'mute'", liar.log.text())) - tries_before
+    assert 1 <= tries <= 4, "a hello is awaited for 1 s, a worker for 3 s"
     check_others(liar)
 
 
 @pytest.mark.parametrize("lie", ["never-answers", "logging-instead", "reading-instead"])
 def test_a_worker_without_an_answer_is_a_504_whatever_else_it_says(liar: Httpd, lie: str) -> None:
-    began = time.monotonic()
     assert ask(liar, lie)[0] == 504
-    assert time.monotonic() - began < 2 * 3  # response-timeout, with room
     check_others(liar)
 
 

@@ -380,9 +380,7 @@ def test_launch_returns_while_the_program_has_not_run_yet(folder: Path) -> None:
     script = folder / "script"
     script.write_text(f"#!{folder}/program\n")
     script.chmod(0o755)
-    start = time.monotonic()
     pid, pidfd, report = Launch(executable=str(script)).spawn([null, null, null])
-    assert time.monotonic() - start < 5
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     for fd in (null, pidfd, report):

@@ -12,7 +12,6 @@ from harness.load import Load
 
 APPS = Path(__file__).parents[1] / "apps"
 NAMES = ("who", "dies", "waits", "waits_between_blocks")
-PROMPT = 3.0  # seconds: a loaded machine's "at once", far below every timeout of the product
 
 
 def lines(root: Path, options: str = "", *more: str, name: str = "shop") -> list[str]:

@@ -4,7 +4,6 @@
 import os
 import select
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,7 @@ from harness.client import CutError, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import PROMPT, ask, facts, serving
+from process.shop import ask, facts, serving
 
 LIVED = r", after \d+ requests and with \d+ running, "
 DIED = rf"PG1103: process group 'shop': worker \d+ \(pid {{pid}}\){LIVED}was killed by {{signal}}"
@@ -38,7 +37,6 @@ def test_a_killed_worker_costs_only_the_requests_that_it_ran(start_shop: StartSh
     failed = load.failures()
     assert {(answer.status, answer.is_cut) for answer in failed} <= {(502, False), (200, True)}
     assert len(failed) <= 4, failed  # its threads
-    assert max(answer.seconds for answer in load.answers) < PROMPT
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -97,7 +95,6 @@ def test_the_cause_of_a_death_is_told_to_client_and_log(
     server.log.expect(rf"GL0504: process group 'shop': the worker .*{cause}")
     server.log.allow(r"\[group shop\]")  # what faulthandler prints
 
-    began = time.monotonic()
     before = ask(server, f"/dies?{way}")
     with pytest.raises(CutError) as cut:
         ask(server, f"/dies?{way}&later")
@@ -105,7 +102,6 @@ def test_the_cause_of_a_death_is_told_to_client_and_log(
     assert before.status == 502
     assert cut.value.response.status == 200
     assert cut.value.response.body in (b"", b"first")
-    assert time.monotonic() - began < PROMPT
     assert ask(server, "/who").status == 200
 
 
@@ -237,7 +233,5 @@ def test_a_worker_that_is_stopped_by_a_signal_is_replaced(start_shop: StartShop)
     server.log.expect(DIED.format(pid=stopped, signal="SIGKILL"))
 
     os.kill(stopped, signal.SIGSTOP)
-    began = time.monotonic()
 
     assert facts(server)["pid"] != stopped
-    assert time.monotonic() - began < PROMPT
