@@ -40,16 +40,18 @@ def processes(root: Path) -> dict[int, str]:
     return found
 
 
+def children(parent: int) -> list[int]:
+    """Those of all its threads."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
 def family(parent: int) -> list[int]:
     """The process and all its descendants."""
-    found = [parent]
-    try:
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += family(int(child))
-    except OSError:
-        pass
-    return found
+    return [parent, *(pid for child in children(parent) for pid in family(child))]
 
 
 def command(pid: int) -> str:

@@ -192,8 +192,9 @@ class Httpd:
         return [pid for pid in self.processes() if "worker/boot.py" in census.command(pid)]
 
     def supervisor(self) -> int:
-        """The supervisor's pid."""
-        found = [pid for pid in self.processes() if "supervisor/__main__.py" in census.command(pid)]
+        """The supervisor's pid. A worker that was forked and not exec'd yet bears its name too."""
+        names = {pid: census.command(pid) for pid in census.children(self.pid)}
+        found = [pid for pid, name in names.items() if "supervisor/__main__.py" in name]
         assert len(found) == 1, f"not one supervisor: {found}"
         return found[0]
 
