@@ -177,12 +177,11 @@ def test_a_worker_that_nobody_buried_yet_costs_no_request(start_shop: StartShop)
     )
     server.graceful()
     server.log.expect("GL0603")
-    first = server.supervisor()
     old = facts(server, "/late")["pid"]
+    server.graceful()  # the new children have no connection to it yet; its successor imports
 
-    os.kill(first, signal.SIGKILL)
+    os.kill(server.supervisor(), signal.SIGKILL)
     os.kill(old, signal.SIGKILL)
-    server.wait_for_exit(old)
     with connected(server.address) as connection:
         connection.send(request("GET", "/late"))
         assert not select.select([connection.socket], [], [], 2.0)[0], "it waits"
