@@ -118,6 +118,7 @@ def open_files(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.looks_inside
 def test_passed_files_take_a_quarter_of_a_childs_descriptors_and_no_more() -> None:
     """TENANTS 5, rule 4. Beyond that a response holds its thread until the client has it all."""
     with open_files(160):

@@ -356,6 +356,7 @@ def test_unknown_process_group_is_a_500_that_names_it(start_httpd: Start, script
     assert get(server).status == 500
 
 
+@pytest.mark.looks_inside
 def test_restricted_embedded_mode_runs_nothing_in_httpd(start_httpd: Start, script: Path) -> None:
     server = start_httpd(
         ["WSGIRestrictEmbedded On", f'WSGIScriptAlias / "{script}"', *conf.granted(script.parent)]
