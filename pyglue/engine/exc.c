@@ -5,16 +5,47 @@
  * everything else with one. Formatting may fail itself: then the type's name must do. */
 #include "eng.h"
 
+/* Is this entry of a traceback the loader's own? */
+static bool is_loaders(PyObject *entry) {
+    PyObject *frame = PyObject_GetAttrString(entry, "tb_frame");
+    PyObject *globals = frame != NULL ? PyObject_GetAttrString(frame, "f_globals") : NULL;
+    PyObject *borrowed_name = globals != NULL ? PyDict_GetItemString(globals, "__name__") : NULL;
+    bool is = borrowed_name != NULL && PyUnicode_Check(borrowed_name) &&
+              PyUnicode_CompareWithASCIIString(borrowed_name, "pyglue.loader.script") == 0;
+
+    PyErr_Clear(); /* no memory: it is shown, then */
+    Py_XDECREF(globals);
+    Py_XDECREF(frame);
+    return is;
+}
+
+/* The part of a traceback that is the application's: how we loaded it helps nobody. A new
+ * reference, also to None; NULL: another exception is set. */
+static PyObject *traceback_of(PyObject *exception) {
+    PyObject *entry = PyException_GetTraceback(exception);
+
+    if (entry == NULL)
+        return Py_NewRef(Py_None);
+    while (entry != NULL && entry != Py_None && is_loaders(entry)) {
+        PyObject *next = PyObject_GetAttrString(entry, "tb_next");
+
+        Py_DECREF(entry);
+        entry = next;
+    }
+    return entry;
+}
+
 /* The traceback as one str. NULL: another exception is set. */
 static PyObject *format(PyObject *exception) {
     PyObject *module = PyImport_ImportModule("traceback");
     PyObject *lines = NULL, *text = NULL, *nothing = PyUnicode_FromString("");
 
     if (module != NULL && nothing != NULL) {
-        PyObject *traceback = PyException_GetTraceback(exception);
+        PyObject *traceback = traceback_of(exception);
 
-        lines = PyObject_CallMethod(module, "format_exception", "OOO", Py_TYPE(exception),
-                                    exception, traceback != NULL ? traceback : Py_None);
+        if (traceback != NULL)
+            lines = PyObject_CallMethod(module, "format_exception", "OOO", Py_TYPE(exception),
+                                        exception, traceback);
         Py_XDECREF(traceback);
     }
     if (lines != NULL)
