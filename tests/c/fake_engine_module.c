@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pyglue._engine with pyglue/engine/serve.c and no engine behind it, for tests of boot.py: every
- * request is answered by 500, scripts load unless their name holds "broken". */
+ * request is answered by 500, those to "wait" when the client leaves; scripts load unless their name
+ * holds "broken". */
 #include <Python.h>
 
 #include "engine.h"
@@ -19,9 +20,11 @@ static int engine_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapsho
                        pyglue_host_t *host, pyglue_outcome_t *outcome) {
     (void)engine;
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 500};
-    if (pyglue_snapshot_text(snapshot, snapshot->callable).ptr[0] == 'w')
-        while (!host->ops->gone(host))
-            usleep(1000);
+    if (pyglue_snapshot_text(snapshot, snapshot->callable).ptr[0] != 'w')
+        return 0;
+    host->ops->log(host, PYGLUE_LEVEL_WARN, pyglue_str("waits"));
+    while (!host->ops->gone(host))
+        usleep(1000);
     return 0;
 }
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import os
 import pathlib
 import re
@@ -109,7 +110,10 @@ def count(log: pathlib.Path, starts: list[float]) -> tuple[float, collections.Co
             windows[index][call[3]] += 1
     totals = [window.total() for window in windows[:-1]]
     median = statistics.median_low(totals)
-    return median, windows[totals.index(median)]
+    calls = windows[totals.index(median)]
+    if "writev" not in calls:
+        sys.exit("strace saw no answer leave: may it look into all processes of httpd?")
+    return median, calls
 
 
 def application_process(server: int, mode: str) -> int:
@@ -136,10 +140,10 @@ def acquisitions(pid: int, client: socket.socket) -> int:
         text=True,
     )
     assert debugger.stdout is not None
+    said = list(itertools.takewhile("ready\n".__ne__, debugger.stdout))
+    if f"TracerPid:\t{debugger.pid}\n" not in pathlib.Path(f"/proc/{pid}/status").read_text():
+        sys.exit(f"gdb could not count in process {pid}: {''.join(said)}")
     try:
-        for line in debugger.stdout:
-            if line == "ready\n":
-                break
         for _ in range(REQUESTS):
             exchange(client)
     finally:

@@ -12,6 +12,7 @@ import pytest
 COUNTER = Path(__file__).with_name("perf_counts.py")
 
 
+@pytest.mark.looks_inside
 @pytest.mark.parametrize("mode", ["embedded", "daemon"])
 def test_a_warm_request_costs_no_more_than_its_budget(mode: str) -> None:
     ran = subprocess.run(

@@ -239,6 +239,7 @@ def test_stop_ends_what_runs_after_its_time(start: Start) -> None:
     worker.become_ready()
     with greeted(worker) as peer:
         peer.send(wire.request(1, wire.snapshot(1, callable="wait")))
+        assert peer.receive().type == wire.Type.LOG  # it runs
         worker.command(STOP, 200)
         assert peer.is_closed()
     assert worker.exit_code() == 0
