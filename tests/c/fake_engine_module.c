@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pyglue._engine with pyglue/engine/serve.c and no engine behind it, for tests of boot.py: every
- * request is answered by 500, those to "wait" when the client leaves; scripts load unless their name
- * holds "broken". */
+ * request is answered by 500, those to "wait" when the client leaves; scripts load unless their
+ * name holds "broken". */
 #include <Python.h>
 
 #include "engine.h"
