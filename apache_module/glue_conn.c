@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "glue_clock.h"
 #include "glue_janitor.h"
 #include "glue_watchdog.h"
 
@@ -78,7 +79,7 @@ void glue_conn_buffer_put(void *buffer) {
 /* Blocks for less than a slice. 0 when the call may be tried without blocking, or E_TIMEOUT. */
 static int wait_for(int fd, short events, apr_time_t deadline) {
     for (;;) {
-        apr_interval_time_t left = deadline - apr_time_now();
+        apr_interval_time_t left = deadline - glue_clock_now();
         struct pollfd p = {.fd = fd, .events = events};
 
         if (left <= 0)
@@ -92,7 +93,7 @@ static int wait_for(int fd, short events, apr_time_t deadline) {
  * deadline is farther away than that. 0 or E_TIMEOUT. */
 static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
     *flags = 0;
-    if (deadline - apr_time_now() > SLICE)
+    if (deadline - glue_clock_now() > SLICE)
         return 0;
     *flags = MSG_DONTWAIT;
     return wait_for(fd, events, deadline);
@@ -135,7 +136,7 @@ static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
                                                                       : (int)got;
         /* The first byte of a frame starts its own clock. */
         if (conn->end == conn->start)
-            deadline = conn->frame_deadline = apr_time_now() + conn->terms->frame_timeout;
+            deadline = conn->frame_deadline = glue_clock_now() + conn->terms->frame_timeout;
         conn->end += (size_t)got;
     }
     return 0;
@@ -155,7 +156,7 @@ int glue_conn_frame(glue_conn_t *conn, pyglue_frame_t *frame, apr_time_t deadlin
 
     /* Bytes of it that came with the frame before: its first byte is here now. */
     if (conn->end > conn->start)
-        deadline = conn->frame_deadline = apr_time_now() + conn->terms->frame_timeout;
+        deadline = conn->frame_deadline = glue_clock_now() + conn->terms->frame_timeout;
     if (error == 0)
         error = fill(conn, sizeof *frame, deadline);
     if (error == 0)
@@ -269,7 +270,7 @@ static void advance(struct msghdr *m, size_t sent) {
 
 int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
-    apr_time_t deadline = apr_time_now() + conn->terms->frame_timeout;
+    apr_time_t deadline = glue_clock_now() + conn->terms->frame_timeout;
 
     if (conn->is_torn)
         return PYGLUE_E_STATE;
@@ -344,7 +345,7 @@ static int dial(glue_conn_t *conn, const char *path) {
 }
 
 static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
-    apr_time_t patience = apr_time_now() + conn->terms->frame_timeout;
+    apr_time_t patience = glue_clock_now() + conn->terms->frame_timeout;
     pyglue_hello_t hello = {.version = PYGLUE_WIRE_VERSION, .worker = worker->number};
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof hello);
     struct iovec v[] = {{&frame, sizeof frame}, {&hello, sizeof hello}};

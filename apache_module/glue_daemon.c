@@ -5,6 +5,7 @@
 
 #include <ap_mpm.h>
 
+#include "glue_clock.h"
 #include "glue_exchange.h"
 #include "glue_janitor.h"
 #include "glue_log.h"
@@ -97,10 +98,10 @@ static int try_once(glue_exchange_t *x) {
 /* A worker that died. */
 
 static int find_obituary(glue_exchange_t *x, pyglue_obituary_t *obituary) {
-    apr_time_t died = apr_time_now();
+    apr_time_t died = glue_clock_now();
 
     while (!pyglue_pages_find_obituary(glue_placement()->pages, x->place.worker.number, obituary)) {
-        apr_interval_time_t waited = apr_time_now() - died;
+        apr_interval_time_t waited = glue_clock_now() - died;
 
         if (waited > (glue_placement_is_late() ? REVIVAL_WAIT : OBITUARY_WAIT))
             return 0;
@@ -182,7 +183,7 @@ static int run_tries(glue_exchange_t *x) {
             error = judge(x, error);
         if (error != PYGLUE_E_REFUSED || x->cannot_connect)
             return error;
-        if (apr_time_now() >= x->search.deadline)
+        if (glue_clock_now() >= x->search.deadline)
             break;
     }
     log_failure(x, PYGLUE_E_REFUSED, "its workers refused it again and again");
@@ -225,7 +226,7 @@ static int run(glue_exchange_t *x) {
     if (x->buffer == NULL)
         return PYGLUE_E_IO;
     gather_body(x);
-    x->search.deadline = apr_time_now() + or_timeout(x->group->queue_timeout, x);
+    x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x);
     error = run_tries(x);
     glue_flood_end(&x->flood);
     glue_conn_buffer_put(x->buffer);

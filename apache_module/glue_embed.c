@@ -8,6 +8,7 @@
 #include <ap_mpm.h>
 #include <pthread.h>
 
+#include "glue_clock.h"
 #include "glue_config.h"
 #include "glue_group.h"
 #include "glue_json.h"
@@ -43,7 +44,7 @@ static struct embed {
     const char *cause;    /* lock: of a failure; the text lives as long as the child */
     glue_python_t python; /* written before OPEN */
     pyglue_engine_t *engine;
-} embed = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} embed = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int state_now(void) {
     return __atomic_load_n(&embed.state, __ATOMIC_SEQ_CST);
@@ -122,7 +123,7 @@ static void open_locked(void) {
     pthread_mutex_lock(&embed.lock);
     embed.cause = problem;
     embed.is_final = is_final;
-    embed.failed_at = apr_time_now();
+    embed.failed_at = glue_clock_now();
     if (embed.state == GLUE_EMBED_WANTED)
         set_state_locked(problem == NULL ? GLUE_EMBED_OPEN : GLUE_EMBED_FAILED);
 }
@@ -157,7 +158,7 @@ static void forget_thread(void *unused) {
 static void close_locked(void) {
     struct timespec end;
 
-    clock_gettime(CLOCK_REALTIME, &end);
+    clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += CLOSE_BOUND_S;
     set_state_locked(GLUE_EMBED_CLOSING);
     while (embed.state != GLUE_EMBED_CLOSED)
@@ -213,6 +214,7 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
     else if (is_restricted)
         return;
     apr_pool_create(&embed.pool, pchild);
+    glue_thread_condition(&embed.changed);
     if ((error = pthread_key_create(&embed.key, forget_thread)) != 0 ||
         (error = start_thread()) != 0) {
         ap_log_error(APLOG_MARK, APLOG_CRIT, APR_FROM_OS_ERROR(error), s,
@@ -231,7 +233,7 @@ static const char *await_open(void) {
 
     pthread_mutex_lock(&embed.lock);
     if (embed.state == GLUE_EMBED_IDLE || (embed.state == GLUE_EMBED_FAILED && !embed.is_final &&
-                                           apr_time_now() - embed.failed_at > RETRY_AFTER))
+                                           glue_clock_now() - embed.failed_at > RETRY_AFTER))
         set_state_locked(GLUE_EMBED_WANTED);
     while (embed.state == GLUE_EMBED_WANTED)
         pthread_cond_wait(&embed.changed, &embed.lock);

@@ -4,6 +4,7 @@
 
 #include <http_core.h>
 
+#include "glue_clock.h"
 #include "glue_janitor.h"
 #include "glue_log.h"
 #include "glue_passed.h"
@@ -47,7 +48,7 @@ static int send_more(glue_exchange_t *x, struct iovec v[2]) {
 static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     uint32_t credit;
     int is_end = 0, flags, error = glue_conn_copy(x->conn, &credit, sizeof credit);
-    apr_time_t asked = apr_time_now();
+    apr_time_t asked = glue_clock_now();
     ssize_t got;
     pyglue_frame_t answer;
 
@@ -67,8 +68,8 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number,
                           got > 0 ? (size_t)got : 0);
     /* The client was waited for; and whoever got something to work on has the whole time again. */
-    x->answer_by =
-        got > 0 ? apr_time_now() + x->response_timeout : x->answer_by + (apr_time_now() - asked);
+    x->answer_by = got > 0 ? glue_clock_now() + x->response_timeout
+                           : x->answer_by + (glue_clock_now() - asked);
     return send_more(x, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}});
 }
 
@@ -122,11 +123,11 @@ static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
     while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
            part.len > 0) {
         struct iovec v = {(void *)(uintptr_t)part.ptr, part.len};
-        apr_time_t before = apr_time_now();
+        apr_time_t before = glue_clock_now();
 
         if (!x->is_bodyless)
             error = glue_exchange_ops(x)->write(&x->host->base, &v, 1, 0);
-        glue_conn_paused(x->conn, apr_time_now() - before);
+        glue_conn_paused(x->conn, glue_clock_now() - before);
     }
     return error;
 }
@@ -175,9 +176,9 @@ static int is_client_gone(glue_exchange_t *x, apr_time_t now) {
 /* Waits for the worker. Until the head is there no log line, nor anything else, buys it time. */
 static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     if (x->host->has_started)
-        x->answer_by = apr_time_now() + x->response_timeout;
+        x->answer_by = glue_clock_now() + x->response_timeout;
     for (;;) {
-        apr_time_t now = apr_time_now();
+        apr_time_t now = glue_clock_now();
         int error = PYGLUE_E_TIMEOUT;
 
         if (is_client_gone(x, now))
@@ -185,7 +186,7 @@ static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
         if (now < x->answer_by)
             error = glue_conn_frame(x->conn, frame,
                                     x->look_at < x->answer_by ? x->look_at : x->answer_by);
-        if (error != PYGLUE_E_TIMEOUT || apr_time_now() >= x->answer_by)
+        if (error != PYGLUE_E_TIMEOUT || glue_clock_now() >= x->answer_by)
             return error;
     }
 }
@@ -326,8 +327,8 @@ static int send_request(glue_exchange_t *x) {
     x->order = (pyglue_exchange_t){x->snapshot->number, PYGLUE_EXCHANGE_SENT};
     x->was_started = x->is_leaving = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
-    x->answer_by = apr_time_now() + x->response_timeout;
-    x->look_at = apr_time_now() + CLIENT_CHECK;
+    x->answer_by = glue_clock_now() + x->response_timeout;
+    x->look_at = glue_clock_now() + CLIENT_CHECK;
     return glue_conn_send(x->conn, v, x->at_hand > 0 ? 4 : 3);
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "glue_clock.h"
 #include "glue_log.h"
 #include "glue_placement.h"
 
@@ -26,7 +27,7 @@ void glue_flood_child_init(apr_pool_t *pchild, int groups) {
 
 static void tell(const glue_flood_t *flood) {
     struct lost *lost = &losses[flood->group->position];
-    apr_time_t now = apr_time_now(), told = atomic_load(&lost->told);
+    apr_time_t now = glue_clock_now(), told = atomic_load(&lost->told);
     apr_uint64_t lines;
 
     if (now - told < TELL_EVERY || !atomic_compare_exchange_strong(&lost->told, &told, now))
@@ -51,8 +52,8 @@ static apr_size_t cut_lines(apr_uint64_t *lost, const glue_flood_t *flood, pyglu
         if ((next = memchr(next, '\n', (size_t)(end - next))) != NULL)
             next++;
     granted = slot < 0 ? lines
-                       : pyglue_rows_spend(p->rows, (unsigned)slot, (uint64_t)apr_time_now(), lines,
-                                           rate);
+                       : pyglue_rows_spend(p->rows, (unsigned)slot, (uint64_t)glue_clock_now(),
+                                           lines, rate);
     if (granted == lines)
         return text.len;
     *lost = lines - granted;

@@ -219,7 +219,7 @@ static apr_status_t end_threads(void *unused) {
     struct timespec until;
 
     (void)unused;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_REALTIME, &until); /* these waits know no other clock before glibc 2.31 */
     until.tv_sec += JOIN_SECONDS;
     if (pthread_mutex_timedlock(&here.lock, &until) != 0)
         return APR_SUCCESS;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "glue_clock.h"
 #include "glue_placement.h"
 
 /* child-threads: percent of a child's threads that one group may hold, and that may wait for
@@ -140,7 +141,7 @@ static int wait_and_look(glue_place_t *place, glue_search_t *search) {
         error = expect(search, sight);
         if (error != 0)
             return error;
-        if (apr_time_now() >= search->deadline)
+        if (glue_clock_now() >= search->deadline)
             return fail(search, PYGLUE_E_REFUSED, "no worker had a thread free in time");
         if (looks % CLIENT_CHECK == 0 && search->host->ops->gone(search->host))
             return fail(search, PYGLUE_E_GONE, "the client left while the request waited");

@@ -3,6 +3,8 @@
  * glue_flood.c, glue_daemon.c; glue_supervisor.c fills it in. */
 #include "glue_placement.h"
 
+#include "glue_clock.h"
+
 #include <time.h>
 
 #define LATE_AFTER_MS 2500
@@ -17,13 +19,6 @@ const glue_placement_t *glue_placement(void) {
     return &placement;
 }
 
-uint64_t glue_placement_now_ms(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 int glue_placement_is_late(void) {
-    return glue_placement_now_ms() > pyglue_pages_heartbeat(placement.pages) + LATE_AFTER_MS;
+    return glue_clock_now_ms() > pyglue_pages_heartbeat(placement.pages) + LATE_AFTER_MS;
 }

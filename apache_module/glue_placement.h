@@ -25,7 +25,4 @@ const glue_placement_t *glue_placement(void);
 /* In a child that has placement: no sign of life of a supervisor for some seconds. */
 int glue_placement_is_late(void);
 
-/* Milliseconds of CLOCK_MONOTONIC, as heartbeats are told. Parent and children. */
-uint64_t glue_placement_now_ms(void);
-
 #endif

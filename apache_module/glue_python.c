@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "glue_clock.h"
 #include "glue_install.h"
 
 #define ANSWER_DEADLINE_MS 10000
@@ -70,12 +71,12 @@ static int start(pid_t *pid, const char *executable, int out) {
 
 /* Reads to the end of file within the deadline. Returns the length, -1: late, or too much. */
 static ssize_t read_answer(int fd, char *text, size_t room) {
-    apr_time_t end = apr_time_now() + apr_time_from_msec(ANSWER_DEADLINE_MS);
+    apr_time_t end = glue_clock_now() + apr_time_from_msec(ANSWER_DEADLINE_MS);
     size_t length = 0;
 
     while (length < room) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        apr_time_t left = apr_time_as_msec(end - apr_time_now());
+        apr_time_t left = apr_time_as_msec(end - glue_clock_now());
         ssize_t got;
 
         if (left <= 0)

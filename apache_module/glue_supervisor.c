@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <unixd.h>
 
+#include "glue_clock.h"
 #include "glue_group.h"
 #include "glue_launch.h"
 #include "glue_log.h"
@@ -155,7 +156,7 @@ static void back_off(void) {
     unsigned seconds = here->failures < 6 ? 1u << here->failures : BACKOFF_MAX;
 
     here->failures++;
-    here->start_at_ms = glue_placement_now_ms() + 1000u * seconds;
+    here->start_at_ms = glue_clock_now_ms() + 1000u * seconds;
 }
 
 /* It did not come to life: requests that would need it fail at once, and it is tried again. */
@@ -184,7 +185,7 @@ static void start(apr_pool_t *pool) {
         be_helpless();
         return;
     }
-    here->started_ms = glue_placement_now_ms();
+    here->started_ms = glue_clock_now_ms();
     here->sent_logs = -1;
     watch();
 }
@@ -286,7 +287,7 @@ static void judge_death(int status) {
     const char *how = WIFSIGNALED(status) ? "by signal" : "with status";
     int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
 
-    if (glue_placement_now_ms() - here->started_ms > 60000)
+    if (glue_clock_now_ms() - here->started_ms > 60000)
         here->failures = 0;
     if (has_lived()) {
         here->has_heirs = 1;
@@ -364,11 +365,11 @@ static void on_death(int reason, void *data, int status) {
 
 /* 1: it has ended in good order, within the bound; else it is killed. */
 static int await_end(pid_t pid) {
-    apr_time_t deadline = apr_time_now() + here->stop_wait + STOP_MARGIN;
+    apr_time_t deadline = glue_clock_now() + here->stop_wait + STOP_MARGIN;
     int status = 0;
 
     while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (apr_time_now() > deadline) {
+        if (glue_clock_now() > deadline) {
             complain(0, "the supervisor did not end in time and is killed");
             kill(pid, SIGKILL);
             waitpid(pid, &status, 0);
@@ -477,7 +478,7 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
 }
 
 static int is_hung(void) {
-    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = glue_placement_now_ms();
+    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = glue_clock_now_ms();
 
     return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
 }
@@ -489,7 +490,7 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     if (here->proc.pid != 0 && is_hung()) {
         complain(0, "the supervisor does not answer and is replaced");
         kill(here->proc.pid, SIGKILL); /* its death is reported by httpd */
-    } else if (here->proc.pid == 0 && glue_placement_now_ms() >= here->start_at_ms) {
+    } else if (here->proc.pid == 0 && glue_clock_now_ms() >= here->start_at_ms) {
         start(p);
     }
     if (here->proc.pid != 0 && has_lived() &&

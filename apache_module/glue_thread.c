@@ -15,3 +15,12 @@ int glue_thread_start(pthread_t *thread, void *(*run)(void *)) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
+
+void glue_thread_condition(pthread_cond_t *condition) {
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}

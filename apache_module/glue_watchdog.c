@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "glue_clock.h"
 #include "glue_thread.h"
 
 #define WAKE (SIGRTMIN + 6)
@@ -33,13 +34,6 @@ static struct {
     int is_ending;
     pthread_cond_t turn;
 } here = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static int64_t now_ms(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Those who are watched. */
 
@@ -91,7 +85,7 @@ ssize_t glue_watchdog_recv(int fd, void *memory, size_t len, int flags) {
     ssize_t got;
     int error;
 
-    note(now_ms());
+    note((int64_t)glue_clock_now_ms());
     got = recv(fd, memory, len, flags);
     error = errno;
     note(0);
@@ -100,7 +94,7 @@ ssize_t glue_watchdog_recv(int fd, void *memory, size_t len, int flags) {
 }
 
 void glue_watchdog_close(int fd) {
-    note(now_ms());
+    note((int64_t)glue_clock_now_ms());
     close(fd);
     note(0);
 }
@@ -112,7 +106,7 @@ static void on_wake(int number) {
 }
 
 static void look_locked(void) {
-    int64_t overdue = now_ms() - PATIENCE;
+    int64_t overdue = (int64_t)glue_clock_now_ms() - PATIENCE;
 
     for (struct watched *w = here.all; w != NULL; w = w->next) {
         int64_t since = atomic_load_explicit(&w->since, memory_order_relaxed);
@@ -163,14 +157,10 @@ static int can_refuse_descriptors(void) {
 
 void glue_watchdog_child_init(apr_pool_t *pchild) {
     struct sigaction action = {.sa_handler = on_wake};
-    pthread_condattr_t attributes;
 
     if (can_refuse_descriptors() || pthread_key_create(&here.own, forget) != 0)
         return;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&here.turn, &attributes);
-    pthread_condattr_destroy(&attributes);
+    glue_thread_condition(&here.turn);
     sigemptyset(&action.sa_mask);
     here.is_needed =
         sigaction(WAKE, &action, NULL) == 0 && glue_thread_start(&here.thread, watch) == 0;

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -95,6 +96,29 @@ def test_request_whose_client_left_while_it_waited_never_reaches_python(
         (folder / "0.end").touch()
         assert first.read_response().status == 200
     assert not (folder / "1.runs").exists()
+
+
+def test_a_clock_that_jumps_ends_no_waiting(start_httpd: Start, folder: Path) -> None:
+    """RELIABILITY C 22: NTP, suspend, an administrator."""
+    shim = folder / "jumping_clock.so"
+    source = Path(__file__).with_name("jumping_clock.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source], check=True)
+    preload = " ".join([os.environ.get("LD_PRELOAD", ""), str(shim)]).strip()
+    environ = {"LD_PRELOAD": preload, "PYGLUE_TEST_JUMP": str(folder / "jump")}
+    server = start_httpd(lines(folder, "threads=1"), environ=environ)
+
+    def serve_others() -> None:
+        for _ in range(20):
+            assert get(server, "/other").status == 200
+
+    with held(server, folder, 2) as (first, waiting):
+        serve_others()  # the second one has come to wait meanwhile
+        (folder / "jump").touch()
+        serve_others()  # and has looked at the clock
+        for number in (0, 1):
+            (folder / f"{number}.end").touch()
+        assert first.read_response().status == 200
+        assert waiting.read_response().status == 200
 
 
 def test_stop_does_not_wait_for_what_waits(start_httpd: Start, folder: Path) -> None:
