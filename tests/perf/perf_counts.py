@@ -1,9 +1,10 @@
 """Counts system calls and GIL acquisitions of one warm request, in both modes.
 
 `make perf-counts` runs it: httpd (event, one child) with hello behind one kept-alive connection,
-strace attached to every process of it, futexes left out (they count hand-overs between threads,
-which vary). A request's calls are those between its first byte and the next request's; the median
-of all requests is compared with the budget, so that a timer that fires in between does not matter.
+strace attached to every process of it. Left out are futexes, which count hand-overs between threads
+and vary, and the turn of httpd's parent once a second. A request's calls are those between its
+first byte and the next request's; the median of all requests is compared with the budget, so that a
+timer that fires in between does not matter.
 
 A GIL acquisition is a call of one of the functions by which a thread attaches to Python, counted by
 a debugger's breakpoints in the process that runs the application. Exits 1 above a budget.
@@ -26,8 +27,8 @@ import tempfile
 import time
 from typing import NamedTuple
 
-# Counted, not timed: docs/performance.md tells what each call is for.
-BUDGET = {"daemon": 20, "embedded": 13}
+# As counted today, so that a call more is seen; docs/performance.md tells what each is for.
+BUDGET = {"daemon": 14, "embedded": 9}
 GIL_BUDGET = 1
 ATTACHES = ("PyEval_RestoreThread", "PyEval_AcquireThread", "PyGILState_Ensure")
 WARM = 30
@@ -35,7 +36,8 @@ REQUESTS = 50  # together below MaxKeepAliveRequests
 START = 60.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CALL = re.compile(r"^(\d+)\s+(\d+\.\d+) (?:<\.\.\. )?(\w+)(.*)$")
-IGNORED = {"futex", "restart_syscall"}
+PARENTS_TURN = {"wait4", "clock_nanosleep"}
+IGNORED = {"futex", "restart_syscall", *PARENTS_TURN}
 
 APPLICATION = """
 def application(environ, start_response):
