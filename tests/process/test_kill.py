@@ -232,5 +232,6 @@ def test_a_worker_that_is_stopped_by_a_signal_is_replaced(start_shop: StartShop)
     server.log.expect(DIED.format(pid=stopped, signal="SIGKILL"))
 
     os.kill(stopped, signal.SIGSTOP)
+    server.log.wait_for(rf"PG1115: .*pid {stopped}")  # until then its threads may still run
 
     assert facts(server)["pid"] != stopped
