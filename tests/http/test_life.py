@@ -186,11 +186,12 @@ def test_worker_memory_holds_no_secret_of_httpd(start_httpd: Start, folder: Path
     canary = os.urandom(24).hex()
     host = ["<VirtualHost *>", f"SetEnv password {canary}", "</VirtualHost>"]
     server = start_httpd([*lines("daemon", folder), *host])
-    # httpd listens before it has children. No request is sent: that host's own would carry it.
+    # No request is sent: that host's own would carry it. httpd listens before it has children, and
+    # until there is a worker one of them may be about to become the supervisor.
+    workers = wait_until(server.workers, "a worker")
     child = wait_until(lambda: child_of(server), "a child of httpd")
     assert is_in_memory(child, canary), "the canary must be found where it is"
-    wait_until(server.workers, "a worker")
-    for worker in server.workers():
+    for worker in workers:
         assert not is_in_memory(worker, canary)
 
 
