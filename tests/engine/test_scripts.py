@@ -119,23 +119,21 @@ def test_worker_tries_a_script_again_when_its_folder_is_nobody_elses_any_more(
         assert machine.call(script).body == b"mended"
 
 
-def test_worker_tries_a_failed_script_again_when_the_file_that_it_named_is_there(
-    worker: Machine, tmp_path: Path
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("open({folder!r} + '/settings').close()\n", "settings"),
+        ("import sys; sys.path.append({folder!r}); import comes_later\n", "comes_later.py"),
+    ],
+    ids=["a-file-that-it-named", "its-module"],
+)
+def test_worker_tries_a_failed_script_again_when_what_it_missed_has_come(
+    worker: Machine, tmp_path: Path, code: str, missing: str
 ) -> None:
-    code = f"open({str(tmp_path / 'settings')!r}).close()\n"
-    script = write(tmp_path / "a.wsgi", code + HELLO.format(body="b'mended'"), 1000)
+    source = code.format(folder=str(tmp_path)) + HELLO.format(body="b'mended'")
+    script = write(tmp_path / "a.wsgi", source, 1000)
     assert [worker.call(script).status for _ in range(2)] == [500, 500]
-    (tmp_path / "settings").touch()
-    assert worker.call(script).body == b"mended"
-
-
-def test_worker_tries_a_failed_script_again_when_its_module_has_come(
-    worker: Machine, tmp_path: Path
-) -> None:
-    code = f"import sys; sys.path.append({str(tmp_path)!r}); import comes_later\n"
-    script = write(tmp_path / "a.wsgi", code + HELLO.format(body="b'mended'"), 1000)
-    assert worker.call(script).status == 500
-    (tmp_path / "comes_later.py").touch()
+    (tmp_path / missing).touch()
     assert worker.call(script).body == b"mended"
 
 

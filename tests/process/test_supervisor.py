@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,20 @@ def httpd() -> Iterator[StandIn]:
     made.start()
     yield made
     made.close()
+
+
+@pytest.mark.parametrize("memory", ["pages_fd", "rows_fd"])
+def test_memories_of_another_version_are_left_alone_and_told(memory: str) -> None:
+    """SUCCESSION 9. The version is the second word of both."""
+    made = StandIn()
+    os.pwrite(getattr(made, memory), struct.pack("=I", 99), 4)
+    made.start()
+    try:
+        assert made.process is not None
+        assert made.process.wait(standin.DEADLINE) == 1
+        assert "PG1008" in made.log.read_text()
+    finally:
+        made.close()
 
 
 def test_workers_of_a_plan_are_published_with_socket_and_key(httpd: StandIn) -> None:
