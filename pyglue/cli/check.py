@@ -20,8 +20,9 @@ from pyglue.cli.listen import obstacles
 from pyglue.cli.probe import probe
 from pyglue.cli.reach import answered_as
 from pyglue.errors import PyglueError
+from pyglue.supervisor.checks import PlanError
 from pyglue.supervisor.loop import Loop
-from pyglue.supervisor.plan import GroupPlan, Plan, PlanError, parse
+from pyglue.supervisor.plan import GroupPlan, Plan, parse
 
 DUMP = "DUMP_WSGI_PLAN"
 # Of docs/reference/messages.md: those after which requests fail or go elsewhere.

@@ -11,10 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .plan import GroupPlan, Plan
+from .plan import FOR_WORKER, GroupPlan, Plan, Script
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 BOOT = f"{PACKAGE}/worker/boot.py"
@@ -125,35 +125,10 @@ def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> byte
         "key": key.hex(),
         "package": PACKAGE,
         "group": definition.name,
-        "threads": definition.threads,
-        "processes": definition.processes,
-        "multiprocess": definition.multiprocess,
-        "python_path": definition.python_path,
-        "home": definition.home,
         "directory": directory_of(definition, plan),
-        "display_name": definition.display_name,
-        "locale": definition.locale,
         "peer_uid": plan.httpd.uid,
         "request_max": plan.httpd.request_max,
-        "socket_timeout": definition.socket_timeout,
-        "send_buffer_size": definition.send_buffer_size,
-        "receive_buffer_size": definition.receive_buffer_size,
-        "script_uid": definition.script_uid,
-        "script_gid": definition.script_gid,
-        "pass_descriptors": definition.pass_descriptors,
-        "dumpable": definition.dumpable,
-        "maximum_requests": definition.maximum_requests,
-        "startup_timeout": definition.startup_timeout,
-        "shutdown_timeout": definition.shutdown_timeout,
-        "scripts": [
-            {
-                "script": s.script,
-                "application_group": s.application_group,
-                "callable": s.callable,
-                "reloading": s.reloading,
-            }
-            for s in definition.scripts
-        ],
+        **{name: getattr(definition, name) for name in FOR_WORKER},
     }
     text = json.dumps(_as_latin1(value)).encode()
     return len(text).to_bytes(4, sys.byteorder) + text
@@ -167,4 +142,6 @@ def _as_latin1(value: object) -> object:
         return [_as_latin1(item) for item in value]
     if isinstance(value, dict):
         return {name: _as_latin1(item) for name, item in value.items()}
+    if isinstance(value, Script):
+        return _as_latin1(asdict(value))
     return value

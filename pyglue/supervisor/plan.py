@@ -9,11 +9,26 @@ either side must end in words and not in half a roster. Knows no process and no 
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+
+from .checks import (
+    ID,
+    INT,
+    SIZE,
+    PlanError,
+    choice,
+    digest,
+    flag,
+    list_of,
+    maybe,
+    names_for_worker,
+    path,
+    record,
+    row,
+    seconds,
+    text,
+    whole,
+)
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -23,266 +38,106 @@ MAX_THREADS = 1023  # PYGLUE_RECORD_SLOTS less one
 WARNING = 4  # httpd's LogLevel warn
 
 
-class PlanError(Exception):
-    """The plan is refused; the text says what is wrong, and where."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Httpd:
     """What the supervisor must know of the server that started it."""
 
-    pid: int
-    uid: int  # of httpd's children
-    gid: int
-    privileged: bool
-    timeout: float
-    socket_prefix: str
-    request_max: int
+    pid: int = row(whole(1, 0x7FFFFFFF))
+    uid: int = row(ID)  # of httpd's children
+    gid: int = row(ID)
+    privileged: bool = row(flag)
+    timeout: float = row(seconds)
+    socket_prefix: str = row(path)
+    request_max: int = row(SIZE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """Something that a worker loads before it is ready."""
 
-    script: str
-    application_group: str
-    callable: str | None  # None: executed only
-    reloading: bool  # WSGIScriptReloading, as far as it is known without a request
+    script: str = row(path)
+    application_group: str = row(text)
+    callable: str | None = row(maybe(text))  # None: executed only
+    # WSGIScriptReloading, as far as it is known without a request
+    reloading: bool = row(flag, absent=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlan:
-    """One process group. The fields are those of docs/plan.md, section 3."""
+    """One process group: a row for each field of docs/plan.md, section 3."""
 
-    name: str
-    digest: bytes
-    log: int
-    log_level: int
-    server: str
-    user: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    user_home: str
-    processes: int
-    multiprocess: bool
-    threads: int
-    umask: int | None
-    home: str | None
-    chroot: str | None
-    python_home: str | None
-    python: str | None
-    python_path: tuple[str, ...]
-    lang: str | None
-    locale: str | None
-    environ: str | None
-    display_name: str | None
-    send_buffer_size: int
-    receive_buffer_size: int
-    listen_backlog: int
-    script_uid: int | None
-    script_gid: int | None
-    pass_descriptors: bool
-    no_new_privs: bool
-    dumpable: bool
-    maximum_requests: int
-    startup_timeout: float
-    launch_timeout: float
-    shutdown_timeout: float
-    socket_timeout: float
-    scripts: tuple[Script, ...]
+    name: str = row(text)
+    digest: bytes = row(digest)
+    log: int = row(INT)
+    log_level: int = row(whole(0, 15), absent=WARNING)
+    server: str = row(text)
+    user: str = row(text)
+    uid: int = row(ID)
+    gid: int = row(ID)
+    groups: tuple[int, ...] = row(list_of(ID))
+    user_home: str = row(text)
+    processes: int = row(whole(1, MAX_PROCESSES), for_worker=True)
+    multiprocess: bool = row(flag, for_worker=True)
+    threads: int = row(whole(1, MAX_THREADS), for_worker=True)
+    umask: int | None = row(maybe(whole(0, 0o777)))
+    home: str | None = row(maybe(text), for_worker=True)
+    chroot: str | None = row(maybe(path))
+    python_home: str | None = row(maybe(path))
+    python: str | None = row(maybe(path))
+    python_path: tuple[str, ...] = row(list_of(text), for_worker=True)
+    lang: str | None = row(maybe(text))
+    locale: str | None = row(maybe(text), for_worker=True)
+    environ: str | None = row(maybe(choice("clean", "inherit")))
+    display_name: str | None = row(maybe(text), for_worker=True)
+    send_buffer_size: int = row(INT, for_worker=True)
+    receive_buffer_size: int = row(INT, for_worker=True)
+    listen_backlog: int = row(INT)
+    script_uid: int | None = row(maybe(ID), for_worker=True)
+    script_gid: int | None = row(maybe(ID), for_worker=True)
+    pass_descriptors: bool = row(flag, for_worker=True)
+    no_new_privs: bool = row(flag)
+    dumpable: bool = row(flag, for_worker=True)
+    maximum_requests: int = row(INT, for_worker=True)
+    startup_timeout: float = row(seconds, for_worker=True)
+    launch_timeout: float = row(seconds)
+    shutdown_timeout: float = row(seconds, for_worker=True)
+    socket_timeout: float = row(seconds, for_worker=True)
+    scripts: tuple[Script, ...] = row(list_of(record(Script)), for_worker=True)
 
 
-@dataclass(frozen=True, slots=True)
+FOR_WORKER = names_for_worker(GroupPlan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What httpd wants to run."""
 
-    number: int
-    module: str
-    httpd: Httpd
-    environ: tuple[str, ...]  # httpd's own, NAME=value
-    python_home: str | None
-    logs: int  # how many error log descriptors come with it
-    groups: tuple[GroupPlan, ...]
+    version: int = row(whole(VERSION, VERSION))
+    plan: int = row(whole(1, (1 << 64) - 1))  # its number
+    module: str = row(text)
+    httpd: Httpd = row(record(Httpd))  # noqa: RUF009  (a row is a field)
+    environ: tuple[str, ...] = row(list_of(text))  # httpd's own, NAME=value
+    python_home: str | None = row(maybe(path))
+    logs: int = row(whole(1, 65536))  # how many error log descriptors come with it
+    groups: tuple[GroupPlan, ...] = row(list_of(record(GroupPlan)))
+
+    @property
+    def number(self) -> int:
+        return self.plan
 
 
-# What a value may be: a check takes it and its place, and returns it or raises.
-
-Check = Callable[[object, str], Any]
-T = TypeVar("T")
+_check_plan = record(Plan)
 
 
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise PlanError(f"{where} is not a text")
-    try:
-        raw = value.encode("latin-1")
-    except UnicodeEncodeError:
-        raise PlanError(f"{where} has characters beyond latin-1") from None
-    if b"\0" in raw:
-        raise PlanError(f"{where} contains NUL")
-    return os.fsdecode(raw)
-
-
-def _flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise PlanError(f"{where} is neither true nor false")
-    return value
-
-
-def _digest(value: object, where: str) -> bytes:
-    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{40}", value):
-        raise PlanError(f"{where} is not 40 hexadecimal digits")
-    return bytes.fromhex(value)
-
-
-def _whole(low: int, high: int) -> Check:
-    def check(value: object, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise PlanError(f"{where} is not a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _seconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e9:
-        raise PlanError(f"{where} is not a number of seconds")
-    return float(value)
-
-
-def _maybe(check: Check) -> Check:
-    return lambda value, where: None if value is None else check(value, where)
-
-
-def _choice(*allowed: str) -> Check:
-    def check(value: object, where: str) -> str:
-        if value not in allowed:
-            raise PlanError(f"{where} is not one of {', '.join(allowed)}")
-        return str(value)
-
-    return check
-
-
-def _path(value: object, where: str) -> str:
-    text = _text(value, where)
-    if not text.startswith("/"):
-        raise PlanError(f"{where} is not an absolute path")
-    return text
-
-
-def _list(check: Check) -> Check:
-    def check_all(value: object, where: str) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise PlanError(f"{where} is not a list")
-        return tuple(check(item, f"{where}[{i}]") for i, item in enumerate(value))
-
-    return check_all
-
-
-_ID = _whole(0, 0xFFFFFFFE)
-_SIZE = _whole(0, 1 << 40)
-_INT = _whole(0, 0x7FFFFFFF)
-_NUMBER = _whole(1, (1 << 64) - 1)
-
-_HTTPD: Mapping[str, Check] = {
-    "pid": _whole(1, 0x7FFFFFFF),
-    "uid": _ID,
-    "gid": _ID,
-    "privileged": _flag,
-    "timeout": _seconds,
-    "socket_prefix": _path,
-    "request_max": _SIZE,
-}
-
-_SCRIPT: Mapping[str, Check] = {
-    "script": _path,
-    "application_group": _text,
-    "callable": _maybe(_text),
-    "reloading": _flag,
-}
-
-_GROUP: Mapping[str, Check] = {
-    "name": _text,
-    "digest": _digest,
-    "log": _INT,
-    "log_level": _whole(0, 15),
-    "server": _text,
-    "user": _text,
-    "uid": _ID,
-    "gid": _ID,
-    "groups": _list(_ID),
-    "user_home": _text,
-    "processes": _whole(1, MAX_PROCESSES),
-    "multiprocess": _flag,
-    "threads": _whole(1, MAX_THREADS),
-    "umask": _maybe(_whole(0, 0o777)),
-    "home": _maybe(_text),
-    "chroot": _maybe(_path),
-    "python_home": _maybe(_path),
-    "python": _maybe(_path),
-    "python_path": _list(_text),
-    "lang": _maybe(_text),
-    "locale": _maybe(_text),
-    "environ": _maybe(_choice("clean", "inherit")),
-    "display_name": _maybe(_text),
-    "send_buffer_size": _INT,
-    "receive_buffer_size": _INT,
-    "listen_backlog": _INT,
-    "script_uid": _maybe(_ID),
-    "script_gid": _maybe(_ID),
-    "pass_descriptors": _flag,
-    "no_new_privs": _flag,
-    "dumpable": _flag,
-    "maximum_requests": _INT,
-    "startup_timeout": _seconds,
-    "launch_timeout": _seconds,
-    "shutdown_timeout": _seconds,
-    "socket_timeout": _seconds,
-    "scripts": _list(lambda value, where: _record(Script, _SCRIPT, value, where)),
-}
-
-_PLAN: Mapping[str, Check] = {
-    "version": _whole(VERSION, VERSION),
-    "plan": _NUMBER,
-    "module": _text,
-    "httpd": lambda value, where: _record(Httpd, _HTTPD, value, where),
-    "environ": _list(_text),
-    "python_home": _maybe(_path),
-    "logs": _whole(1, 65536),
-    "groups": _list(lambda value, where: _record(GroupPlan, _GROUP, value, where)),
-}
-
-# What a parent may leave out, with what it then means.
-_DEFAULTS: Mapping[str, object] = {"log_level": WARNING, "reloading": True}
-
-
-def _checked(table: Mapping[str, Check], value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PlanError(f"{where} is not an object")
-    fields = {**{k: v for k, v in _DEFAULTS.items() if k in table}, **value}
-    missing = sorted(table.keys() - fields.keys())
-    if missing:
-        raise PlanError(f"{where} lacks {', '.join(missing)}")
-    return {name: check(fields[name], f"{where}.{name}") for name, check in table.items()}
-
-
-def _record(kind: type[T], table: Mapping[str, Check], value: object, where: str) -> T:
-    return kind(**_checked(table, value, where))
-
-
-def parse(text: bytes) -> Plan:
+def parse(data: bytes) -> Plan:
     """The plan in this text; PlanError if there is any mistake in it."""
-    if len(text) > MAX_BYTES:
+    if len(data) > MAX_BYTES:
         raise PlanError(f"the plan is longer than {MAX_BYTES} bytes")
     try:
-        value = json.loads(text)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise PlanError(f"the plan is not JSON: {error}") from None
-    fields = _checked(_PLAN, value, "plan")
-    fields["number"] = fields.pop("plan")
-    del fields["version"]
-    plan = Plan(**fields)
+    plan: Plan = _check_plan(value, "plan")
     _check_whole(plan)
     return plan
 

@@ -37,12 +37,13 @@ from .actions import (
     Withdraw,
 )
 from .channel import Assembly, ChannelError, Kind, Packet
+from .checks import PlanError
 from .listeners import Directory, ListenError
 from .logs import ErrorLog, Logs
 from .loop import READ, WRITE, Callback, Loop, now
 from .orphans import Orphans
 from .pages import Entry, Pages
-from .plan import Plan, PlanError, parse
+from .plan import Plan, parse
 from .process import Process, Spawn
 from .roster import Roster
 from .worker import Command

@@ -27,7 +27,7 @@ from pyglue.supervisor.actions import (
 )
 from pyglue.supervisor.plan import GroupPlan, Httpd, Plan
 from pyglue.supervisor.roster import Roster
-from pyglue.supervisor.worker import Message
+from pyglue.supervisor.worker import Message, Recycle
 
 EPOCH = 7
 FIRST = EPOCH << 32 | 1
@@ -89,8 +89,25 @@ class World:
 
     def plan(self, *groups: GroupPlan) -> list[Action]:
         self.plans += 1
-        httpd = Httpd(1, 33, 33, True, 60.0, "/run/wsgi", 1 << 24)
-        plan = Plan(self.plans, "0.1.0", httpd, (), None, 1, groups)
+        httpd = Httpd(
+            pid=1,
+            uid=33,
+            gid=33,
+            privileged=True,
+            timeout=60.0,
+            socket_prefix="/run/wsgi",
+            request_max=1 << 24,
+        )
+        plan = Plan(
+            version=1,
+            plan=self.plans,
+            module="0.1.0",
+            httpd=httpd,
+            environ=(),
+            python_home=None,
+            logs=1,
+            groups=groups,
+        )
         return self.do(self.roster.take(plan, self.now))
 
     def say(self, number: int, message: int, argument: int = 0, value: int = 0) -> list[Action]:
@@ -357,13 +374,29 @@ def test_silent_worker_is_killed_after_launch_timeout_but_a_slow_script_is_not()
 def test_recycled_worker_leaves_only_after_its_replacement_is_ready() -> None:
     world = World()
     first, second = world.serve(group_plan(processes=2))
-    (new,) = of(Launch, world.say(first, Message.RECYCLE, 0, 1000))
+    (new,) = of(Launch, world.say(first, Message.RECYCLE, Recycle.MAXIMUM_REQUESTS))
     assert world.ready() == [first, second]
     world.make_ready(new)
     assert world.ready() == [second, new]
     assert not world.said(messages.WORKER_DIED)
     world.gone(first)
     assert world.said(messages.WORKER_ENDED)
+
+
+def test_why_a_worker_is_recycled_is_told_and_faults_of_applications_as_warnings() -> None:
+    world = World()
+    first, second = world.serve(group_plan(processes=2))
+    world.say(first, Message.RECYCLE, Recycle.RESTART_INTERVAL)
+    assert world.said(messages.RECYCLED) and not world.said(messages.RECYCLED_FAULTY)
+    world.say(second, Message.RECYCLE, Recycle.REQUEST_TIMEOUT)
+    assert world.said(messages.RECYCLED_FAULTY)
+
+
+def test_unknown_reason_for_a_recycling_is_a_breach() -> None:
+    world = World()
+    (number,) = world.serve(group_plan())
+    world.say(number, Message.RECYCLE, 99)
+    assert world.said(messages.BREACH)
 
 
 def test_a_worker_that_a_signal_ended_after_it_asked_for_a_replacement_did_not_die() -> None:

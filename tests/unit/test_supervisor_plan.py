@@ -13,7 +13,8 @@ import pytest
 from process.standin import StandIn
 
 from pyglue.supervisor import launch
-from pyglue.supervisor.plan import Plan, PlanError, parse
+from pyglue.supervisor.checks import PlanError
+from pyglue.supervisor.plan import Plan, parse
 
 
 @pytest.fixture(scope="module")
