@@ -35,7 +35,7 @@ from .actions import (
 from .backoff import Backoff
 from .messages import Message as Text
 from .plan import GroupPlan
-from .worker import FAILURES, Message, State, Worker
+from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
 STOP_GRACE = 1.0  # beyond shutdown-timeout, for the worker's own exit
@@ -178,7 +178,7 @@ class Group:
         elif message is Message.FAILED:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:
-            worker.superseded = True
+            self._recycle(worker, Recycle(argument))
         elif not worker.superseded:  # CHANGED or RELOAD; else its replacement is on its way
             self._supersede_all(now)
             self._say(messages.ROLLING, reason=_REASONS[message])
@@ -204,6 +204,15 @@ class Group:
         worker.failure = FAILURES[argument].format(python=python)
         worker.blamed = True
         worker.deadline = now + FAILED_GRACE
+
+    def _recycle(self, worker: Worker, why: Recycle) -> None:
+        worker.superseded = True
+        self._say(
+            messages.RECYCLED_FAULTY if why in FAULTY else messages.RECYCLED,
+            number=worker.number,
+            pid=worker.pid,
+            reason=RECYCLES[why],
+        )
 
     def _breach(self, worker: Worker, what: str) -> None:
         self._say(messages.BREACH, number=worker.number, what=what)

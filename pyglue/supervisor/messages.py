@@ -146,3 +146,7 @@ WORKER_STOPPED = Message(
     "worker {number} (pid {pid}) was stopped by a signal and is killed, because requests would "
     "wait in it; to look into a worker use a debugger, which stops it by other means",
 )
+RECYCLED = Message("PG1118", Level.INFO, "worker {number} (pid {pid}) gets a successor: {reason}")
+RECYCLED_FAULTY = Message(
+    "PG1119", Level.WARNING, "worker {number} (pid {pid}) gets a successor: {reason}"
+)

@@ -48,6 +48,19 @@ class Command(IntEnum):
     STOP = 2
 
 
+class Recycle(IntEnum):
+    """Why a worker asks for its replacement: the argument of RECYCLE."""
+
+    UNSAID = 0  # a worker of an older version
+    MAXIMUM_REQUESTS = 1
+    SIGNAL = 2
+    RESTART_INTERVAL = 3
+    CPU_TIME_LIMIT = 4
+    RSS_LIMIT = 5
+    REQUEST_TIMEOUT = 6
+    DEADLOCK_TIMEOUT = 7
+
+
 ALLOWED: dict[tuple[State, Message], State] = {
     (State.LAUNCHED, Message.HELLO): State.GREETED,
     (State.LAUNCHED, Message.FAILED): State.LAUNCHED,
@@ -59,6 +72,20 @@ ALLOWED: dict[tuple[State, Message], State] = {
     (State.READY, Message.RECYCLE): State.READY,
     **{(State.LEAVING, message): State.LEAVING for message in Message},
 }
+
+RECYCLES = {
+    Recycle.UNSAID: "it asked for it",
+    Recycle.MAXIMUM_REQUESTS: "maximum-requests is reached",
+    Recycle.SIGNAL: "a signal told it to end",
+    Recycle.RESTART_INTERVAL: "restart-interval has passed",
+    Recycle.CPU_TIME_LIMIT: "cpu-time-limit is reached",
+    Recycle.RSS_LIMIT: "rss-limit is reached",
+    Recycle.REQUEST_TIMEOUT: "a request ran for longer than request-timeout",
+    Recycle.DEADLOCK_TIMEOUT: "its interpreter could not be had for deadlock-timeout",
+}
+
+# Those that an administrator should look into.
+FAULTY = frozenset({Recycle.RSS_LIMIT, Recycle.REQUEST_TIMEOUT, Recycle.DEADLOCK_TIMEOUT})
 
 FAILURES = {
     1: "there is no engine of mod_pyglue for this Python; build it with: "
@@ -122,4 +149,6 @@ class Worker:
             return argument in (0, 1)
         if message is Message.FAILED:
             return argument in FAILURES
+        if message is Message.RECYCLE:
+            return argument in Recycle.__members__.values()
         return True

@@ -31,6 +31,7 @@ CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
 VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS = range(1, 9)
+MAXIMUM_REQUESTS, SIGNAL = 1, 2  # arguments of RECYCLE
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
 LONGEST_MS = 0xFFFFFFFF  # 49 days
@@ -229,7 +230,7 @@ class Worker:
             signal.SIGUSR1: lambda: tell(RELOAD),
             engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
-            engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, 0, self.settings["maximum_requests"]),
+            engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, MAXIMUM_REQUESTS),
             engine.EVENT_LEFT: self.exit,
         }
 
@@ -339,7 +340,7 @@ class Worker:
             self.leave_in_time()
         else:
             self.leave_by = time.monotonic() + float(self.settings["shutdown_timeout"])
-            tell(RECYCLE)
+            tell(RECYCLE, SIGNAL)
 
     def leave_in_time(self) -> None:
         """Finish what runs within shutdown-timeout."""

@@ -253,7 +253,7 @@ def test_a_termination_signal_asks_for_a_replacement_and_serves_until_it_is_ther
     worker = start(shutdown_timeout=60.0)
     worker.become_ready()
     worker.process.send_signal(number)
-    worker.expect((RECYCLE, 0, 0))
+    worker.expect((RECYCLE, 2, 0))
     with greeted(worker) as peer:
         assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
         worker.command(DRAIN, 0)
@@ -272,7 +272,7 @@ def test_a_second_termination_signal_waits_for_nobody(start: Start) -> None:
     worker = start(shutdown_timeout=60.0)
     worker.become_ready()
     worker.process.send_signal(signal.SIGTERM)
-    worker.expect((RECYCLE, 0, 0))
+    worker.expect((RECYCLE, 2, 0))
     worker.process.send_signal(signal.SIGTERM)
     assert worker.exit_code() == 0
 
@@ -289,7 +289,7 @@ def test_the_maximum_of_requests_asks_to_be_recycled(start: Start) -> None:
     worker.become_ready()
     with greeted(worker) as peer:
         peer.ask(wire.request(1, wire.snapshot(1)))
-    worker.expect((RECYCLE, 0, 1))
+    worker.expect((RECYCLE, 1, 0))
 
 
 def test_each_change_of_a_watched_file_is_told_once(
