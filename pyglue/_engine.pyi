@@ -22,24 +22,7 @@ class FileWrapper:
 class Worker:
     def open(self, package: str, settings: str, /) -> None: ...
     def load(self, script: str, application_group: str, callable: str | None, /) -> bool: ...
-    def serve(
-        self,
-        *,
-        listener: int,
-        record: int,
-        events: int,
-        key: bytes,
-        number: int,
-        threads: int,
-        peer_uid: int,
-        request_max: int,
-        socket_timeout_ms: int,
-        send_buffer_size: int,
-        receive_buffer_size: int,
-        pass_descriptors: bool,
-        maximum_requests: int,
-        private: Sequence[int],
-    ) -> None: ...
+    def serve(self, private: Sequence[int], /, **settings: int | bytes) -> None: ...
     def drain(self) -> None: ...
     def connections(self) -> int: ...
     def stop(self) -> None: ...

@@ -5,6 +5,7 @@
  * engine is reached through its public table (pyglue_engine), like by any other host. */
 #include <Python.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "engine.h"
 #include "serve.h"
@@ -100,49 +101,102 @@ static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds,
     return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
 }
 
+/* The settings of the pool. A new one is a row here, and a name in boot.py. */
+
+enum kind { INT, U32, U64, USER, KEY };
+
+static const struct row {
+    const char *name;
+    size_t offset;
+    enum kind kind;
+} rows[] = {
+    {"listener", offsetof(wkr_settings_t, listener), INT},
+    {"record", offsetof(wkr_settings_t, record), INT},
+    {"events", offsetof(wkr_settings_t, events), INT},
+    {"key", offsetof(wkr_settings_t, key), KEY},
+    {"number", offsetof(wkr_settings_t, number), U64},
+    {"threads", offsetof(wkr_settings_t, threads), U32},
+    {"peer_uid", offsetof(wkr_settings_t, peer_uid), USER},
+    {"request_max", offsetof(wkr_settings_t, request_max), U32},
+    {"socket_timeout_ms", offsetof(wkr_settings_t, socket_timeout), U32},
+    {"send_buffer_size", offsetof(wkr_settings_t, send_buffer), U32},
+    {"receive_buffer_size", offsetof(wkr_settings_t, receive_buffer), U32},
+    {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
+    {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
+    {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
+};
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static int get_key(uint8_t *key, PyObject *value) {
+    char *bytes;
+    Py_ssize_t size;
+
+    if (PyBytes_AsStringAndSize(value, &bytes, &size))
+        return -1;
+    if (size != PYGLUE_KEY_SIZE) {
+        PyErr_Format(PyExc_ValueError, "key: %d bytes are wanted", PYGLUE_KEY_SIZE);
+        return -1;
+    }
+    memcpy(key, bytes, PYGLUE_KEY_SIZE);
+    return 0;
+}
+
+/* A number within the bounds of its kind. 0, or -1 with an exception set. */
+static int get_number(void *field, const struct row *row, PyObject *value) {
+    static const uint64_t most[] = {
+        [INT] = INT_MAX, [U32] = UINT32_MAX, [U64] = UINT64_MAX, [USER] = UINT32_MAX};
+    unsigned long long number = PyLong_AsUnsignedLongLong(value);
+
+    if (PyErr_Occurred())
+        return -1;
+    if (number > most[row->kind]) {
+        PyErr_Format(PyExc_OverflowError, "%s: %llu is too much", row->name, number);
+        return -1;
+    }
+    if (row->kind == INT)
+        *(int *)field = (int)number;
+    else if (row->kind == U64)
+        *(uint64_t *)field = number;
+    else if (row->kind == USER)
+        *(uid_t *)field = (uid_t)number;
+    else
+        *(uint32_t *)field = (uint32_t)number;
+    return 0;
+}
+
+/* All rows, each given, and nothing else. 0, or -1 with an exception set. */
+static int get_settings(wkr_settings_t *settings, PyObject *keywords) {
+    for (unsigned i = 0; i < ROWS; i++) {
+        PyObject *borrowed_value = PyDict_GetItemString(keywords, rows[i].name);
+        void *field = (char *)settings + rows[i].offset;
+
+        if (borrowed_value == NULL) {
+            PyErr_Format(PyExc_TypeError, "serve() wants '%s'", rows[i].name);
+            return -1;
+        }
+        if (rows[i].kind == KEY ? get_key(field, borrowed_value)
+                                : get_number(field, &rows[i], borrowed_value))
+            return -1;
+    }
+    if (PyDict_GET_SIZE(keywords) == ROWS)
+        return 0;
+    PyErr_SetString(PyExc_TypeError, "serve() was given a setting that it does not know");
+    return -1;
+}
+
 static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"listener",
-                            "record",
-                            "events",
-                            "key",
-                            "number",
-                            "threads",
-                            "peer_uid",
-                            "request_max",
-                            "socket_timeout_ms",
-                            "send_buffer_size",
-                            "receive_buffer_size",
-                            "pass_descriptors",
-                            "maximum_requests",
-                            "startup_timeout_ms",
-                            "private",
-                            NULL};
     enum { ROOM = 16 };
     serve_t *serve = serve_of(self);
     wkr_settings_t settings = {0};
-    unsigned long long number, maximum;
-    unsigned peer_uid;
     PyObject *private;
-    Py_buffer key;
-    int fds[ROOM], is_key;
+    int fds[ROOM];
     unsigned count;
 
-    if (!PyArg_ParseTupleAndKeywords(
-            args, keywords, "$iiiy*KIIIIIIpKIO:serve", names, &settings.listener, &settings.record,
-            &settings.events, &key, &number, &settings.threads, &peer_uid, &settings.request_max,
-            &settings.socket_timeout, &settings.send_buffer, &settings.receive_buffer,
-            &settings.pass_descriptors, &maximum, &settings.startup_timeout, &private))
+    if (!PyArg_ParseTuple(args, "O:serve", &private) || get_descriptors(fds, &count, ROOM, private))
         return NULL;
-    is_key = key.len == PYGLUE_KEY_SIZE;
-    if (is_key)
-        memcpy(settings.key, key.buf, PYGLUE_KEY_SIZE);
-    PyBuffer_Release(&key);
-    if (!is_key)
-        return PyErr_Format(PyExc_ValueError, "key: %d bytes are wanted", PYGLUE_KEY_SIZE);
-    settings.number = number;
-    settings.maximum_requests = maximum;
-    settings.peer_uid = (uid_t)peer_uid;
-    if (get_descriptors(fds, &count, ROOM, private))
+    if (keywords == NULL)
+        return PyErr_Format(PyExc_TypeError, "serve() wants its settings");
+    if (get_settings(&settings, keywords))
         return NULL;
     if (serve->engine == NULL || serve->pool != NULL)
         return raise_error(PYGLUE_E_STATE);
@@ -263,9 +317,8 @@ static PyMethodDef serve_methods[] = {
      "load(script: bytes, application_group: bytes, callable: str | None) -> bool: load a script "
      "now; False: it failed, the log tells why."},
     {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
-     "serve(*, listener, record, events, key, number, threads, peer_uid, request_max, "
-     "socket_timeout_ms, send_buffer_size, receive_buffer_size, pass_descriptors, "
-     "maximum_requests, startup_timeout_ms, private): start the threads."},
+     "serve(private, *, ...): start the threads. private: descriptors that no forked child keeps; "
+     "keywords: the settings of wkr_settings_t, all of them (the table `rows`)."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
     {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
     {"stop", serve_stop, METH_NOARGS, "After EVENT_LEFT: end the threads and wait for them."},

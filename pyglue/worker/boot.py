@@ -41,6 +41,13 @@ INTERPRETER_SETTINGS = (
     *("group", "processes", "threads", "python_path"),
     *("home", "script_uid", "script_gid"),
 )
+# Settings of the pool (the table in pyglue/engine/serve.c). A supervisor from before an upgrade
+# does not say all of them: 0 is then what it means.
+AS_THEY_ARE = (
+    *("number", "threads", "peer_uid", "request_max", "send_buffer_size", "receive_buffer_size"),
+    *("pass_descriptors", "maximum_requests"),
+)
+DURATIONS = ("socket_timeout", "startup_timeout")
 
 Settings = dict[str, Any]
 
@@ -92,6 +99,10 @@ def read_exactly(fd: int, size: int) -> bytes:
 def as_bytes(text: str) -> bytes:
     """Texts of the plan are bytes, read as latin-1."""
     return text.encode("latin-1")
+
+
+def milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), LONGEST_MS)
 
 
 def read_settings() -> Settings:
@@ -285,21 +296,13 @@ class Worker:
     def serve(self) -> None:
         settings = self.settings
         self.worker.serve(
+            (CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
             listener=LISTENER,
             record=RECORD,
             events=self.events_in,
             key=bytes.fromhex(settings["key"]),
-            number=settings["number"],
-            threads=settings["threads"],
-            peer_uid=settings["peer_uid"],
-            request_max=settings["request_max"],
-            socket_timeout_ms=round(settings["socket_timeout"] * 1000),
-            send_buffer_size=settings["send_buffer_size"],
-            receive_buffer_size=settings["receive_buffer_size"],
-            pass_descriptors=settings["pass_descriptors"],
-            maximum_requests=settings["maximum_requests"],
-            startup_timeout_ms=min(round(settings["startup_timeout"] * 1000), LONGEST_MS),
-            private=(CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
+            **{name: int(settings.get(name, 0)) for name in AS_THEY_ARE},
+            **{f"{name}_ms": milliseconds(settings.get(name, 0)) for name in DURATIONS},
         )
         self.worker.signals(self.events_in)
         self.worker.ready()
