@@ -139,3 +139,23 @@ Action = (
     | Say
     | Exit
 )
+
+
+class Outbox:
+    """What one group asks for while an event is handled."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+        self._actions: list[Action] = []
+
+    def put(self, *actions: Action) -> None:
+        self._actions += actions
+
+    def say(self, message: Message, **values: object) -> None:
+        """A line for the group's error log."""
+        self.put(Say(message, values, self._digest))
+
+    def take(self) -> list[Action]:
+        """All of it, in the order in which it was decided."""
+        taken, self._actions = self._actions, []
+        return taken

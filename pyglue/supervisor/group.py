@@ -21,26 +21,20 @@ from .actions import (
     Action,
     Bury,
     Death,
-    Drain,
     Forget,
     GroupState,
-    Kill,
     Launch,
+    Outbox,
     Publish,
-    Say,
-    Stop,
     TellGroup,
-    Withdraw,
 )
-from .backoff import Backoff
-from .messages import Message as Text
+from .failures import Failures
+from .leaving import Leaving
 from .plan import GroupPlan
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
-STOP_GRACE = 1.0  # beyond shutdown-timeout, for the worker's own exit
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
-PATIENCE = 5.0  # a group that worked so lately keeps its requests waiting, whatever happens to it
 
 NewNumber = Callable[[], "int | None"]
 
@@ -54,12 +48,11 @@ class Group:
         self.workers: dict[int, Worker] = {}
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self._new_number = new_number  # None from it: the tables are full
-        self._backoff = Backoff()
-        self._cause = ""  # why nothing serves
-        self._worked_at = float("-inf")  # when the last worker died that had finished requests
         self._ending = False
         self._told: tuple[GroupState, str] | None = None
-        self._out: list[Action] = []
+        self._out = Outbox(definition.digest)
+        self._failures = Failures(self._out)
+        self._leaving = Leaving(self._out)
 
     # Events.
 
@@ -71,23 +64,21 @@ class Group:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
         self.wanted = definition
         self._supersede_all(now)
-        self._say(messages.ROLLING, reason=reason)
+        self._out.say(messages.ROLLING, reason=reason)
         return self._settle(now)
 
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
         worker = self.workers[number]
         worker.pid = pid
         worker.deadline = now + worker.definition.launch_timeout
-        self._say(messages.WORKER_STARTED, number=number, pid=pid)
+        self._out.say(messages.WORKER_STARTED, number=number, pid=pid)
         return self._settle(now)
 
     def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
         """It could not even be forked; there is no process."""
         del self.workers[number]
-        self._out.append(Forget(number))
-        delay = self._backoff.failed(now)
-        self._blame(reason, now)
-        self._say(messages.LAUNCH_FAILED, number=number, reason=reason, next=_next(delay))
+        self._out.put(Forget(number))
+        self._failures.launch_failed(number, reason, now)
         return self._settle(now)
 
     def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
@@ -103,21 +94,21 @@ class Group:
 
     def flooded(self, number: int, now: float) -> list[Action]:
         """A worker spent its budget of messages."""
-        self._say(messages.FLOOD, number=number)
+        self._out.say(messages.FLOOD, number=number)
         return self._settle(now)
 
     def stopped(self, number: int) -> list[Action]:
         """A signal stopped a worker: requests would wait in it. Its death follows."""
-        self._say(messages.WORKER_STOPPED, number=number, pid=self.workers[number].pid)
-        self._kill(self.workers[number])
-        out, self._out = self._out, []
-        return out
+        self._out.say(messages.WORKER_STOPPED, number=number, pid=self.workers[number].pid)
+        self._leaving.kill(self.workers[number])
+        return self._out.take()
 
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
-        self._out += [Bury(number, death), Forget(number)]
-        self._account(worker, death, now)
+        self._out.put(Bury(number, death), Forget(number))
+        is_coming = any(w.is_starting for w in self.workers.values())
+        self._failures.account(worker, death, now, is_coming=is_coming)
         worker.state = State.GONE
         return self._settle(now)
 
@@ -125,7 +116,7 @@ class Group:
         """It is not in this plan; children of older plans still need it."""
         if not self.departed:
             self.departed = plan
-            self._say(messages.DEPARTED, plan=plan)
+            self._out.say(messages.DEPARTED, plan=plan)
         return self._settle(now)
 
     def come_back(self) -> None:
@@ -138,27 +129,27 @@ class Group:
         self._ending = True
         for worker in list(self.workers.values()):
             if worker.is_live:
-                self._retire(worker, now)
+                self._leaving.retire(worker, now)
         return self._settle(now)
 
     def stop(self, now: float) -> list[Action]:
         """Every worker ends within its shutdown-timeout, leaving ones too."""
         self._ending = True
         for worker in self.workers.values():
-            self._end(worker, now)
+            self._leaving.end(worker, now)
         return self._settle(now)
 
     def tick(self, now: float) -> list[Action]:
         for worker in self.workers.values():
             if worker.deadline is not None and now >= worker.deadline:
-                self._overdue(worker)
+                self._leaving.overdue(worker)
         return self._settle(now)
 
     def next_time(self, now: float) -> float | None:
         """When `tick` has something to do."""
         times = [w.deadline for w in self.workers.values() if w.deadline is not None]
-        if not self._ending and self._backoff.not_before > now:
-            times.append(self._backoff.not_before)
+        if not self._ending and self._failures.backoff.not_before > now:
+            times.append(self._failures.backoff.not_before)
         return min(times, default=None)
 
     @property
@@ -174,23 +165,23 @@ class Group:
             self._is_ready(worker, argument == 1, now)
         elif message is Message.HOMELESS:
             home = worker.definition.user_home
-            self._say(messages.WORKER_HOMELESS, number=worker.number, home=home)
+            self._out.say(messages.WORKER_HOMELESS, number=worker.number, home=home)
         elif message is Message.FAILED:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:
             self._recycle(worker, Recycle(argument))
         elif not worker.superseded:  # CHANGED or RELOAD; else its replacement is on its way
             self._supersede_all(now)
-            self._say(messages.ROLLING, reason=_REASONS[message])
+            self._out.say(messages.ROLLING, reason=_REASONS[message])
 
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded
         worker.ready_at = now
         if loaded:
             self.good = worker.definition
-            self._say(messages.WORKER_READY, number=worker.number)
+            self._out.say(messages.WORKER_READY, number=worker.number)
             return
-        self._say(
+        self._out.say(
             messages.WORKER_UNLOADED,
             number=worker.number,
             next="the workers that serve stay"
@@ -207,7 +198,7 @@ class Group:
 
     def _recycle(self, worker: Worker, why: Recycle) -> None:
         worker.superseded = True
-        self._say(
+        self._out.say(
             messages.RECYCLED_FAULTY if why in FAULTY else messages.RECYCLED,
             number=worker.number,
             pid=worker.pid,
@@ -215,82 +206,22 @@ class Group:
         )
 
     def _breach(self, worker: Worker, what: str) -> None:
-        self._say(messages.BREACH, number=worker.number, what=what)
+        self._out.say(messages.BREACH, number=worker.number, what=what)
         worker.superseded = True
         if not worker.published:
             worker.blamed = True
             worker.failure = "it sent what it may not"
-            self._kill(worker)
+            self._leaving.kill(worker)
 
-    def _overdue(self, worker: Worker) -> None:
-        if worker.state is State.LAUNCHED and not worker.blamed:
-            seconds = worker.definition.launch_timeout
-            self._say(messages.LAUNCH_LATE, number=worker.number, seconds=seconds)
-            worker.blamed = True
-            worker.failure = f"it did not report within {seconds:g} s"
-        elif not worker.blamed:
-            self._say(
-                messages.KILLED_LATE,
-                number=worker.number,
-                seconds=worker.definition.shutdown_timeout,
-            )
-        self._kill(worker)
-
-    def _account(self, worker: Worker, death: Death, now: float) -> None:
-        """What a death means: nothing, if it was asked for; else a failure of the group."""
-        # One that a signal told to end asks for its replacement first.
-        is_asked = worker.state is State.LEAVING or (worker.superseded and death.clean)
-        if is_asked and not worker.blamed:
-            self._say(
-                messages.WORKER_ENDED,
-                number=worker.number,
-                pid=worker.pid,
-                served=death.served,
-                cause=death.cause,
-            )
-            return
-        if worker.state is State.READY:
-            delay = self._died(worker, death, now)
-        else:
-            delay = self._backoff.failed(now)
-            self._blame(worker.failure or f"its worker {death.cause}", now)
-        if worker.failure:
-            self._say(
-                messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
-            )
-        elif death.is_undropped:
-            self._say(
-                messages.NOT_DROPPED,
-                number=worker.number,
-                pid=worker.pid,
-                cause=death.cause,
-                next=_next(delay),
-            )
-        else:
-            self._say(
-                messages.WORKER_DIED,
-                number=worker.number,
-                pid=worker.pid,
-                cause=death.cause,
-                served=death.served,
-                running=len(death.running),
-                next=_next(delay),
-            )
-
-    def _died(self, worker: Worker, death: Death, now: float) -> float:
-        had_worked = death.served > len(death.running)
-        if had_worked:
-            self._worked_at = now
-        delay = self._backoff.died(now, now - worker.ready_at, had_worked=had_worked)
-        # Whoever asks meanwhile waits for a replacement that is on its way.
-        is_coming = any(w.is_starting for w in self.workers.values())
-        self._blame(death.cause if delay and not is_coming else "", now)
-        return delay
-
-    def _blame(self, cause: str, now: float) -> None:
-        """Why nothing serves: requests are told so at once. A worker that is killed, serving or
-        starting, must cost none but those that it ran, and so the group that it worked in waits."""
-        self._cause = cause if now - self._worked_at >= PATIENCE else ""
+    def _supersede_all(self, now: float) -> None:
+        """All that run are to be replaced; what was never published ends at once."""
+        self._failures.forget()
+        for worker in list(self.workers.values()):
+            if not worker.is_live:
+                continue
+            worker.superseded = True
+            if not worker.published:
+                self._leaving.end(worker, now)
 
     # Settling: the steps that are due, from the state alone.
 
@@ -300,8 +231,7 @@ class Group:
             self._retire_replaced(now)
             self._start_missing(now)
         self._tell()
-        out, self._out = self._out, []
-        return out
+        return self._out.take()
 
     def _publish_ready(self) -> None:
         for worker in self.workers.values():
@@ -314,8 +244,8 @@ class Group:
 
     def _publish(self, worker: Worker) -> None:
         worker.published = True
-        self._cause = ""
-        self._out.append(Publish(worker.number, worker.definition))
+        self._failures.cause = ""
+        self._out.put(Publish(worker.number, worker.definition))
 
     def _retire_replaced(self, now: float) -> None:
         if self._good_published():
@@ -324,7 +254,7 @@ class Group:
         excess = len(published) - self.wanted.processes
         old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
         for worker in old[: max(excess, 0)]:
-            self._retire(worker, now)
+            self._leaving.retire(worker, now)
 
     def _retire_unloaded(self, now: float) -> None:
         """Something good serves, so nobody shall get a 500. A fresh one that failed holds the roll
@@ -335,11 +265,11 @@ class Group:
                 continue
             if worker.published or worker.superseded or fresh_good:
                 if not worker.superseded or worker.definition != self.wanted:
-                    self._backoff.failed(now)
-                self._retire(worker, now)
+                    self._failures.backoff.failed(now)
+                self._leaving.retire(worker, now)
 
     def _start_missing(self, now: float) -> None:
-        if not self._backoff.may_start(now):
+        if not self._failures.backoff.may_start(now):
             return
         for _ in range(self._missing_fallbacks()):
             assert self.good is not None
@@ -378,77 +308,23 @@ class Group:
         if number is None:
             return  # said by the roster; the next tick tries again
         self.workers[number] = Worker(number, definition, superseded=superseded)
-        self._out.append(Launch(number, definition))
+        self._out.put(Launch(number, definition))
 
     def _tell(self) -> None:
-        told = self._state(), self._cause
+        told = self._state(), self._failures.cause
         if told != self._told:
             self._told = told
-            self._out.append(TellGroup(self.wanted.digest, *told))
+            self._out.put(TellGroup(self.wanted.digest, *told))
 
     def _state(self) -> GroupState:
         if self.is_over:
             return GroupState.NONE
         if any(w.published for w in self.workers.values() if w.is_live):
             return GroupState.SERVING
-        return GroupState.DISABLED if self._cause else GroupState.STARTING
-
-    # Ends.
-
-    def _supersede_all(self, now: float) -> None:
-        """All that run are to be replaced; what was never published ends at once."""
-        self._backoff.reset()
-        self._cause = ""
-        for worker in list(self.workers.values()):
-            if not worker.is_live:
-                continue
-            worker.superseded = True
-            if not worker.published:
-                self._end(worker, now)
-
-    def _retire(self, worker: Worker, now: float) -> None:
-        """Lets it finish what it runs; one that never served just ends."""
-        if not worker.published:
-            self._end(worker, now)
-            return
-        self._withdraw(worker)
-        worker.state = State.LEAVING
-        worker.deadline = None
-        self._out.append(Drain(worker.number, None))
-
-    def _end(self, worker: Worker, now: float) -> None:
-        """Ends it within its shutdown-timeout; at once if it has not spoken yet."""
-        worker.blamed = False  # whatever it did, its end is now our wish
-        if worker.state is State.LAUNCHED:
-            worker.state = State.LEAVING
-            self._kill(worker)
-            return
-        self._withdraw(worker)
-        worker.state = State.LEAVING
-        allowed = worker.definition.shutdown_timeout
-        worker.deadline = now + allowed + STOP_GRACE
-        self._out.append(Stop(worker.number, allowed))
-
-    def _withdraw(self, worker: Worker) -> None:
-        if worker.published:
-            worker.published = False
-            self._out.append(Withdraw(worker.number))
-
-    def _kill(self, worker: Worker) -> None:
-        worker.deadline = None
-        self._out.append(Kill(worker.number))
-
-    # Words.
+        return GroupState.DISABLED if self._failures.cause else GroupState.STARTING
 
     def _good_published(self) -> bool:
         return any(w.is_good and w.published for w in self.workers.values())
 
-    def _say(self, text: Text, **values: object) -> None:
-        self._out.append(Say(text, values, self.wanted.digest))
-
 
 _REASONS = {Message.CHANGED: "a file changed", Message.RELOAD: "a worker was sent SIGUSR1"}
-
-
-def _next(delay: float) -> str:
-    return f"the next start is in {delay:.3g} s" if delay else "it is replaced at once"

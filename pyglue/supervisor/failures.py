@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the failures of a group's workers mean: a line in the log, a wait, a word for requests.
+
+Part of the sans-IO core. Knows one worker at a time; what is started instead is the group's
+decision (`group.py`).
+"""
+
+from __future__ import annotations
+
+from . import messages
+from .actions import Death, Outbox
+from .backoff import Backoff
+from .worker import State, Worker
+
+PATIENCE = 5.0  # a group that worked so lately keeps its requests waiting, whatever happens to it
+
+
+class Failures:
+    """One group's."""
+
+    def __init__(self, out: Outbox) -> None:
+        self.backoff = Backoff()
+        self.cause = ""  # why nothing serves
+        self._out = out
+        self._worked_at = float("-inf")  # when the last worker died that had finished requests
+
+    def forget(self) -> None:
+        """Something changed (a file, a plan): the next try is at once."""
+        self.backoff.reset()
+        self.cause = ""
+
+    def launch_failed(self, number: int, reason: str, now: float) -> None:
+        """A worker could not even be forked."""
+        delay = self.backoff.failed(now)
+        self._blame(reason, now)
+        self._out.say(messages.LAUNCH_FAILED, number=number, reason=reason, next=_next(delay))
+
+    def account(self, worker: Worker, death: Death, now: float, *, is_coming: bool) -> None:
+        """What a death means: nothing, if it was asked for; else a failure of the group.
+        is_coming: another worker is being started."""
+        # One that a signal told to end asks for its replacement first.
+        is_asked = worker.state is State.LEAVING or (worker.superseded and death.clean)
+        if is_asked and not worker.blamed:
+            self._out.say(
+                messages.WORKER_ENDED,
+                number=worker.number,
+                pid=worker.pid,
+                served=death.served,
+                cause=death.cause,
+            )
+        elif worker.state is State.READY:
+            self._tell(worker, death, self._died(worker, death, now, is_coming=is_coming))
+        else:
+            delay = self.backoff.failed(now)
+            self._blame(worker.failure or f"its worker {death.cause}", now)
+            self._tell(worker, death, delay)
+
+    def _tell(self, worker: Worker, death: Death, delay: float) -> None:
+        if worker.failure:
+            self._out.say(
+                messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
+            )
+        elif death.is_undropped:
+            self._out.say(
+                messages.NOT_DROPPED,
+                number=worker.number,
+                pid=worker.pid,
+                cause=death.cause,
+                next=_next(delay),
+            )
+        else:
+            self._out.say(
+                messages.WORKER_DIED,
+                number=worker.number,
+                pid=worker.pid,
+                cause=death.cause,
+                served=death.served,
+                running=len(death.running),
+                next=_next(delay),
+            )
+
+    def _died(self, worker: Worker, death: Death, now: float, *, is_coming: bool) -> float:
+        had_worked = death.served > len(death.running)
+        if had_worked:
+            self._worked_at = now
+        delay = self.backoff.died(now, now - worker.ready_at, had_worked=had_worked)
+        # Whoever asks meanwhile waits for a replacement that is on its way.
+        self._blame(death.cause if delay and not is_coming else "", now)
+        return delay
+
+    def _blame(self, cause: str, now: float) -> None:
+        """Why nothing serves: requests are told so at once. A worker that is killed, serving or
+        starting, must cost none but those that it ran, and so the group that it worked in waits."""
+        self.cause = cause if now - self._worked_at >= PATIENCE else ""
+
+
+def _next(delay: float) -> str:
+    return f"the next start is in {delay:.3g} s" if delay else "it is replaced at once"
