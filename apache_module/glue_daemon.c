@@ -150,7 +150,7 @@ static int judge(glue_exchange_t *x, int error) {
         error = judge_death(x);
         break;
     case PYGLUE_E_TIMEOUT:
-        log_failure(x, error, "the worker did not answer within response-timeout");
+        log_failure(x, error, "the worker did not answer within response-timeout=");
         break;
     case PYGLUE_E_HEAD: /* logged with what was wrong */
         error = PYGLUE_E_PROTOCOL;

@@ -9,8 +9,6 @@
 #include "glue_log.h"
 #include "glue_placement.h"
 
-#define REQUEST_MAX (1u << 20)                 /* log-request-size */
-static const pyglue_rate_t rate = {200, 2000}; /* log-rate, log-burst */
 #define TELL_EVERY apr_time_from_sec(1)
 
 /* Of one group in this child. */
@@ -36,14 +34,16 @@ static void tell(const glue_flood_t *flood) {
     if (lines > 0)
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, flood->r,
                       GLUE_ID(0507) "process group '%s': %" APR_UINT64_T_FMT
-                                    " lines were left out: its workers log more than %u a second",
-                      flood->group->name, lines, rate.a_second);
+                                    " lines were left out: its workers log more than %d a second "
+                                    "(log-rate=, log-burst=)",
+                      flood->group->name, lines, flood->group->log_rate);
 }
 
 /* Bytes up to the end of the last line that may be logged; *lost: the lines behind it. */
 static apr_size_t cut_lines(apr_uint64_t *lost, const glue_flood_t *flood, pyglue_str_t text) {
     const glue_placement_t *p = glue_placement();
     int slot = pyglue_pages_group_slot(p->pages, flood->group->digest);
+    pyglue_rate_t rate = {(unsigned)flood->group->log_rate, (unsigned)flood->group->log_burst};
     const char *at = text.ptr, *end = text.ptr + text.len;
     unsigned lines = 0, granted;
 
@@ -63,19 +63,19 @@ static apr_size_t cut_lines(apr_uint64_t *lost, const glue_flood_t *flood, pyglu
 }
 
 pyglue_str_t glue_flood_admit(glue_flood_t *flood, int level, pyglue_str_t text) {
-    apr_size_t before = flood->bytes;
+    apr_size_t before = flood->bytes, most = (apr_size_t)flood->group->log_request_size;
     apr_uint64_t lost;
 
     if (!APLOG_R_IS_LEVEL(flood->r, level))
         return (pyglue_str_t){NULL, 0};
     flood->bytes += text.len;
-    if (before > REQUEST_MAX)
+    if (before > most)
         return (pyglue_str_t){NULL, 0};
-    if (flood->bytes > REQUEST_MAX) {
+    if (flood->bytes > most) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, flood->r,
-                      GLUE_ID(0501) "process group '%s': this request has logged more than %u "
-                                    "bytes; the rest is left out",
-                      flood->group->name, REQUEST_MAX);
+                      GLUE_ID(0501) "process group '%s': this request has logged more than %d "
+                                    "bytes (log-request-size=); the rest is left out",
+                      flood->group->name, flood->group->log_request_size);
         return (pyglue_str_t){NULL, 0};
     }
     text.len = cut_lines(&lost, flood, text);

@@ -134,8 +134,11 @@ static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
     glue_options_default(definition);
     if (group->header_buffer_size > 0)
         group->bounds.field = (uint32_t)group->header_buffer_size;
-    if (group->bounds.head < group->bounds.field)
+    if (group->response_header_size > 0)
+        group->bounds.head = (uint32_t)group->response_header_size;
+    else if (group->bounds.head < group->bounds.field)
         group->bounds.head = group->bounds.field;
+    group->bounds.fields = (uint32_t)group->response_header_count;
     if (group->display_name != NULL && strcmp(group->display_name, "%{GROUP}") == 0)
         group->display_name = apr_pstrcat(pool, "(wsgi:", group->name, ")", NULL);
 }

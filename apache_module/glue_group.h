@@ -40,7 +40,10 @@ struct glue_group {
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
     int pass_descriptors, no_new_privs, dumpable;
     int maximum_requests;
-    apr_int64_t script_uid, script_gid; /* -1: not asked for */
+    int child_threads;                               /* percent of a child's */
+    int response_header_size, response_header_count; /* 0: by header-buffer-size too; fields */
+    int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
+    apr_int64_t script_uid, script_gid;              /* -1: not asked for */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
         queue_timeout,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */

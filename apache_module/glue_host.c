@@ -171,8 +171,9 @@ void glue_host_head_refused(glue_host_t *h, int error) {
         error == PYGLUE_E_TOO_BIG
             ? apr_psprintf(h->r->pool,
                            " (a reason of more than %u bytes, a field of more than %u bytes, more "
-                           "than %u fields, or more than %u bytes in all; header-buffer-size= of "
-                           "WSGIDaemonProcess allows longer fields)",
+                           "than %u fields, or more than %u bytes in all; in WSGIDaemonProcess "
+                           "header-buffer-size=, response-header-count= and response-header-size= "
+                           "allow more)",
                            PYGLUE_REASON_MAX, h->bounds->field, h->bounds->fields, h->bounds->head)
             : " (status, a field, or two lengths that differ)";
 

@@ -66,6 +66,15 @@ static const struct option {
     DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),
     DURATION("shutdown-timeout", group.shutdown_timeout, SECONDS(5)),
     DURATION("socket-timeout", group.socket_timeout, 0),
+    INTEGER("child-threads", group.child_threads, 75, 1, 100),
+    DURATION("queue-timeout", group.queue_timeout, 0),
+    DURATION("response-timeout", group.response_timeout, 0),
+    BUFFER("response-header-size", group.response_header_size, 8192),
+    INTEGER("response-header-count", group.response_header_count, 500, 1, 10000),
+    INTEGER("log-rate", group.log_rate, 200, 1, 100000),
+    INTEGER("log-burst", group.log_burst, 2000, 1, 1000000),
+    OPTION("log-request-size", group.log_request_size, .type = GLUE_SIZE, .standard = 1 << 20,
+           .least = 1024, .most = INT_MAX),
 };
 
 #define OPTION_COUNT (sizeof options / sizeof options[0])

@@ -9,23 +9,28 @@
 #include "glue_clock.h"
 #include "glue_placement.h"
 
-/* child-threads: percent of a child's threads that one group may hold, and that may wait for
- * workers of all groups (SUCCESSION 11). */
-#define CHILD_THREADS 75
+/* Percent of a child's threads that may wait for workers of all groups, however many child-threads
+ * gives to one of them (SUCCESSION 11). */
+#define WAITING_SHARE 75
 #define CLIENT_CHECK 64u /* looks for a place between two looks for the client */
 
-static int share = 1;          /* frozen after child_init */
+static int threads_here;       /* of this child; frozen after child_init */
 static _Atomic int waiting;    /* threads */
 static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
 static _Atomic uint64_t absent[PYGLUE_WORKER_SLOTS]; /* number of the worker that was not there */
 
 void glue_place_child_init(apr_pool_t *pchild, int threads, int groups) {
-    share = threads * CHILD_THREADS / 100;
-    if (share < 1)
-        share = 1;
+    threads_here = threads;
     held = apr_pcalloc(pchild, (apr_size_t)groups * sizeof *held);
     draws = (uint64_t)apr_time_now() ^ (uint64_t)getpid() << 40;
+}
+
+/* Of this child's threads, at least one. */
+static int share_of(int percent) {
+    int share = threads_here * percent / 100;
+
+    return share > 1 ? share : 1;
 }
 
 /* splitmix64: no state a thread, and good enough to spread requests. */
@@ -142,7 +147,8 @@ static int wait_and_look(glue_place_t *place, glue_search_t *search) {
         if (error != 0)
             return error;
         if (glue_clock_now() >= search->deadline)
-            return fail(search, PYGLUE_E_REFUSED, "no worker had a thread free in time");
+            return fail(search, PYGLUE_E_REFUSED,
+                        "no worker had a thread free within queue-timeout=");
         if (looks % CLIENT_CHECK == 0 && search->host->ops->gone(search->host))
             return fail(search, PYGLUE_E_GONE, "the client left while the request waited");
     }
@@ -170,7 +176,7 @@ int glue_place_take(glue_place_t *place, glue_search_t *search) {
 
     if (look(place, search) == SIGHT_TAKEN)
         return 0;
-    if (atomic_fetch_add(&waiting, 1) < share)
+    if (atomic_fetch_add(&waiting, 1) < share_of(WAITING_SHARE))
         error = wait_among_all(place, search);
     else
         error = fail(search, PYGLUE_E_REFUSED,
@@ -198,11 +204,12 @@ int glue_place_enter(glue_search_t *search) {
         return fail(search, PYGLUE_E_STATE,
                     "the memories of placement could not be made; the main server's error log says "
                     "why");
-    if (atomic_fetch_add(&held[search->group->position], 1) < share)
+    if (atomic_fetch_add(&held[search->group->position], 1) <
+        share_of(search->group->child_threads))
         return 0;
     glue_place_leave(search->group);
     return fail(search, PYGLUE_E_REFUSED,
-                "it holds its share of this httpd process's threads (child-threads)");
+                "it holds its share of this httpd process's threads (child-threads=)");
 }
 
 void glue_place_leave(const glue_group_t *group) {

@@ -56,6 +56,8 @@ static const struct field {
     FIELD(DURATION, startup_timeout),
     FIELD(DURATION, launch_timeout),
     FIELD(DURATION, shutdown_timeout),
+    FIELD(INTEGER, log_rate),
+    FIELD(INTEGER, log_burst),
 };
 
 static void put_natural(glue_json_t *w, apr_int64_t value) {

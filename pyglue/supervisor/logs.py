@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
 
 LINE_MAX = 4096
-RATE = 200  # lines a second and group
-BURST = 2000
 BYTES_PER_SECOND = 512 << 10  # that are read from one worker; it waits when its pipe is full then
 _ESCAPES = {c: f"\\x{c:02x}" for c in [*range(32), 127, *range(128, 160)] if c != 9}
 
@@ -48,6 +46,14 @@ class Lines:
 
 def _cut(line: bytes) -> list[bytes]:
     return [line[i : i + LINE_MAX] for i in range(0, len(line), LINE_MAX)] or [b""]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Lines of one group: log-rate= and log-burst=."""
+
+    a_second: int = 200
+    burst: int = 2000
 
 
 class Budget:
@@ -109,8 +115,12 @@ class _Target:
     name: str
     log: ErrorLog
     threshold: int
-    budget: Budget = field(default_factory=lambda: Budget(RATE, BURST))
+    rate: Rate
+    budget: Budget = field(init=False)
     lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.rate.a_second, self.rate.burst)
 
 
 class Logs:
@@ -120,10 +130,12 @@ class Logs:
         self._main = ErrorLog(main_fd)
         self._targets: dict[bytes, _Target] = {}
 
-    def assign(self, digest: bytes, name: str, log: ErrorLog, threshold: int) -> None:
+    def assign(
+        self, digest: bytes, name: str, log: ErrorLog, threshold: int, rate: Rate | None = None
+    ) -> None:
         """This group's lines go there from now on."""
         self._flush_lost(digest)
-        self._targets[digest] = _Target(name, log, threshold)
+        self._targets[digest] = _Target(name, log, threshold, rate or Rate())
 
     def forget(self, digest: bytes) -> None:
         self._flush_lost(digest)
@@ -172,7 +184,7 @@ class Logs:
         if target is None or not target.lost:
             return
         lost, target.lost = target.lost, 0
-        self.say(LINES_LOST, {"lost": lost, "rate": RATE}, digest)
+        self.say(LINES_LOST, {"lost": lost, "rate": target.rate.a_second}, digest)
 
 
 def _one_line(text: str) -> str:

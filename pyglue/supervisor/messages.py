@@ -124,8 +124,8 @@ FAILED = Message("PG1110", Level.ERR, "worker {number} cannot serve: {reason}; {
 LINES_LOST = Message(
     "PG1111",
     Level.WARNING,
-    "{lost} lines of its workers were dropped: more than {rate} a second, or "
-    "the error log did not take them",
+    "{lost} lines of its workers were dropped: more than {rate} a second (log-rate=, log-burst=), "
+    "or the error log did not take them",
 )
 ROLLING = Message("PG1112", Level.INFO, "new workers are started: {reason}")
 DEPARTED = Message(

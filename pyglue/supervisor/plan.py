@@ -102,6 +102,8 @@ class GroupPlan:
     launch_timeout: float = row(seconds)
     shutdown_timeout: float = row(seconds, for_worker=True)
     socket_timeout: float = row(seconds, for_worker=True)
+    log_rate: int = row(whole(1, 100_000), absent=200)
+    log_burst: int = row(whole(1, 1_000_000), absent=2000)
     scripts: tuple[Script, ...] = row(list_of(record(Script)), for_worker=True)
 
 

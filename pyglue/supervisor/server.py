@@ -39,7 +39,7 @@ from .actions import (
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
 from .listeners import Directory, ListenError
-from .logs import ErrorLog, Logs
+from .logs import ErrorLog, Logs, Rate
 from .loop import READ, WRITE, Callback, Loop, now
 from .orphans import Orphans
 from .pages import Entry, Pages
@@ -217,7 +217,8 @@ class Supervisor:
         logs = [ErrorLog(fd) for fd in log_fds]
         self._open_logs.update(logs)
         for group in plan.groups:
-            self._logs.assign(group.digest, group.name, logs[group.log], group.log_level)
+            rate = Rate(group.log_rate, group.log_burst)
+            self._logs.assign(group.digest, group.name, logs[group.log], group.log_level, rate)
 
     def _close_logs(self) -> None:
         """Those of older plans that no group writes to any more: else old piped loggers live on."""

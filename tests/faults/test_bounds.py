@@ -72,12 +72,15 @@ def statuses(server: Httpd, folder: Path, count: int, refused: int, words: str) 
     return sorted(answer.status for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("options", "held"), [("", 9), ("child-threads=25", 3), ("child-threads=1", 1)]
+)
 def test_a_group_holds_its_share_of_a_childs_threads_and_no_more(
-    start_httpd: Start, folder: Path
+    start_httpd: Start, folder: Path, options: str, held: int
 ) -> None:
-    """child-threads: 75 % of 12."""
-    server = start_httpd(lines(folder, "threads=1"))
-    assert statuses(server, folder, 11, 2, "child-threads") == [200] * 9 + [503] * 2
+    """Of 12."""
+    server = start_httpd(lines(folder, f"threads=1 {options}"))
+    assert statuses(server, folder, held + 2, 2, "child-threads=") == [200] * held + [503] * 2
 
 
 def test_requests_wait_up_to_the_groups_backlog(start_httpd: Start, folder: Path) -> None:

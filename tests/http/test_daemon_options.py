@@ -300,6 +300,15 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("python=relative", "python"),
         ("listen-backlog=-1", "listen-backlog"),
         ("maximum-requests=x", "maximum-requests"),
+        ("child-threads=0", "child-threads=: '0' is not a whole number from 1 to 100"),
+        ("child-threads=101", "child-threads"),
+        ("queue-timeout=-1", "queue-timeout=: '-1' is not a duration"),
+        ("response-timeout=soon", "response-timeout=: 'soon' is not a duration"),
+        ("response-header-size=1K", "response-header-size=: '1K' is not a size"),
+        ("response-header-count=0", "response-header-count=: '0' is not a whole number"),
+        ("log-rate=0", "log-rate=: '0' is not a whole number from 1 to 100000"),
+        ("log-burst=1000001", "log-burst"),
+        ("log-request-size=0", "log-request-size=: '0' is not a size"),
     ],
 )
 def test_mistake_in_an_option_is_named_by_the_syntax_test(line: str, named: str) -> None:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from pyglue.supervisor import messages
-from pyglue.supervisor.logs import BURST, LINE_MAX, ErrorLog, Lines, Logs, escape
+from pyglue.supervisor.logs import LINE_MAX, ErrorLog, Lines, Logs, Rate, escape
 
 DIGEST = b"d" * 20
 
@@ -42,17 +43,26 @@ def test_line_without_end_is_cut_and_not_kept() -> None:
     assert lines.feed(b"\n") == [b"x" * LINE_MAX]
 
 
-def test_flood_is_dropped_and_counted(tmp_path: object, pipe: tuple[int, int]) -> None:
+@pytest.mark.parametrize("rate", [Rate(), Rate(a_second=7, burst=11)])
+def test_flood_is_dropped_and_counted(pipe: tuple[int, int], rate: Rate) -> None:
     read, write = pipe
     logs = Logs(2)
-    logs.assign(DIGEST, "shop", ErrorLog(write), messages.Level.WARNING)
-    logs.worker_said(DIGEST, 5, [b""] * (BURST + 300), 100.0)
-    os.set_blocking(read, False)
-    while len(os.read(read, 1 << 20)) == 1 << 20:
-        pass
+    logs.assign(DIGEST, "shop", ErrorLog(write), messages.Level.WARNING, rate)
+    logs.worker_said(DIGEST, 5, [b"x"] * (rate.burst + 300), 100.0)
+    logs.worker_said(DIGEST, 5, [b"later"] * (rate.a_second + 5), 101.0)
+    written = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            written += os.read(read, 1 << 20)
+    lines = written.splitlines()
+    taken = [line for line in lines if line.endswith((b"x", b"later"))]
     logs.tick()
     said = os.read(read, 1 << 20).decode()
-    assert "PG1111" in said and "lines of its workers were dropped" in said
+    assert sum(line.endswith(b"later") for line in taken) <= rate.a_second
+    assert len(taken) <= rate.burst + rate.a_second
+    lost = rate.burst + 300 + rate.a_second + 5 - len(taken)
+    assert f"PG1111: process group 'shop': {lost} lines of its workers were dropped" in said
+    assert f"more than {rate.a_second} a second" in said
 
 
 def test_full_pipe_of_a_dead_logger_does_not_block(pipe: tuple[int, int]) -> None:
