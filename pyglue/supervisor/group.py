@@ -42,9 +42,12 @@ NewNumber = Callable[[], "int | None"]
 class Group:
     """One group of the roster, present or departed."""
 
-    def __init__(self, definition: GroupPlan, new_number: NewNumber) -> None:
+    def __init__(
+        self, definition: GroupPlan, new_number: NewNumber, *, inherits: bool = False
+    ) -> None:
         self.wanted = definition
         self.good: GroupPlan | None = None
+        self.inherits = inherits  # workers of a supervisor before us serve it, until ours can
         self.workers: dict[int, Worker] = {}
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self._new_number = new_number  # None from it: the tables are full
@@ -110,6 +113,11 @@ class Group:
         is_coming = any(w.is_starting for w in self.workers.values())
         self._failures.account(worker, death, now, is_coming=is_coming)
         worker.state = State.GONE
+        return self._settle(now)
+
+    def disinherited(self, now: float) -> list[Action]:
+        """The last worker of a supervisor before us is gone."""
+        self.inherits = False
         return self._settle(now)
 
     def depart(self, plan: int, now: float) -> list[Action]:
@@ -237,6 +245,7 @@ class Group:
         for worker in self.workers.values():
             if worker.is_good and not worker.published:
                 self._publish(worker)
+                self.inherits = False
         if not self._good_published():
             for worker in self.workers.values():
                 if worker.is_unloaded and not worker.published:
@@ -319,12 +328,12 @@ class Group:
     def _state(self) -> GroupState:
         if self.is_over:
             return GroupState.NONE
-        if any(w.published for w in self.workers.values() if w.is_live):
+        if self.inherits or any(w.published for w in self.workers.values() if w.is_live):
             return GroupState.SERVING
         return GroupState.DISABLED if self._failures.cause else GroupState.STARTING
 
     def _good_published(self) -> bool:
-        return any(w.is_good and w.published for w in self.workers.values())
+        return self.inherits or any(w.is_good and w.published for w in self.workers.values())
 
 
 _REASONS = {Message.CHANGED: "a file changed", Message.RELOAD: "a worker was sent SIGUSR1"}

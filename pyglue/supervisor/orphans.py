@@ -9,6 +9,7 @@ block whoever closes that (TENANTS.md section 2, rule 4).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -61,12 +62,17 @@ class Orphans:
             orphan.allowed = allowed
             self._tell(orphan)
 
-    def tick(self) -> None:
+    def tick(self) -> set[bytes]:
+        """Returns the groups that have lost the last of those that served them."""
+        before = self.groups()
         for orphan in list(self._all.values()):
-            if orphan.sock is not None and _has_ended(orphan.sock):
-                self._gone(orphan)
-            elif orphan.allowed is not None and orphan.sock is None:
+            if orphan.allowed is None:
+                self._look(orphan)
+            elif orphan.sock is None:
                 self._tell(orphan)
+            elif _has_ended(orphan.sock):
+                self._gone(orphan)
+        return before - self.groups()
 
     def wait(self, seconds: float) -> None:
         """Until those that were told are gone."""
@@ -74,6 +80,14 @@ class Orphans:
         while self._all and now() < deadline:
             self.tick()
             self._loop.turn(TURN)
+
+    def _look(self, orphan: _Orphan) -> None:
+        """Nobody but its socket tells of its death."""
+        with contextlib.suppress(BlockingIOError):  # its backlog is full
+            try:
+                _connect(orphan.entry).close()
+            except (ConnectionRefusedError, FileNotFoundError):
+                self._gone(orphan)
 
     def _tell(self, orphan: _Orphan) -> None:
         try:

@@ -7,6 +7,7 @@ after a touch; groups that left the plan serve until no httpd child of an older 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from . import messages
@@ -20,8 +21,9 @@ STOP_BOUND = 10.0  # beyond the longest shutdown-timeout, then processes are lef
 class Roster:
     """Events in, actions out. Numbers are epoch << 32 | sequence, never used twice."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, inherited: Collection[bytes] = ()) -> None:
         self.groups: dict[bytes, Group] = {}
+        self._inherited = set(inherited)  # digests that workers of a supervisor before us serve
         self._epoch = epoch
         self._sequence = 0
         self._accepted = 0
@@ -70,7 +72,9 @@ class Roster:
             group.come_back()
             return group.roll(definition, f"plan {plan}", now)
         number = partial(self._new_number, definition.digest)
-        group = self.groups[definition.digest] = Group(definition, number)
+        group = self.groups[definition.digest] = Group(
+            definition, number, inherits=definition.digest in self._inherited
+        )
         return group.start(now)
 
     # Workers.
@@ -100,6 +104,12 @@ class Roster:
         """A worker was reaped."""
         group = self.groups[self._of.pop(number)]
         return self._after(group.gone(number, death, now))
+
+    def disinherited(self, digest: bytes, now: float) -> list[Action]:
+        """The last worker that a supervisor before us had left to this group is gone."""
+        self._inherited.discard(digest)
+        group = self.groups.get(digest)
+        return self._after(group.disinherited(now)) if group is not None else []
 
     # All of them.
 

@@ -89,10 +89,10 @@ class Supervisor:
                 signal.SIGUSR1: lambda: self._do(self._roster.roll_all("SIGUSR1", now())),
             }
         )
-        self._roster = Roster(given.epoch)
         self._pages = Pages(given.pages)
         adopted = self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
         self._orphans = Orphans(self._loop, adopted)
+        self._roster = Roster(given.epoch, self._orphans.groups())
         self._logs = Logs(given.main_log)
         self._httpd = family.Httpd(
             self._loop,
@@ -152,7 +152,9 @@ class Supervisor:
             self._pages.heartbeat(int(at * 1000))
             self._logs.tick()
             self._wake_resting()
-            self._orphans.tick()
+            for digest in self._orphans.tick():
+                self._pages.drop_orphans(digest)
+                self._do(self._roster.disinherited(digest, at))
             self._release_orphans()
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
 

@@ -55,8 +55,8 @@ def group_plan(name: str = "shop", **options: object) -> GroupPlan:
 class World:
     """A roster, its clock, and fake processes that do nothing by themselves."""
 
-    def __init__(self) -> None:
-        self.roster = Roster(EPOCH)
+    def __init__(self, *inherited: GroupPlan) -> None:
+        self.roster = Roster(EPOCH, [group.digest for group in inherited])
         self.now = 100.0
         self.plans = 0
         self.done: list[Action] = []
@@ -535,3 +535,44 @@ def test_workers_that_cannot_serve_are_one_failure_and_replaced_by_back_off() ->
         assert of(Launch, world.gone(number, Death("exited with status 1"))) == []
     assert world.state() is GroupState.DISABLED
     assert len(of(Launch, world.wait(1))) == 2
+
+
+def test_worker_that_failed_to_load_is_not_published_while_workers_of_a_dead_supervisor_serve() -> (
+    None
+):
+    shop = group_plan()
+    world = World(shop)
+    world.plan(shop)
+    assert world.state() is GroupState.SERVING
+
+    world.make_ready(FIRST, loaded=0)
+    assert world.ready() == []
+    assert world.state() is GroupState.SERVING
+
+    world.do(world.roster.disinherited(shop.digest, world.now))
+    assert world.ready() == [FIRST]
+
+
+def test_a_group_whose_starts_fail_is_not_disabled_while_workers_of_a_dead_supervisor_serve() -> (
+    None
+):
+    shop = group_plan()
+    world = World(shop)
+    world.plan(shop)
+    world.gone(FIRST, KILLED)
+    assert world.state() is GroupState.SERVING
+
+    world.do(world.roster.disinherited(shop.digest, world.now))
+    assert world.state() is GroupState.DISABLED
+
+
+def test_what_was_inherited_counts_no_more_when_a_worker_of_ours_serves() -> None:
+    shop = group_plan()
+    world = World(shop)
+    world.serve(shop)
+    world.say(FIRST, Message.CHANGED)
+    world.gone(FIRST, KILLED)
+
+    world.make_ready(FIRST + 1, loaded=0)
+
+    assert world.ready() == [FIRST + 1]

@@ -62,3 +62,16 @@ def test_an_orphan_can_attach_nothing_to_the_supervisors_socket(
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))]
     with accepted(listener) as peer, pytest.raises(BrokenPipeError):
         peer.socket.sendmsg([b"x"], rights)
+
+
+def test_a_group_is_named_when_the_last_of_its_orphans_is_gone(listener: socket.socket) -> None:
+    """Only its socket tells."""
+    entry = Entry(7, DIGEST, 2, os.fsencode(listener.getsockname()), bytes(32))
+    orphans = Orphans(Loop({}), [entry])
+    signal.set_wakeup_fd(-1)
+    assert [orphans.tick(), orphans.groups()] == [set(), {DIGEST}]
+
+    listener.close()
+
+    assert [orphans.tick(), orphans.groups()] == [{DIGEST}, set()]
+    assert orphans.left == 0
