@@ -29,6 +29,7 @@
 #define ROWS_MAX 2048
 #define STOP_MARGIN apr_time_from_sec(3) /* beyond the longest shutdown-timeout */
 
+enum { VERSION_SIZE = 32 };
 enum { PLAN = 1, LOGS = 2, STOP = 3 };
 enum { HARD_RESTART = 1, FINAL_STOP = 2 };
 
@@ -38,8 +39,10 @@ typedef struct message {
     uint64_t plan;
 } message_t;
 
-/* Retained: plain data only. */
+/* Retained: plain data only. Another version of this module, loaded at a graceful restart, finds
+ * what this one left: nothing in here moves, and new members stand at the end. */
 typedef struct state {
+    uint32_t size;         /* of what its maker knew of it */
     pyglue_pages_t *pages; /* read-only mapping; NULL: no group was ever configured */
     pyglue_rows_t *rows;
     int pages_fd, rows_fd; /* read-only descriptors: children inherit them until child_init */
@@ -56,6 +59,8 @@ typedef struct state {
     int has_heirs;        /* one died before its time: its workers, or their sockets, may be left */
     int is_restarting;    /* the end of pconf is a hard restart's or a stop's */
     apr_interval_time_t stop_wait; /* the longest shutdown-timeout of all plans since the start */
+    char version[VERSION_SIZE];    /* of the module that started the supervisor */
+    pid_t elder; /* a supervisor that serves older children by memories of another layout; 0 */
 } state_t;
 
 static state_t *here;                  /* the retained one */
@@ -185,6 +190,7 @@ static void start(apr_pool_t *pool) {
         be_helpless();
         return;
     }
+    apr_cpystrn(here->version, GLUE_VERSION, sizeof here->version);
     here->started_ms = glue_clock_now_ms();
     here->sent_logs = -1;
     watch();
@@ -399,6 +405,9 @@ static void end_supervisor(uint32_t how) {
 /* Waits, with a bound: a service manager kills what is left when httpd has gone. What a supervisor
  * that died left behind, nobody but another one can end. */
 static void stop(uint32_t how) {
+    if (here->elder != 0)
+        await_end(here->elder); /* httpd's older children have gone */
+    here->elder = 0;
     end_supervisor(how);
     if (here->has_heirs) {
         start_now();
@@ -428,16 +437,75 @@ static apr_status_t leave_configuration(void *unused) {
     return APR_SUCCESS;
 }
 
+/* Another version: what runs was started by the module that was here before the restart. */
+
+static size_t size_of(int fd) {
+    struct stat info;
+
+    return fstat(fd, &info) == 0 ? (size_t)info.st_size : 0;
+}
+
+static int can_read_memories(void) {
+    return pyglue_pages_check(here->pages, size_of(here->pages_fd)) == 0 &&
+           pyglue_rows_check(here->rows, size_of(here->rows_fd)) == 0;
+}
+
+/* Whoever runs serves httpd's older children by them and, left by us, ends with the last of those
+ * (docs/plan.md 2). The socket may have other holders, so closing it would not tell. */
+static void leave_memories(void) {
+    if (here->proc.pid != 0) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server,
+                     GLUE_ID(0606) "the shared memories are of another version of mod_pyglue (%s) "
+                                   "than this one (" GLUE_VERSION "): process groups start anew, "
+                                   "and requests wait until they have loaded their applications; "
+                                   "httpd's older children keep their workers until they end",
+                     here->version);
+        here->elder = here->proc.pid;
+        shutdown(here->channel, SHUT_RDWR);
+        forget();
+    }
+    munmap(here->pages, size_of(here->pages_fd));
+    munmap(here->rows, size_of(here->rows_fd));
+    close(here->pages_fd);
+    close(here->rows_fd);
+    here->pages = NULL;
+    here->rows = NULL;
+}
+
+/* As if it had died (SUCCESSION 5): its workers serve until the next one's have loaded their
+ * applications. */
+static void replace_supervisor(void) {
+    ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
+                 GLUE_ID(0605) "the supervisor of process groups (pid %ld) is of mod_pyglue %s and "
+                               "is replaced by one of " GLUE_VERSION "; its workers serve until "
+                               "the new ones are ready",
+                 (long)here->proc.pid, here->version);
+    kill(here->proc.pid, SIGKILL);
+    waitpid(here->proc.pid, NULL, 0);
+    here->has_heirs = 1;
+    forget();
+}
+
+static void part_with_other_versions(void) {
+    if (here->pages != NULL && !can_read_memories())
+        leave_memories();
+    if (here->proc.pid != 0 && strcmp(here->version, GLUE_VERSION) != 0)
+        replace_supervisor();
+}
+
 /* Hooks. */
 
 static state_t *retained(void) {
-    state_t *state = ap_retained_data_get(KEY);
+    state_t *found = ap_retained_data_get(KEY), *state;
 
-    if (state != NULL)
-        return state;
+    if (found != NULL && found->size >= sizeof *state)
+        return found;
     state = ap_retained_data_create(KEY, sizeof *state);
     state->owner = geteuid();
     state->channel = state->plan_fd = state->pages_fd = state->rows_fd = -1;
+    if (found != NULL)
+        memcpy(state, found, found->size);
+    state->size = sizeof *state;
     return state;
 }
 
@@ -457,6 +525,7 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
     (void)plog;
     here = retained();
     main_server = s;
+    part_with_other_versions();
     if (groups->nelts == 0 && here->proc.pid == 0)
         return OK;
     if (here->pages == NULL && make_memories() != 0) {
