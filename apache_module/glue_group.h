@@ -44,6 +44,7 @@ struct glue_group {
     int response_header_size, response_header_count; /* 0: by header-buffer-size too; fields */
     int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
     apr_int64_t script_uid, script_gid;              /* -1: not asked for */
+    apr_interval_time_t drain_timeout, graceful_timeout, eviction_timeout; /* -1: not written */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
         queue_timeout,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */

@@ -18,9 +18,9 @@ static void put_seconds(glue_json_t *w, apr_interval_time_t time) {
 
 /* The fields of a group. */
 
-enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, WIDE, ID, DURATION };
+enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, WIDE, ID, DURATION, PERIOD };
 
-/* PRESENT: as TEXT, but "" in place of null. NATURAL, WIDE: null when negative. */
+/* PRESENT: as TEXT, but "" in place of null. NATURAL, WIDE, PERIOD: null when negative. */
 #define FIELD(kind, member)                                                                        \
     { #member, kind, APR_OFFSETOF(glue_group_t, member) }
 static const struct field {
@@ -58,6 +58,9 @@ static const struct field {
     FIELD(DURATION, shutdown_timeout),
     FIELD(INTEGER, log_rate),
     FIELD(INTEGER, log_burst),
+    FIELD(PERIOD, drain_timeout),
+    FIELD(PERIOD, graceful_timeout),
+    FIELD(PERIOD, eviction_timeout),
 };
 
 static void put_natural(glue_json_t *w, apr_int64_t value) {
@@ -65,6 +68,13 @@ static void put_natural(glue_json_t *w, apr_int64_t value) {
         glue_json_plain(w, "null");
     else
         glue_json_format(w, "%" APR_INT64_T_FMT, value);
+}
+
+static void put_period(glue_json_t *w, apr_interval_time_t time) {
+    if (time < 0)
+        glue_json_plain(w, "null");
+    else
+        put_seconds(w, time);
 }
 
 static void put_field(glue_json_t *w, const struct field *field, const glue_group_t *group) {
@@ -99,6 +109,9 @@ static void put_field(glue_json_t *w, const struct field *field, const glue_grou
         break;
     case DURATION:
         put_seconds(w, *(const apr_interval_time_t *)(const void *)at);
+        break;
+    case PERIOD:
+        put_period(w, *(const apr_interval_time_t *)(const void *)at);
         break;
     }
 }

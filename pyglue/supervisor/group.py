@@ -31,7 +31,7 @@ from .actions import (
 from .failures import Failures
 from .leaving import Leaving
 from .plan import GroupPlan
-from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Worker
+from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
@@ -52,6 +52,7 @@ class Group:
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self._new_number = new_number  # None from it: the tables are full
         self._ending = False
+        self._waits = False  # a roll, at the cap on leaving workers
         self._told: tuple[GroupState, str] | None = None
         self._out = Outbox(definition.digest)
         self._failures = Failures(self._out)
@@ -66,7 +67,7 @@ class Group:
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
         self.wanted = definition
-        self._supersede_all(now)
+        self._supersede_all(Why.CHANGE, now)
         self._out.say(messages.ROLLING, reason=reason)
         return self._settle(now)
 
@@ -93,6 +94,8 @@ class Group:
             self._breach(worker, f"type {words[0]}, argument {words[1]} while {state.value}")
         elif state is not State.LEAVING:
             self._heard(worker, message, words[1], now)
+        elif message is Message.RECYCLE and words[1] == Recycle.REQUEST_TIMEOUT:
+            self._leaving.hurry(worker, now)
         return self._settle(now)
 
     def flooded(self, number: int, now: float) -> list[Action]:
@@ -149,13 +152,17 @@ class Group:
 
     def tick(self, now: float) -> list[Action]:
         for worker in self.workers.values():
-            if worker.deadline is not None and now >= worker.deadline:
-                self._leaving.overdue(worker)
+            self._leaving.tick(worker, now)
         return self._settle(now)
 
     def next_time(self, now: float) -> float | None:
         """When `tick` has something to do."""
-        times = [w.deadline for w in self.workers.values() if w.deadline is not None]
+        times = [
+            time
+            for worker in self.workers.values()
+            for time in (worker.deadline, worker.word_at)
+            if time is not None
+        ]
         if not self._ending and self._failures.backoff.not_before > now:
             times.append(self._failures.backoff.not_before)
         return min(times, default=None)
@@ -179,7 +186,7 @@ class Group:
         elif message is Message.RECYCLE:
             self._recycle(worker, Recycle(argument))
         elif not worker.superseded:  # CHANGED or RELOAD; else its replacement is on its way
-            self._supersede_all(now)
+            self._supersede_all(_WHYS[message], now)
             self._out.say(messages.ROLLING, reason=_REASONS[message])
 
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
@@ -206,6 +213,7 @@ class Group:
 
     def _recycle(self, worker: Worker, why: Recycle) -> None:
         worker.superseded = True
+        worker.why = Why.LATE if why is Recycle.REQUEST_TIMEOUT else Why.LIMIT
         self._out.say(
             messages.RECYCLED_FAULTY if why in FAULTY else messages.RECYCLED,
             number=worker.number,
@@ -216,17 +224,20 @@ class Group:
     def _breach(self, worker: Worker, what: str) -> None:
         self._out.say(messages.BREACH, number=worker.number, what=what)
         worker.superseded = True
+        worker.why = Why.LIMIT
         if not worker.published:
             worker.blamed = True
             worker.failure = "it sent what it may not"
             self._leaving.kill(worker)
 
-    def _supersede_all(self, now: float) -> None:
+    def _supersede_all(self, why: Why, now: float) -> None:
         """All that run are to be replaced; what was never published ends at once."""
         self._failures.forget()
         for worker in list(self.workers.values()):
             if not worker.is_live:
                 continue
+            if not worker.superseded:
+                worker.why = why
             worker.superseded = True
             if not worker.published:
                 self._leaving.end(worker, now)
@@ -309,8 +320,13 @@ class Group:
         return min(max(step, short), missing)
 
     def _is_at_leaving_cap(self) -> bool:
+        """A roll waits then; nothing is ended for it. Said once."""
         leaving = sum(1 for w in self.workers.values() if w.state is State.LEAVING)
-        return leaving >= LEAVING_CAP * self.wanted.processes
+        is_at_cap = leaving >= LEAVING_CAP * self.wanted.processes
+        if is_at_cap and not self._waits:
+            self._out.say(messages.ROLL_WAITS, leaving=leaving)
+        self._waits = is_at_cap
+        return is_at_cap
 
     def _launch(self, definition: GroupPlan, *, superseded: bool) -> None:
         number = self._new_number()
@@ -336,4 +352,5 @@ class Group:
         return self.inherits or any(w.is_good and w.published for w in self.workers.values())
 
 
+_WHYS = {Message.CHANGED: Why.CHANGE, Message.RELOAD: Why.SIGNAL}
 _REASONS = {Message.CHANGED: "a file changed", Message.RELOAD: "a worker was sent SIGUSR1"}

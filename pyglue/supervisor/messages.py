@@ -146,6 +146,24 @@ WORKER_STOPPED = Message(
     "worker {number} (pid {pid}) was stopped by a signal and is killed, because requests would "
     "wait in it; to look into a worker use a debugger, which stops it by other means",
 )
+STILL_DRAINS = Message(
+    "PG1120",
+    Level.INFO,
+    "worker {number} (pid {pid}) was asked to leave {minutes} min ago and finishes requests yet; "
+    "{end}",
+)
+DRAINED_LATE = Message(
+    "PG1121",
+    Level.WARNING,
+    "worker {number} (pid {pid}) had {seconds:g} s to finish its requests ({option}) and has not; "
+    "it ends within shutdown-timeout",
+)
+ROLL_WAITS = Message(
+    "PG1122",
+    Level.WARNING,
+    "{leaving} workers are leaving and finish requests yet; the next one is replaced when one of "
+    "them has ended. drain-timeout= bounds how long that takes",
+)
 RECYCLED = Message("PG1118", Level.INFO, "worker {number} (pid {pid}) gets a successor: {reason}")
 RECYCLED_FAULTY = Message(
     "PG1119", Level.WARNING, "worker {number} (pid {pid}) gets a successor: {reason}"

@@ -61,6 +61,15 @@ class Recycle(IntEnum):
     DEADLOCK_TIMEOUT = 7
 
 
+class Why(Enum):
+    """For what a worker is replaced, or is not needed any more: how long it may drain."""
+
+    CHANGE = "change"  # a plan, or a touched file
+    LIMIT = "limit"  # it reached one of its own, or broke a rule
+    SIGNAL = "signal"  # SIGUSR1 to a worker of the group
+    LATE = "late"  # a request that would never end
+
+
 ALLOWED: dict[tuple[State, Message], State] = {
     (State.LAUNCHED, Message.HELLO): State.GREETED,
     (State.LAUNCHED, Message.FAILED): State.LAUNCHED,
@@ -108,7 +117,11 @@ class Worker:
     loaded: bool = False  # READY came with 1
     superseded: bool = False  # a newer one takes its place as soon as that is ready
     published: bool = False
-    deadline: float | None = None  # killed if it is in the same state then
+    why: Why = Why.CHANGE  # it is superseded, or leaves
+    deadline: float | None = None  # then it must have left this state
+    is_draining: bool = False  # leaving, and finishing what it runs
+    left_at: float = 0.0
+    word_at: float | None = None  # when the log is told that it still drains
     ready_at: float = 0.0
     failure: str = ""  # why it cannot serve, in its own or our words
     blamed: bool = False  # its end counts as a failure though we, or it, ended it

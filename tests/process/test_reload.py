@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.client import wait_until
+from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
@@ -47,6 +47,31 @@ def test_touched_script_is_served_anew_and_no_request_fails(start_shop: StartSho
     wait_until(lambda: set(old).isdisjoint(server.workers()), "old workers end")
     assert len(server.workers()) == 2
     assert facts(server)["deploy"] == 2
+
+
+@pytest.mark.parametrize("option", ["drain-timeout=0", "drain-timeout=1 shutdown-timeout=1"])
+def test_drain_timeout_alone_ends_what_an_old_worker_still_runs(
+    start_shop: StartShop, option: str
+) -> None:
+    server = start_shop(f"threads=4 {option}")
+    bounded = option != "drain-timeout=0"
+    if bounded:
+        server.log.expect(r"PG1121.*had 1 s to finish its requests \(drain-timeout\)")
+        server.log.allow("PG2005|GL0504.*exited with status 0")
+    (old,) = server.workers()
+    files = server.root / "files"
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((files / "slow.runs").exists, "the request runs")
+        os.utime(script_of(server))
+        wait_until(lambda: server.workers() and facts(server)["pid"] != old, "a new worker serves")
+        if bounded:
+            server.log.wait_for("PG1121")
+            assert connection.read_response().status == 502
+        else:
+            (files / "slow.end").touch()
+            assert connection.read_response().text == "done"
+    wait_until(lambda: old not in server.workers(), "the old worker ends")
 
 
 def test_broken_script_keeps_the_old_workers_until_it_is_mended(start_shop: StartShop) -> None:
