@@ -11,6 +11,7 @@
 #include "glue_log.h"
 #include "glue_passed.h"
 #include "glue_placement.h"
+#include "glue_upload.h"
 #include "glue_watchdog.h"
 
 #define REFUSALS_MAX 8 /* refuse-tries, within the waiting time */
@@ -190,30 +191,6 @@ static int run_tries(glue_exchange_t *x) {
     return PYGLUE_E_REFUSED;
 }
 
-/* The first part of an upload is awaited before a thread of a worker is taken (DESIGN 4), unless
- * the client waits to be asked for it, or does not know its length and may be in a dialogue. */
-static void gather_body(glue_exchange_t *x) {
-    apr_int64_t length = x->snapshot->content_length;
-    ssize_t got;
-
-    x->is_whole_body = (x->snapshot->flags & PYGLUE_REQ_HAS_BODY) == 0;
-    if (x->is_whole_body)
-        return;
-    got = glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
-    while (got > 0 || (got == 0 && x->at_hand == 0)) {
-        x->at_hand += (size_t)got;
-        if (x->is_whole_body || length <= 0 || x->r->expecting_100 ||
-            x->at_hand == GLUE_CONN_BUFFER)
-            return;
-        got = glue_exchange_ops(x)->read(&x->host->base, x->buffer + x->at_hand,
-                                         GLUE_CONN_BUFFER - x->at_hand);
-        if (got == 0)
-            x->is_whole_body = 1;
-        if (got > 0)
-            glue_host_read_at_hand(x->host, x->buffer, 0, &x->is_whole_body);
-    }
-}
-
 static apr_interval_time_t or_timeout(apr_interval_time_t configured, const glue_exchange_t *x) {
     return configured > 0 ? configured : x->r->server->timeout;
 }
@@ -225,10 +202,11 @@ static int run(glue_exchange_t *x) {
     x->buffer = glue_conn_buffer_get();
     if (x->buffer == NULL)
         return PYGLUE_E_IO;
-    gather_body(x);
+    glue_upload_gather(x);
     x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x);
     error = run_tries(x);
     glue_flood_end(&x->flood);
+    glue_spool_end(&x->upload);
     glue_conn_buffer_put(x->buffer);
     return error;
 }
@@ -244,6 +222,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     glue_watchdog_child_init(pchild);
     glue_janitor_child_init(pchild);
     glue_passed_child_init();
+    glue_spool_child_init(pchild);
     glue_conn_child_init(pchild, glue_placement()->supervisor);
 }
 

@@ -8,6 +8,7 @@
 #include "glue_janitor.h"
 #include "glue_log.h"
 #include "glue_passed.h"
+#include "glue_upload.h"
 
 #define CLIENT_CHECK apr_time_from_sec(2) /* how often, while a frame is awaited */
 
@@ -49,7 +50,7 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     uint32_t credit;
     int is_end = 0, flags, error = glue_conn_copy(x->conn, &credit, sizeof credit);
     apr_time_t asked = glue_clock_now();
-    ssize_t got;
+    apr_ssize_t got;
     pyglue_frame_t answer;
 
     (void)frame;
@@ -60,10 +61,7 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
         error = flush(x);
     if (error != 0)
         return error;
-    got = glue_exchange_ops(x)->read(&x->host->base, x->buffer,
-                                     credit < GLUE_CONN_BUFFER ? credit : GLUE_CONN_BUFFER);
-    if (got > 0)
-        glue_host_read_at_hand(x->host, x->buffer, 0, &is_end);
+    got = glue_upload_read(x, credit, &is_end);
     flags = got < 0 ? PYGLUE_BODY_ERROR : got == 0 || is_end ? PYGLUE_BODY_END : 0;
     answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number,
                           got > 0 ? (size_t)got : 0);
@@ -317,7 +315,7 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
 static int send_request(glue_exchange_t *x) {
     pyglue_request_t request = {x->snapshot->size, (uint32_t)x->at_hand};
     pyglue_frame_t frame =
-        pyglue_frame(PYGLUE_FRAME_REQUEST, x->is_whole_body ? PYGLUE_BODY_END : 0,
+        pyglue_frame(PYGLUE_FRAME_REQUEST, glue_upload_is_whole(x) ? PYGLUE_BODY_END : 0,
                      x->snapshot->number, sizeof request + x->snapshot->size + x->at_hand);
     struct iovec v[] = {{&frame, sizeof frame},
                         {&request, sizeof request},

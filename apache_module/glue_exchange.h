@@ -8,6 +8,7 @@
 #include "glue_conn.h"
 #include "glue_flood.h"
 #include "glue_host.h"
+#include "glue_spool.h"
 
 /* One request, over all its tries. Lives on the handler's stack; its fields are written by
  * glue_daemon.c before the first try, those of a try by glue_exchange.c. */
@@ -24,7 +25,8 @@ typedef struct glue_exchange {
     apr_time_t look_at;   /* when the client is looked after next */
     char *buffer;         /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
     size_t at_hand;       /* body bytes in it, for each try */
-    int is_whole_body;    /* and there are no more */
+    glue_spool_t upload;  /* those that were read ahead and did not fit */
+    int is_whole_body;    /* the client has sent all of it */
     int has_died;         /* a worker died under it: no second repetition */
     int cannot_connect;   /* to any worker: the reason has been logged */
     glue_flood_t flood;

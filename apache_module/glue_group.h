@@ -16,6 +16,8 @@ typedef struct glue_script {
     server_rec *server;            /* where it was configured */
 } glue_script_t;
 
+#define GLUE_REQUEST_BUFFERING 65536 /* default of request-buffering */
+
 struct glue_group {
     const char *name;
     server_rec *server;                 /* where it is defined: who may use it, and its error log */
@@ -38,6 +40,7 @@ struct glue_group {
     int umask; /* -1: inherited */
     int listen_backlog;
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
+    int request_buffering; /* bytes of an upload that are read before a worker is asked */
     int pass_descriptors, no_new_privs, dumpable;
     int maximum_requests;
     int child_threads;                               /* percent of a child's */

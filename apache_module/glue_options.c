@@ -34,6 +34,9 @@ static const char *const environ_words[] = {"default", "clean", "inherit", NULL}
         }                                                                                          \
     }
 
+#define SIZE(name, field, default_, to)                                                            \
+    OPTION(name, field, .type = GLUE_SIZE, .standard = (default_), .most = (to))
+
 static const struct option {
     const char *name;
     glue_row_t row;
@@ -55,6 +58,7 @@ static const struct option {
     BUFFER("send-buffer-size", group.send_buffer_size, 512),
     BUFFER("receive-buffer-size", group.receive_buffer_size, 512),
     BUFFER("header-buffer-size", group.header_buffer_size, 8192),
+    SIZE("request-buffering", group.request_buffering, GLUE_REQUEST_BUFFERING, 1 << 30),
     INTEGER("listen-backlog", group.listen_backlog, 100, 0, 65535),
     OPTION("script-user", script_user, .type = GLUE_NAME),
     OPTION("script-group", script_group, .type = GLUE_NAME),

@@ -13,7 +13,7 @@ from harness.httpd import Httpd, complaint
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 HTTPDS_OWN = {"AddHandler, SetHandler"}
-OPTION_ROW = re.compile(r'(?:OPTION|FLAG|INTEGER|DURATION|BUFFER)\("([a-z-]+)"')
+OPTION_ROW = re.compile(r'(?:OPTION|FLAG|INTEGER|DURATION|SIZE|BUFFER)\("([a-z-]+)"')
 
 
 def words(pattern: str, page: str) -> set[str]:

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The body of a request on its way to a worker. A thread of Python's waits for no client as long as
+ * the body is no longer than request-buffering. */
+#include "glue_upload.h"
+
+/* How much is awaited. Nothing where the client waits to be asked for it, or does not know its
+ * length and may be in a dialogue, unless the group asks for more than is usual: then such a body
+ * is read ahead, too, if it can be held whole. */
+static apr_off_t awaited(const glue_exchange_t *x) {
+    apr_off_t limit = x->group->request_buffering;
+    apr_int64_t length = x->snapshot->content_length;
+    int is_asked_for = limit > GLUE_REQUEST_BUFFERING;
+
+    if (x->r->expecting_100)
+        return is_asked_for && length <= limit ? limit : 0;
+    return length >= 0 || is_asked_for ? limit : 0;
+}
+
+/* Blocks until something has come. The count, 0: the body has ended, or cannot be read. */
+static apr_size_t await_some(glue_exchange_t *x, char *memory, apr_size_t room) {
+    ssize_t got = glue_exchange_ops(x)->read(&x->host->base, memory, room);
+
+    if (got == 0)
+        x->is_whole_body = 1;
+    if (got > 0)
+        glue_host_read_at_hand(x->host, memory, 0, &x->is_whole_body);
+    return got > 0 ? (apr_size_t)got : 0;
+}
+
+/* What has come already goes with the request in any case. */
+static void fill_buffer(glue_exchange_t *x, apr_off_t limit) {
+    apr_size_t most = limit < GLUE_CONN_BUFFER ? (apr_size_t)limit : GLUE_CONN_BUFFER, got;
+
+    x->at_hand =
+        (apr_size_t)glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
+    while (!x->is_whole_body && x->at_hand < most) {
+        got = await_some(x, x->buffer + x->at_hand, most - x->at_hand);
+        if (got == 0)
+            return;
+        x->at_hand += got;
+    }
+}
+
+static void fill_spool(glue_exchange_t *x, apr_off_t limit) {
+    apr_size_t room, got = 1;
+    char *memory;
+
+    x->upload.most = limit - GLUE_CONN_BUFFER;
+    while (got > 0 && !x->is_whole_body && (memory = glue_spool_space(&x->upload, &room)) != NULL) {
+        got = await_some(x, memory, room);
+        glue_spool_put(&x->upload, got);
+    }
+    glue_spool_tell(&x->upload, "the body of a request", x->r);
+}
+
+void glue_upload_gather(glue_exchange_t *x) {
+    apr_off_t limit;
+
+    x->is_whole_body = (x->snapshot->flags & PYGLUE_REQ_HAS_BODY) == 0;
+    if (x->is_whole_body)
+        return;
+    limit = awaited(x);
+    fill_buffer(x, limit);
+    if (!x->is_whole_body && limit > GLUE_CONN_BUFFER && x->at_hand == GLUE_CONN_BUFFER)
+        fill_spool(x, limit);
+}
+
+int glue_upload_is_whole(const glue_exchange_t *x) {
+    return x->is_whole_body && glue_spool_held(&x->upload) == 0;
+}
+
+apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end) {
+    apr_ssize_t got;
+
+    if (len > GLUE_CONN_BUFFER)
+        len = GLUE_CONN_BUFFER;
+    if (glue_spool_held(&x->upload) > 0) {
+        got = glue_spool_take(&x->upload, x->buffer, len);
+        *is_end = glue_upload_is_whole(x);
+        return got;
+    }
+    got = glue_exchange_ops(x)->read(&x->host->base, x->buffer, len);
+    *is_end = got == 0;
+    if (got > 0)
+        glue_host_read_at_hand(x->host, x->buffer, 0, is_end);
+    return got;
+}
