@@ -89,7 +89,7 @@ static int wait_for(int fd, short events, apr_time_t deadline) {
     }
 }
 
-/* The deadline that applies to a call now, and how to make the call: blocking for a slice while the
+/* The deadline that applies to sending now, and how to send: blocking for a slice while the
  * deadline is farther away than that. 0 or E_TIMEOUT. */
 static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
     *flags = 0;
@@ -103,15 +103,20 @@ static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
  * where none was asked for is discarded by the kernel. */
 static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t deadline) {
     for (;;) {
-        int flags, error = prepare(conn->fd, POLLIN, deadline, &flags);
-        ssize_t got = error ? 0 : glue_watchdog_recv(conn->fd, memory, len, flags);
+        apr_interval_time_t left = deadline - glue_clock_now();
+        int is_near = left <= SLICE;
+        ssize_t got;
 
-        if (error)
-            return error;
+        if (left <= 0)
+            return PYGLUE_E_TIMEOUT;
+        got = glue_watchdog_recv(conn->fd, memory, len, is_near ? MSG_DONTWAIT : 0);
         if (got > 0)
             return got;
         if (got == 0 || (errno != EINTR && errno != EAGAIN))
             return PYGLUE_E_IO;
+        /* What is there already costs no poll, also where a deadline is near. */
+        if (is_near && errno == EAGAIN && wait_for(conn->fd, POLLIN, deadline))
+            return PYGLUE_E_TIMEOUT;
     }
 }
 

@@ -242,6 +242,7 @@ int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_h
     x.terms = (glue_conn_terms_t){&group->bounds, or_timeout(group->socket_timeout, &x),
                                   group->pass_descriptors && host->allows_sendfile};
     x.response_timeout = or_timeout(group->response_timeout, &x);
+    host->client_timeout = group->response_socket_timeout;
     error = run(&x);
     glue_place_leave(group);
     return error;

@@ -11,14 +11,14 @@
 #include "glue_upload.h"
 
 #define CLIENT_CHECK apr_time_from_sec(2) /* how often, while a frame is awaited */
+#define NEVER APR_INT64_MAX
 
 /* What the worker asks for and says. */
 
 static int flush(glue_exchange_t *x) {
-    int error = x->wants_flush ? glue_exchange_ops(x)->flush(&x->host->base) : 0;
-
     x->wants_flush = 0;
-    return error;
+    x->unflushed = 0;
+    return glue_exchange_ops(x)->flush(&x->host->base);
 }
 
 /* How much of it is logged is glue_flood.c's; httpd escapes what is in it. */
@@ -57,7 +57,7 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     x->was_started = 1;
     if (error == 0 && credit == 0)
         error = PYGLUE_E_PROTOCOL;
-    if (error == 0)
+    if (error == 0 && x->wants_flush)
         error = flush(x);
     if (error != 0)
         return error;
@@ -127,7 +127,8 @@ static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
             error = glue_exchange_ops(x)->write(&x->host->base, &v, 1, 0);
         glue_conn_paused(x->conn, glue_clock_now() - before);
     }
-    return error;
+    x->unflushed += x->is_bodyless ? 0 : frame->length;
+    return error == 0 && x->unflushed > x->group->response_buffer_size ? flush(x) : error;
 }
 
 static int take_flush(glue_exchange_t *x, const pyglue_frame_t *frame) {
@@ -171,19 +172,37 @@ static int is_client_gone(glue_exchange_t *x, apr_time_t now) {
     return glue_exchange_ops(x)->gone(&x->host->base);
 }
 
+/* Body bytes that nothing has followed for response-flush-delay are not kept back any longer. */
+static int flush_late(glue_exchange_t *x, apr_time_t now) {
+    int error = glue_conn_has_more(x->conn) ? 0 : flush(x);
+
+    x->flush_by = NEVER;
+    x->answer_by += glue_clock_now() - now; /* the client was waited for */
+    return error;
+}
+
+static apr_time_t earlier(apr_time_t a, apr_time_t b) {
+    return a < b ? a : b;
+}
+
 /* Waits for the worker. Until the head is there no log line, nor anything else, buys it time. */
 static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
-    if (x->host->has_started)
-        x->answer_by = glue_clock_now() + x->response_timeout;
-    for (;;) {
-        apr_time_t now = glue_clock_now();
-        int error = PYGLUE_E_TIMEOUT;
+    apr_time_t now = glue_clock_now();
 
+    if (x->host->has_started)
+        x->answer_by = now + x->response_timeout;
+    x->flush_by = x->unflushed > 0 ? now + x->group->response_flush_delay : NEVER;
+    for (;; now = glue_clock_now()) {
+        int error = now >= x->flush_by ? flush_late(x, now) : 0;
+
+        if (error != 0)
+            return error;
         if (is_client_gone(x, now))
             return PYGLUE_E_GONE;
+        error = PYGLUE_E_TIMEOUT;
         if (now < x->answer_by)
             error = glue_conn_frame(x->conn, frame,
-                                    x->look_at < x->answer_by ? x->look_at : x->answer_by);
+                                    earlier(earlier(x->look_at, x->flush_by), x->answer_by));
         if (error != PYGLUE_E_TIMEOUT || glue_clock_now() >= x->answer_by)
             return error;
     }
@@ -307,6 +326,8 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
     if (error != 0)
         return error;
     x->left = x->left >= 0 ? 0 : -1;
+    x->wants_flush = 0; /* what went before goes down with the file */
+    x->unflushed = 0;
     return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : take_pulled(x, &file);
 }
 
@@ -325,6 +346,7 @@ static int send_request(glue_exchange_t *x) {
     x->order = (pyglue_exchange_t){x->snapshot->number, PYGLUE_EXCHANGE_SENT};
     x->was_started = x->is_leaving = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
+    x->unflushed = 0;
     x->answer_by = glue_clock_now() + x->response_timeout;
     x->look_at = glue_clock_now() + CLIENT_CHECK;
     return glue_conn_send(x->conn, v, x->at_hand > 0 ? 4 : 3);

@@ -23,6 +23,7 @@ typedef struct glue_exchange {
     apr_interval_time_t response_timeout;
     apr_time_t answer_by; /* until when the worker's next word is awaited (docs/wire.md 12) */
     apr_time_t look_at;   /* when the client is looked after next */
+    apr_time_t flush_by;  /* when body bytes are flushed though nothing asks for it */
     char *buffer;         /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
     size_t at_hand;       /* body bytes in it, for each try */
     glue_spool_t upload;  /* those that were read ahead and did not fit */
@@ -37,8 +38,9 @@ typedef struct glue_exchange {
     int was_started; /* a frame came that only a started request sends */
     int is_leaving;  /* the worker said goodbye: the connection is not kept */
     int wants_flush;
-    apr_int64_t left; /* body bytes that may follow by Content-Length; -1: no bound */
-    int is_bodyless;  /* HEAD, 204, 304 */
+    apr_int64_t unflushed; /* body bytes since the last flush */
+    apr_int64_t left;      /* body bytes that may follow by Content-Length; -1: no bound */
+    int is_bodyless;       /* HEAD, 204, 304 */
 } glue_exchange_t;
 
 static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *x) {

@@ -16,6 +16,8 @@
 #include "glue_log.h"
 #include "glue_route.h"
 
+#define RESPONSE_BUFFER (8 << 20) /* mod_wsgi's */
+
 const apr_array_header_t *glue_groups(const server_rec *s) {
     return glue_config_site(s)->groups;
 }
@@ -132,6 +134,8 @@ static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
 
     group->has_processes = group->processes != GLUE_UNSET;
     glue_options_default(definition);
+    if (group->response_buffer_size == 0)
+        group->response_buffer_size = RESPONSE_BUFFER;
     if (group->header_buffer_size > 0)
         group->bounds.field = (uint32_t)group->header_buffer_size;
     if (group->response_header_size > 0)
@@ -317,6 +321,8 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
 
         resolve_identity((glue_definition_t *)group, pconf);
         make_digest(group, pconf);
+        if (group->response_socket_timeout == 0)
+            group->response_socket_timeout = group->socket_timeout;
         if (group->socket_timeout == 0)
             group->socket_timeout = group->server->timeout;
         if ((group->uid == 0 || group->gid == 0) && geteuid() == 0)

@@ -43,13 +43,14 @@ struct glue_group {
     int request_buffering; /* bytes of an upload that are read before a worker is asked */
     int pass_descriptors, no_new_privs, dumpable;
     int maximum_requests;
+    int response_buffer_size;                        /* bytes, 0: default */
     int child_threads;                               /* percent of a child's */
     int response_header_size, response_header_count; /* 0: by header-buffer-size too; fields */
     int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
     apr_int64_t script_uid, script_gid;              /* -1: not asked for */
     apr_interval_time_t drain_timeout, graceful_timeout, eviction_timeout; /* -1: not written */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
-        queue_timeout,
+        queue_timeout, response_socket_timeout, response_flush_delay,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */
     pyglue_bounds_t bounds; /* on what its workers send */
 };

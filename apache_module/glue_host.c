@@ -210,6 +210,23 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
 
 /* Output. */
 
+/* The client gets the group's time to take it, and httpd's again for whatever follows. A stream of
+ * HTTP/2 has no socket of its own. */
+static apr_status_t pass_in_time(glue_host_t *h) {
+    conn_rec *c = h->r->connection;
+    apr_socket_t *client =
+        h->client_timeout > 0 && c->master == NULL ? ap_get_conn_socket(c) : NULL;
+    apr_interval_time_t before;
+    apr_status_t rv;
+
+    if (client == NULL || apr_socket_timeout_get(client, &before) != APR_SUCCESS)
+        return ap_pass_brigade(h->r->output_filters, h->out);
+    apr_socket_timeout_set(client, h->client_timeout);
+    rv = ap_pass_brigade(h->r->output_filters, h->out);
+    apr_socket_timeout_set(client, before);
+    return rv;
+}
+
 static int pass_down(glue_host_t *h) {
     request_rec *r = h->r;
     apr_status_t rv;
@@ -220,7 +237,7 @@ static int pass_down(glue_host_t *h) {
         r->connection->keepalive = AP_CONN_CLOSE;
     h->has_sent = 1;
     h->held = 0;
-    rv = ap_pass_brigade(r->output_filters, h->out);
+    rv = pass_in_time(h);
     apr_brigade_cleanup(h->out);
     if (rv != APR_SUCCESS || r->connection->aborted)
         h->error = PYGLUE_E_GONE;

@@ -14,15 +14,16 @@ typedef struct glue_host {
     apr_bucket_brigade *out; /* what was written and not yet passed down */
     apr_bucket_brigade *in;  /* request body read but not yet given */
     const pyglue_bounds_t *bounds;
-    int allows_sendfile; /* WSGIEnableSendfile On */
-    int has_started;     /* the head was accepted */
-    int has_sent;        /* something went down the filters, the head with it */
-    int has_ended;       /* EOS went down: nothing may follow */
-    int error;           /* the first PYGLUE_E* of an output operation; sticky */
-    int body_error;      /* reading failed: sticky */
-    int body_answered;   /* httpd has put its own error answer into the filters: drop ours */
-    int body_done;       /* the request body has been read to its end */
-    apr_off_t held;      /* bytes in out */
+    int allows_sendfile;                /* WSGIEnableSendfile On */
+    apr_interval_time_t client_timeout; /* response-socket-timeout; 0: httpd's own */
+    int has_started;                    /* the head was accepted */
+    int has_sent;                       /* something went down the filters, the head with it */
+    int has_ended;                      /* EOS went down: nothing may follow */
+    int error;                          /* the first PYGLUE_E* of an output operation; sticky */
+    int body_error;                     /* reading failed: sticky */
+    int body_answered; /* httpd has put its own error answer into the filters: drop ours */
+    int body_done;     /* the request body has been read to its end */
+    apr_off_t held;    /* bytes in out */
 } glue_host_t;
 
 /* Fetches up to len bytes at offset of an announced file into buf (len > 0, at most 64 KiB).
@@ -30,7 +31,8 @@ typedef struct glue_host {
  * glue_host_end has returned. */
 typedef apr_ssize_t (*glue_pull_fn)(void *baton, apr_int64_t offset, void *buf, apr_size_t len);
 
-/* bounds must live as long as the request. The caller may set allows_sendfile afterwards. */
+/* bounds must live as long as the request. The caller may set allows_sendfile and client_timeout
+ * afterwards. */
 void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds);
 
 /* Logs that and why a response head was refused: PYGLUE_E_TOO_BIG or another error. */

@@ -81,6 +81,7 @@ static const unit_t size_units[] = {
 static const unit_t time_units[] = {{"", APR_USEC_PER_SEC},         {"ms", 1000},
                                     {"s", APR_USEC_PER_SEC},        {"m", 60 * APR_USEC_PER_SEC},
                                     {"h", 3600 * APR_USEC_PER_SEC}, {NULL, 0}};
+static const unit_t delay_units[] = {{"", 1000}, {"ms", 1000}, {"s", APR_USEC_PER_SEC}, {NULL, 0}};
 
 /* A number and its unit, of either case; overflow is no number. */
 static int is_measure(apr_int64_t *value, const char *word, const unit_t *units) {
@@ -114,15 +115,17 @@ static const char *size(int *value, const glue_row_t *row, const char *word, apr
 
 static const char *duration(apr_interval_time_t *value, const glue_row_t *row, const char *word,
                             apr_pool_t *pool) {
+    int is_delay = row->type == GLUE_DELAY;
     apr_int64_t time;
 
-    if (is_measure(&time, word, time_units) && time >= row->least && time <= row->most) {
+    if (is_measure(&time, word, is_delay ? delay_units : time_units) && time >= row->least &&
+        time <= row->most) {
         *value = time;
         return NULL;
     }
-    return apr_psprintf(pool,
-                        "is not a duration (seconds, or a number with ms, s, m or h) of at most "
-                        "%" APR_INT64_T_FMT " seconds",
+    return apr_psprintf(pool, "is not a duration (%s) of at most %" APR_INT64_T_FMT " seconds",
+                        is_delay ? "milliseconds, or a number with ms or s"
+                                 : "seconds, or a number with ms, s, m or h",
                         row->most / APR_USEC_PER_SEC);
 }
 
@@ -161,6 +164,7 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
     case GLUE_SIZE:
         return size(as_int(base, row), row, word, pool);
     case GLUE_DURATION:
+    case GLUE_DELAY:
         return duration(as_time(base, row), row, word, pool);
     case GLUE_TEXT:
     case GLUE_NAME:
@@ -175,7 +179,7 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
 enum shape { NUMBER, TIME, POINTER };
 
 static enum shape shape_of(const glue_row_t *row) {
-    if (row->type == GLUE_DURATION)
+    if (row->type == GLUE_DURATION || row->type == GLUE_DELAY)
         return TIME;
     return row->type < GLUE_DURATION ? NUMBER : POINTER;
 }

@@ -20,6 +20,7 @@ enum glue_value_type {
     GLUE_OCTAL,    /* int: the same, written in octal */
     GLUE_SIZE,     /* int: bytes; K, M, G */
     GLUE_DURATION, /* apr_interval_time_t: seconds; ms, s, m, h */
+    GLUE_DELAY,    /* the same, but a bare number is of milliseconds */
     GLUE_TEXT,     /* const char *: anything, also empty */
     GLUE_NAME,     /* const char *: not empty */
     GLUE_PATH,     /* const char *: absolute */

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import conf
@@ -18,13 +21,15 @@ APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
 
 
-def site_of(start_httpd: Start, folder: Path, app: str, options: str) -> Httpd:
+def site_of(
+    start_httpd: Start, folder: Path, app: str, options: str, *more: str, **others: Any
+) -> Httpd:
     """One application at / in a group with these options."""
     shutil.copy(APPS / app / "wsgi.py", folder / "app.py")
     folder.chmod(0o777)
     alias = f'WSGIScriptAlias / "{folder}/app.py" process-group=own application-group=%{{GLOBAL}}'
     lines = [f"WSGIDaemonProcess own {options}", alias, f'SetEnv files "{folder}"']
-    return start_httpd([*lines, *conf.granted(folder)])
+    return start_httpd([*lines, *more, *conf.granted(folder)], **others)
 
 
 @contextmanager
@@ -130,3 +135,71 @@ def test_a_request_logs_no_more_than_log_request_size(
     for _ in range(2):  # each has all of it
         assert ask(server.address, "/?1&2000&1").status == 200
     assert lines_in(server, "(?!)(.)")[0] == (0 if is_lost else 2)
+
+
+# What a filter is made to let go leaves this mark in its stream (RFC 1951: an empty stored block).
+FLUSHED = b"\0\0\xff\xff"
+DEFLATE: dict[str, Any] = {"modules": ("filter", "deflate")}
+GZIP = {"Accept-Encoding": "gzip"}
+
+
+def test_body_that_nothing_follows_reaches_the_client_before_the_end(
+    start_httpd: Start, folder: Path
+) -> None:
+    """response-flush-delay: the last block is not flushed, as its end is about to follow; here it
+    does not, and httpd's filter keeps all of it back."""
+    server = site_of(start_httpd, folder, "ends_late", "", "SetOutputFilter DEFLATE", **DEFLATE)
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/?100000&end", GZIP))
+        assert connection.read_head().header("Content-Encoding") == "gzip"
+        plain, stream = b"", zlib.decompressobj(31)
+        while len(plain) < 100000:
+            plain += stream.decompress(connection.read_chunk())
+        (folder / "end").touch()
+        while connection.read_chunk():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "flushes"),
+    [
+        ("", 0),
+        ("response-buffer-size=64K", 4),  # a frame has 256 KiB at most
+        ("response-buffer-size=600K", 1),
+        ("response-flush-delay=0", None),
+    ],
+)
+def test_body_is_flushed_where_more_than_response_buffer_size_was_not(
+    start_httpd: Start, folder: Path, options: str, flushes: int | None
+) -> None:
+    """Of 1 MiB in one block."""
+    options = options if "delay" in options else f"response-flush-delay=60s {options}"
+    server = site_of(start_httpd, folder, "zeros", options, "SetOutputFilter DEFLATE", **DEFLATE)
+    response = ask(server.address, "/?1048576&length", headers=GZIP)
+    assert zlib.decompress(response.body, 31) == bytes(1 << 20)
+    assert flushes is None or response.body.count(FLUSHED) == flushes
+
+
+def test_client_that_takes_nothing_has_response_socket_timeout(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Then the application is told, long before httpd's Timeout."""
+    server = site_of(
+        start_httpd, folder, "counts_close", "response-socket-timeout=1", "Timeout 300"
+    )
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/?closed&endless"))
+        wait_until((folder / "closed").exists, "the worker knows that its client takes no more", 20)
+
+
+def test_response_socket_timeout_is_no_time_for_the_next_request(
+    start_httpd: Start, folder: Path
+) -> None:
+    server = site_of(start_httpd, folder, "echo", "response-socket-timeout=100ms")
+    with connected(server.address) as connection:
+        for _ in range(2):
+            connection.send(request("POST", "/", {"Content-Length": "4"}) + b"ha")
+            end = time.monotonic() + 0.5
+            wait_until(lambda end=end: time.monotonic() > end, "several times that has passed")
+            connection.send(b"lf")
+            assert connection.read_response().body == b"half"

@@ -213,7 +213,7 @@ def test_start_response_with_exc_info_replaces_the_head(site: Httpd) -> None:
 def test_close_runs_once(site: Httpd) -> None:
     note = site.root / "files" / "short"
     get(site, "/counts_close?short")
-    wait_until(note.exists, "close() ran")
+    wait_until(lambda: note.exists() and note.read_text(), "close() ran")
     assert note.read_text() == "closed\n"
     note.unlink()
 
@@ -227,7 +227,7 @@ def test_close_runs_once_when_the_client_leaves(site: Httpd) -> None:
     linger = struct.pack("ii", 1, 0)
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     connection.close()
-    wait_until(note.exists, "close() ran")
+    wait_until(lambda: note.exists() and note.read_text(), "close() ran")
     assert note.read_text() == "closed\n"
     note.unlink()
 
