@@ -42,6 +42,11 @@ class Backoff:
         self._failures += 1
         return delay
 
+    @property
+    def is_failing(self) -> bool:
+        """More than once in a row."""
+        return self._failures > 1
+
     def may_start(self, now: float) -> bool:
         return now >= self.not_before
 

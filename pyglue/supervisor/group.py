@@ -28,6 +28,8 @@ from .actions import (
     Publish,
     TellGroup,
 )
+from .admission import OWN_BURST, OWN_RATE, Admission
+from .budget import Budget
 from .failures import Failures
 from .leaving import Leaving
 from .plan import GroupPlan
@@ -43,7 +45,12 @@ class Group:
     """One group of the roster, present or departed."""
 
     def __init__(
-        self, definition: GroupPlan, new_number: NewNumber, *, inherits: bool = False
+        self,
+        definition: GroupPlan,
+        new_number: NewNumber,
+        admission: Admission,
+        *,
+        inherits: bool = False,
     ) -> None:
         self.wanted = definition
         self.good: GroupPlan | None = None
@@ -51,6 +58,9 @@ class Group:
         self.workers: dict[int, Worker] = {}
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self._new_number = new_number  # None from it: the tables are full
+        self._admission = admission
+        self._permits = 0  # workers that it may start in this event
+        self._starts = Budget(OWN_RATE, OWN_BURST + 2 * definition.processes)
         self._ending = False
         self._waits = False  # a roll, at the cap on leaving workers
         self._told: tuple[GroupState, str] | None = None
@@ -63,6 +73,13 @@ class Group:
     def start(self, now: float) -> list[Action]:
         """It is new in the roster."""
         return self._settle(now)
+
+    def admitted(self, now: float) -> list[Action]:
+        """It may start one worker, if it still misses one."""
+        self._permits = 1
+        out = self._settle(now)
+        self._permits = 0
+        return out
 
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
@@ -81,6 +98,7 @@ class Group:
     def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
         """It could not even be forked; there is no process."""
         del self.workers[number]
+        self._admission.ended(number)
         self._out.put(Forget(number))
         self._failures.launch_failed(number, reason, now)
         return self._settle(now)
@@ -112,6 +130,7 @@ class Group:
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
+        self._admission.ended(number)
         self._out.put(Bury(number, death), Forget(number))
         is_coming = any(w.is_starting for w in self.workers.values())
         self._failures.account(worker, death, now, is_coming=is_coming)
@@ -163,9 +182,9 @@ class Group:
             for time in (worker.deadline, worker.word_at)
             if time is not None
         ]
-        if not self._ending and self._failures.backoff.not_before > now:
-            times.append(self._failures.backoff.not_before)
-        return min(times, default=None)
+        if not self._ending:
+            times += [self._failures.backoff.not_before, self._starts.next_time(now)]
+        return min((time for time in times if time > now), default=None)
 
     @property
     def is_over(self) -> bool:
@@ -192,6 +211,7 @@ class Group:
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded
         worker.ready_at = now
+        self._admission.ended(worker.number)
         if loaded:
             self.good = worker.definition
             self._out.say(messages.WORKER_READY, number=worker.number)
@@ -289,13 +309,23 @@ class Group:
                 self._leaving.retire(worker, now)
 
     def _start_missing(self, now: float) -> None:
-        if not self._failures.backoff.may_start(now):
-            return
-        for _ in range(self._missing_fallbacks()):
-            assert self.good is not None
-            self._launch(self.good, superseded=True)
-        for _ in range(self._missing_fresh()):
-            self._launch(self.wanted, superseded=False)
+        """Those that are missing, one by one: each needs a place among the starts of all groups."""
+        while self._failures.backoff.may_start(now) and self._starts.next_time(now) <= now:
+            fallback = self._missing_fallbacks() > 0
+            if not fallback and self._missing_fresh() <= 0:
+                return
+            if not self._permits:
+                self._admission.ask(self.wanted.digest, urgent=self._is_urgent())
+                return
+            self._permits -= 1
+            if not self._launch(self.good if fallback else None, now):
+                return
+
+    def _is_urgent(self) -> bool:
+        """It served, and is short of workers now."""
+        published = sum(1 for w in self.workers.values() if w.published and w.is_live)
+        is_short = published < self.wanted.processes
+        return self.good is not None and is_short and not self._failures.backoff.is_failing
 
     def _missing_fallbacks(self) -> int:
         """Workers of the last good definition to start, because the wanted one does not load."""
@@ -328,12 +358,17 @@ class Group:
         self._waits = is_at_cap
         return is_at_cap
 
-    def _launch(self, definition: GroupPlan, *, superseded: bool) -> None:
+    def _launch(self, fallback: GroupPlan | None, now: float) -> bool:
+        """Of what is wanted, or of what was last good."""
         number = self._new_number()
         if number is None:
-            return  # said by the roster; the next tick tries again
-        self.workers[number] = Worker(number, definition, superseded=superseded)
+            return False  # said by the roster; the next tick tries again
+        definition = self.wanted if fallback is None else fallback
+        self.workers[number] = Worker(number, definition, superseded=fallback is not None)
+        self._starts.take(now)
+        self._admission.started(number, now)
         self._out.put(Launch(number, definition))
+        return True
 
     def _tell(self) -> None:
         told = self._state(), self._failures.cause

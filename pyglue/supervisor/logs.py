@@ -14,6 +14,7 @@ import stat
 import time
 from dataclasses import dataclass, field
 
+from .budget import Budget
 from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
 
 LINE_MAX = 4096
@@ -54,24 +55,6 @@ class Rate:
 
     a_second: int = 200
     burst: int = 2000
-
-
-class Budget:
-    """A bucket of tokens."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst, self._left, self._at = rate, burst, burst, 0.0
-
-    def grant(self, now: float, wanted: int) -> int:
-        """How many of them may be had."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        granted = min(wanted, int(self._left))
-        self._left -= granted
-        return granted
-
-    def take(self, now: float) -> bool:
-        return self.grant(now, 1) == 1
 
 
 class ErrorLog:

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .actions import Death
+from .budget import Budget
 from .channel import MESSAGES_PER_SECOND, WORDS
 from .launch import Recipe
 from .listeners import Listener
-from .logs import BYTES_PER_SECOND, Budget, Lines
+from .logs import BYTES_PER_SECOND, Lines
 from .plan import GroupPlan
 
 RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

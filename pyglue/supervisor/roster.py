@@ -12,6 +12,7 @@ from functools import partial
 
 from . import messages
 from .actions import Action, Death, Exit, Say, TellPlan
+from .admission import Admission
 from .group import Group
 from .plan import MAX_GROUPS, MAX_PROCESSES, GroupPlan, Plan
 
@@ -23,6 +24,7 @@ class Roster:
 
     def __init__(self, epoch: int, inherited: Collection[bytes] = ()) -> None:
         self.groups: dict[bytes, Group] = {}
+        self._admission = Admission()
         self._inherited = set(inherited)  # digests that workers of a supervisor before us serve
         self._epoch = epoch
         self._sequence = 0
@@ -56,7 +58,7 @@ class Roster:
             out += self._want(definition, plan.number, now)
         out.append(Say(messages.PLAN_TAKEN, {"plan": plan.number, "groups": len(wanted)}))
         out.append(TellPlan(self._accepted, self._refused))
-        return self._after(out)
+        return self._after(out, now)
 
     def refuse(self, number: int, reason: str) -> list[Action]:
         """A plan that cannot be taken changes nothing but the word about it."""
@@ -73,7 +75,10 @@ class Roster:
             return group.roll(definition, f"plan {plan}", now)
         number = partial(self._new_number, definition.digest)
         group = self.groups[definition.digest] = Group(
-            definition, number, inherits=definition.digest in self._inherited
+            definition,
+            number,
+            self._admission,
+            inherits=definition.digest in self._inherited,
         )
         return group.start(now)
 
@@ -81,35 +86,35 @@ class Roster:
 
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
         """It was forked."""
-        return self._after(self._group(number).launched(number, pid, now))
+        return self._after(self._group(number).launched(number, pid, now), now)
 
     def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
         """It was not even forked."""
         group = self.groups[self._of.pop(number)]
-        return self._after(group.launch_failed(number, reason, now))
+        return self._after(group.launch_failed(number, reason, now), now)
 
     def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
         """A worker said something: type, argument, value."""
-        return self._after(self._group(number).message(number, words, now))
+        return self._after(self._group(number).message(number, words, now), now)
 
     def flooded(self, number: int, now: float) -> list[Action]:
         """A worker spent its budget of messages."""
-        return self._after(self._group(number).flooded(number, now))
+        return self._after(self._group(number).flooded(number, now), now)
 
     def stopped(self, number: int) -> list[Action]:
         """A signal stopped a worker, which answers nobody any more."""
-        return self._after(self._group(number).stopped(number))
+        return self._group(number).stopped(number)
 
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         group = self.groups[self._of.pop(number)]
-        return self._after(group.gone(number, death, now))
+        return self._after(group.gone(number, death, now), now)
 
     def disinherited(self, digest: bytes, now: float) -> list[Action]:
         """The last worker that a supervisor before us had left to this group is gone."""
         self._inherited.discard(digest)
         group = self.groups.get(digest)
-        return self._after(group.disinherited(now)) if group is not None else []
+        return self._after(group.disinherited(now), now) if group is not None else []
 
     # All of them.
 
@@ -118,7 +123,7 @@ class Roster:
         out: list[Action] = []
         for group in self.groups.values():
             out += group.roll(group.wanted, reason, now)
-        return self._after(out)
+        return self._after(out, now)
 
     def stop(self, reason: str, now: float) -> list[Action]:
         """Ends everything; Exit comes when nothing is left, or after a bound."""
@@ -130,7 +135,7 @@ class Roster:
         out: list[Action] = []
         for group in self.groups.values():
             out += group.stop(now)
-        return self._after(out)
+        return self._after(out, now)
 
     def tick(self, now: float, oldest_plan: int | None) -> list[Action]:
         """Deadlines. oldest_plan: the oldest that a listed child of httpd was born under, None
@@ -142,11 +147,12 @@ class Roster:
             out += group.tick(now)
         if self._ending and now >= self._give_up:
             out.append(Exit(self._ending))
-        return self._after(out)
+        return self._after(out, now)
 
     def next_time(self, now: float) -> float | None:
         """When `tick` has something to do."""
         times = [group.next_time(now) for group in self.groups.values()]
+        times.append(self._admission.next_time(now))
         return min((time for time in times if time is not None), default=None)
 
     @staticmethod
@@ -166,8 +172,12 @@ class Roster:
         self._of[number] = digest
         return number
 
-    def _after(self, out: list[Action]) -> list[Action]:
-        """What follows from any event: groups that are over go, and at last all is over."""
+    def _after(self, out: list[Action], now: float) -> list[Action]:
+        """What follows from any event: workers are started where there is room for it, groups that
+        are over go, and at last all is over."""
+        while (digest := self._admission.next(now)) is not None:
+            if digest in self.groups:
+                out += self.groups[digest].admitted(now)
         for digest in [d for d, group in self.groups.items() if group.is_over]:
             del self.groups[digest]
         if len(self._of) >= MAX_PROCESSES and not self._is_full:
