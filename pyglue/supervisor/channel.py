@@ -106,10 +106,7 @@ def read_sealed(fd: int) -> bytes:
         raise ChannelError("the plan is not in a memfd") from error
     if seals & PLAN_SEALS != PLAN_SEALS:
         raise ChannelError("the memfd of the plan is not sealed")
-    size = os.fstat(fd).st_size
-    if size > MAX_BYTES:
-        raise ChannelError(f"the plan is longer than {MAX_BYTES} bytes")
-    return os.pread(fd, size, 0)
+    return os.pread(fd, MAX_BYTES + 1, 0)  # who parses it refuses what is longer, with a reason
 
 
 class Assembly:

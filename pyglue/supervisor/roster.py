@@ -43,12 +43,8 @@ class Roster:
         if self._ending or plan.number <= self._accepted:
             return []
         wanted = {group.digest: group for group in plan.groups}
-        if len(wanted.keys() | self.groups.keys()) > MAX_GROUPS:
-            return self.refuse(
-                plan.number,
-                "with the groups of older plans that still serve "
-                f"there would be more than {MAX_GROUPS}",
-            )
+        if objection := self.objection(plan):
+            return self.refuse(plan.number, objection)
         self._accepted = plan.number
         out: list[Action] = []
         for digest, group in list(self.groups.items()):
@@ -59,6 +55,14 @@ class Roster:
         out.append(Say(messages.PLAN_TAKEN, {"plan": plan.number, "groups": len(wanted)}))
         out.append(TellPlan(self._accepted, self._refused))
         return self._after(out, now)
+
+    def objection(self, plan: Plan) -> str:
+        """Why it cannot be taken beside what still serves; nothing if it can."""
+        if len({group.digest for group in plan.groups} | self.groups.keys()) <= MAX_GROUPS:
+            return ""
+        return (
+            f"with the groups of older plans that still serve there would be more than {MAX_GROUPS}"
+        )
 
     def refuse(self, number: int, reason: str) -> list[Action]:
         """A plan that cannot be taken changes nothing but the word about it."""

@@ -204,6 +204,8 @@ class Supervisor:
             plan = parse(text)
             if plan.number != number or plan.logs != len(log_fds):
                 raise PlanError("its number or its logs are not those of its message")
+            if objection := self._roster.objection(plan):
+                raise PlanError(objection)
         except PlanError as error:
             channel.close_all(log_fds)
             self._do(self._roster.refuse(number, str(error)))

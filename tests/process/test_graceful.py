@@ -12,6 +12,7 @@ from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
 from process.shop import ask, facts, serving
+from process.upgrade import Installation
 
 StartShop = Callable[..., Httpd]
 
@@ -149,6 +150,21 @@ def named(server: Httpd, name: str) -> int:
     return sum(census.command(pid).startswith(name) for pid in server.processes())
 
 
+def test_a_group_may_be_moved_to_another_python(start_shop: StartShop) -> None:
+    """An environment of its own, with its own mod_pyglue."""
+    server = start_shop("threads=4")
+    old, moved = server.workers(), Installation(server.root).prefix
+
+    with under_load(server) as load:
+        server.configure(shop.lines(server.root, f"threads=4 python-home={moved}"))
+        server.graceful()
+        wait_for_new_workers(load, old)
+        load.wait_for_more(20)
+
+    assert load.failures() == []
+    assert facts(server)["prefix"] == str(moved)
+
+
 BROKEN = {
     "script": ("", "raise RuntimeError('broken deploy')", r"broken deploy"),
     "python": (" python=/usr/bin/python-without-engine", "", "PG1103.*python-without-engine"),
@@ -181,6 +197,45 @@ def test_old_workers_serve_on_when_the_new_ones_cannot(start_shop: StartShop, wh
         wait_for_new_workers(load, [old])
 
     assert load.failures() == []
+
+
+REFUSED = {
+    # With the group that has left, and still serves httpd's old children, they are one too many.
+    "groups": ([f"WSGIDaemonProcess more-{i}" for i in range(511)], "would be more than 512"),
+    "size": (
+        [f"WSGIDaemonProcess long-{i} python-path=/{'x' * (1 << 20)}" for i in range(17)],
+        "longer than",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_ran_serves_on_when_the_supervisor_refuses_a_plan(
+    start_shop: StartShop, what: str
+) -> None:
+    """What it refuses it refuses as a whole; requests of new groups are told so at once."""
+    more, reason = REFUSED[what]
+    server = start_shop("threads=4", "WSGIDaemonProcess leaves", workers=2)
+    old, name = set(server.workers()), more[0].split()[1]
+    apps = server.root / "apps"
+    new = f'WSGIScriptAlias /new "{apps}/who/wsgi.py" process-group={name}'
+    server.log.expect(f"PG1003: plan 2 refused.*{reason}")
+    server.log.expect("GL0506.*the supervisor refused the configuration")
+
+    with under_load(server) as load:
+        server.configure(shop.lines(server.root, "threads=4", *more, new))
+        server.graceful()
+        server.log.wait_for("PG1003")
+        load.wait_for_more(20)
+        assert ask(server, "/new").status == 500
+        assert set(server.workers()) == old
+
+        server.configure(shop.lines(server.root, "threads=4"))
+        server.graceful()
+        wait_for_new_workers(load, list(old))
+
+    assert load.failures() == []
+    wait_until(lambda: len(server.workers()) == 1, "what was in neither plan ends", 20)
 
 
 def test_the_plan_of_httpd_is_what_the_new_workers_run(start_shop: StartShop) -> None:
