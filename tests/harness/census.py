@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 MARK = "PYGLUE_TEST_ROOT"
@@ -90,6 +91,21 @@ def files_open(pid: int) -> list[str]:
 def sockets_below(root: Path) -> list[Path]:
     """Socket files that are left in the server root."""
     return [path for path in root.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
+
+
+def shared_segments(pids: Collection[int]) -> list[str]:
+    """Segments, semaphores and queues of System V that these processes made or used last, and
+    files in /dev/shm that they have open or mapped."""
+    found = []
+    for kind in ("shm", "sem", "msg"):
+        head, *lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
+        columns = [i for i, name in enumerate(head.split()) if name in ("cpid", "lpid", "lspid")]
+        found += [line for line in lines if any(int(line.split()[i]) in pids for i in columns)]
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            found += [line for line in maps.splitlines() if "/dev/shm/" in line]
+    return found
 
 
 def is_listening(address: tuple[str, int]) -> bool:

@@ -76,6 +76,11 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
 
+    @property
+    def pending(self) -> bytes:
+        """What has come of an answer that is not whole yet."""
+        return self._rest
+
     def is_closed(self) -> bool:
         """True when the server closes and sends nothing more."""
         try:

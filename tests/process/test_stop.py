@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from harness import census, client
@@ -63,6 +64,40 @@ def test_hard_restart_starts_anew_and_leaves_nothing(start_shop: StartShop, mpm:
     shop.wait_for_workers(server, 1)
 
     assert len(leftovers(server)) == 1
+
+
+def files(root: Path) -> set[str]:
+    """All below the server root, where httpd's temporary folder is too."""
+    names = {str(path.relative_to(root)) for path in root.rglob("*")}
+    return {name for name in names if "__pycache__" not in name}
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGTERM], ids=["restart", "stop"])
+def test_no_file_and_no_shared_memory_is_left(folder: Path, how: signal.Signals) -> None:
+    """Memories are memfds, which end with who holds them; a big upload needs no file."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    lines, environ = shop.lines(folder, "processes=2 threads=4"), {"TMPDIR": str(temporary)}
+    server = Httpd(lines, root=folder, environ=environ)
+    before = files(folder)
+    server.start()
+    try:
+        shop.wait_for_workers(server, 2)
+        server.graceful()
+        assert client.ask(server.address, "/who", "POST", body=bytes(1 << 20)).status == 200
+        family, sockets = server.processes(), leftovers(server)
+        assert census.shared_segments(family) == []
+        if how == signal.SIGHUP:
+            server.restart(how)
+            shop.wait_for_workers(server, 2)
+            assert set(sockets).isdisjoint(leftovers(server))
+        server.stop()
+        assert files(folder) - before == {"console", "error.log"}
+        assert census.shared_segments(family) == []
+    finally:
+        server.stop()
+    server.log.check()
 
 
 def test_stop_ends_requests_within_the_shutdown_timeout(start_shop: StartShop) -> None:
