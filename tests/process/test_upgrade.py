@@ -48,7 +48,7 @@ def test_another_version_takes_over_at_a_graceful_restart_and_no_request_fails(
         wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
 
         with Load(server.address, "/who", clients=3, keep_alive=False) as load:
-            installation.upgrade()
+            installation.install(installation.other_version())
             load.wait_for_more(20)
             assert server.supervisor() == first
             server.graceful()
@@ -77,7 +77,7 @@ def test_workers_of_the_version_before_serve_as_long_as_the_new_ones_cannot(
     server.log.allow(r"\[group shop\]")
 
     with Load(server.address, "/who", clients=3, keep_alive=False) as load:
-        installation.upgrade()
+        installation.install(installation.other_version())
         script.write_text("raise RuntimeError('broken deploy')")
         server.graceful()
         server.log.wait_for("PG1104")
@@ -94,6 +94,7 @@ def test_a_version_with_memories_of_its_own_fails_no_request(
     server: Httpd, installation: Installation, tmp_path: Path
 ) -> None:
     """The old supervisor keeps what httpd's old children need, and ends when they have."""
+    other = installation.other_layout(tmp_path / "sources")
     first, old = server.supervisor(), server.workers()
     server.log.expect(rf"GL0606: .*of mod_pyglue \({OURS}\) than this one \({OTHER}\)")
     server.log.expect("PG1007")  # it tells that it is left
@@ -103,7 +104,7 @@ def test_a_version_with_memories_of_its_own_fails_no_request(
         wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
 
         with Load(server.address, "/who", clients=3, keep_alive=False) as load:
-            installation.upgrade_layout(tmp_path / "sources")
+            installation.install(other)
             server.graceful()
             wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 20)
         assert load.failures() == []
@@ -119,13 +120,14 @@ def test_a_version_with_memories_of_its_own_fails_no_request(
 def test_stop_ends_an_older_version_that_still_has_a_request(
     server: Httpd, installation: Installation, tmp_path: Path
 ) -> None:
+    other = installation.other_layout(tmp_path / "sources")
     server.log.expect("GL0606")
     server.log.allow("PG1007|AH00488|AH00045|AH00046|AH00052|PG2005|GL05|OSError")
     old = [server.supervisor(), *server.workers()]
     with connected(server.address) as connection:
         connection.send(request("GET", "/waits?slow"))
         wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-        installation.upgrade_layout(tmp_path / "sources")
+        installation.install(other)
         server.graceful()
         assert ask(server, "/who").status == 200
 

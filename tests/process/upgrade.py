@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import conf
@@ -46,26 +47,31 @@ class Installation:
         new.chmod(path.stat().st_mode)
         new.replace(path)
 
-    def upgrade(self) -> None:
-        """The other version, which reads and speaks this one."""
-        for name in NUMBERED:
-            data = (self.package / name).read_bytes()
-            assert OURS.encode() in data
-            self.put(name, data.replace(OURS.encode(), OTHER.encode()))
+    def install(self, files: Mapping[str, bytes]) -> None:
+        for name, data in files.items():
+            self.put(name, data)
 
-    def upgrade_layout(self, scratch: Path) -> None:
-        """The other version, whose memories have another layout."""
+    def other_version(self) -> dict[str, bytes]:
+        """The files of a version that reads and speaks this one."""
+        found = {name: (self.package / name).read_bytes() for name in NUMBERED}
+        assert all(OURS.encode() in data for data in found.values())
+        return {name: data.replace(OURS.encode(), OTHER.encode()) for name, data in found.items()}
+
+    def other_layout(self, scratch: Path) -> dict[str, bytes]:
+        """The files of a version whose memories have another layout."""
         for room in ("apache_module", "pyglue"):
             shutil.copytree(ROOT / room, scratch / room)
         change(scratch / "pyglue/bridge/placement.h", "WORKER_SLOTS 512", "WORKER_SLOTS 520")
         change(
             scratch / "apache_module/glue_supervisor.c", "} state_t;", "char more[64]; } state_t;"
         )
-        self.upgrade()
-        self.put("mod_pyglue.so", compiled(scratch, "apache_module", httpd_flags()))
         pages = next(self.package.glob("_pages.*.so")).name
         python = [f"-I{sysconfig.get_paths()['include']}"]
-        self.put(pages, compiled(scratch, "pyglue/supervisor", python))
+        return {
+            **self.other_version(),
+            "mod_pyglue.so": compiled(scratch, "apache_module", httpd_flags()),
+            pages: compiled(scratch, "pyglue/supervisor", python),
+        }
 
 
 def change(path: Path, old: str, new: str) -> None:
