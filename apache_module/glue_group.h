@@ -41,7 +41,7 @@ struct glue_group {
     int listen_backlog;
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
     int request_buffering; /* bytes of an upload that are read before a worker is asked */
-    int pass_descriptors, no_new_privs, dumpable;
+    int pass_descriptors, no_new_privs, dumpable, preload;
     int maximum_requests;
     int response_buffer_size;                        /* bytes, 0: default */
     int child_threads;                               /* percent of a child's */

@@ -65,6 +65,7 @@ static const struct option {
     FLAG("pass-descriptors", group.pass_descriptors, 0),
     FLAG("no-new-privs", group.no_new_privs, 1),
     FLAG("dumpable", group.dumpable, 1),
+    FLAG("preload", group.preload, 0),
     INTEGER("maximum-requests", group.maximum_requests, 0, 0, INT_MAX),
     DURATION("startup-timeout", group.startup_timeout, 0),
     DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),

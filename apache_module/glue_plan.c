@@ -52,6 +52,7 @@ static const struct field {
     FIELD(BOOLEAN, pass_descriptors),
     FIELD(BOOLEAN, no_new_privs),
     FIELD(BOOLEAN, dumpable),
+    FIELD(BOOLEAN, preload),
     FIELD(INTEGER, maximum_requests),
     FIELD(DURATION, startup_timeout),
     FIELD(DURATION, launch_timeout),

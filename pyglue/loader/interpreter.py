@@ -26,6 +26,24 @@ WARNING = 4
 IGNORED = "PG3105"  # the id of the message
 
 
+class _Forks:
+    """What a child of this process is: the application's, which owns nothing of ours, or, where the
+    application is preloaded, another worker."""
+
+    def __init__(self) -> None:
+        self.become_workers = False
+        self.process = os.getpid()  # whose signals are the worker's, or httpd's
+
+    def settle(self) -> None:
+        if self.become_workers:
+            self.process = os.getpid()
+        else:
+            engine.forked()
+
+
+forks = _Forks()
+
+
 def prepare(settings_text: str, application_group: str) -> None:
     """`settings_text`: JSON (`docs/bridge.md` 8); `application_group`: "" is the main one."""
     settings: dict[str, Any] = json.loads(settings_text)
@@ -37,7 +55,7 @@ def prepare(settings_text: str, application_group: str) -> None:
     _add_paths(settings.get("python_path") or [], settings.get("home"))
     _redirect_streams(own_descriptors=in_worker)
     _refuse_signals()
-    os.register_at_fork(after_in_child=engine.forked)
+    os.register_at_fork(after_in_child=forks.settle)
     mod_wsgi.process_group = _text(settings.get("group") or "")
     mod_wsgi.application_group = application_group
     mod_wsgi.maximum_processes = int(settings.get("processes") or 1)
@@ -96,10 +114,9 @@ def _redirect_streams(own_descriptors: bool) -> None:
 def _refuse_signals() -> None:
     """Signals are httpd's, or the worker's; a forked child of the application may have its own."""
     original: Callable[[Any, Any], Any] = signal.signal
-    process = os.getpid()
 
     def refuse(signalnum: Any, handler: Any) -> Any:
-        if os.getpid() != process:
+        if os.getpid() != forks.process:
             return original(signalnum, handler)
         stack = "".join(traceback.format_stack(sys._getframe(1)))
         engine.log(WARNING, f"{IGNORED}: signal.signal() was ignored: signal {signalnum}\n{stack}")

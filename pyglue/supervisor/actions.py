@@ -33,10 +33,12 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start a worker; answer with `launched` or `launch_failed`."""
+    """Start a worker; answer with `launched` or `launch_failed`. Of one roll are those that may
+    share what was loaded once."""
 
     number: int
     definition: GroupPlan
+    roll: int = 0
 
 
 @dataclass(frozen=True, slots=True)

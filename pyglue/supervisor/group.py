@@ -61,6 +61,7 @@ class Group:
         self._admission = admission
         self._permits = 0  # workers that it may start in this event
         self._starts = Budget(OWN_RATE, OWN_BURST + 2 * definition.processes)
+        self._roll = 0  # how often all workers were to be replaced
         self._ending = False
         self._waits = False  # a roll, at the cap on leaving workers
         self._told: tuple[GroupState, str] | None = None
@@ -253,6 +254,7 @@ class Group:
     def _supersede_all(self, why: Why, now: float) -> None:
         """All that run are to be replaced; what was never published ends at once."""
         self._failures.forget()
+        self._roll += 1
         for worker in list(self.workers.values()):
             if not worker.is_live:
                 continue
@@ -367,7 +369,7 @@ class Group:
         self.workers[number] = Worker(number, definition, superseded=fallback is not None)
         self._starts.take(now)
         self._admission.started(number, now)
-        self._out.put(Launch(number, definition))
+        self._out.put(Launch(number, definition, self._roll))
         return True
 
     def _tell(self) -> None:

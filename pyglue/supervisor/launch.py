@@ -117,8 +117,11 @@ def _is_left_out(name: str) -> bool:
     return name in LEFT_OUT or name.startswith(LEFT_OUT_PREFIXES)
 
 
-def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> bytes:
-    """The settings as they go down the control pipe: length, then JSON."""
+def settings(
+    definition: GroupPlan, plan: Plan, number: int, key: bytes, *, preloads: bool = False
+) -> bytes:
+    """The settings as they go down the control pipe: length, then JSON. preloads: of a process that
+    is forked for each worker."""
     value = {
         "version": VERSION,
         "number": number,
@@ -128,6 +131,7 @@ def settings(definition: GroupPlan, plan: Plan, number: int, key: bytes) -> byte
         "directory": directory_of(definition, plan),
         "peer_uid": plan.httpd.uid,
         "request_max": plan.httpd.request_max,
+        "preloads": preloads,
         **{name: getattr(definition, name) for name in FOR_WORKER},
     }
     text = json.dumps(_as_latin1(value)).encode()

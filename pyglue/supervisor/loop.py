@@ -40,8 +40,8 @@ class Loop:
         self._selector.register(fd, events, callback)
 
     def unwatch(self, fd: int) -> None:
-        """No matter whether it was watched."""
-        if fd in self._selector.get_map():
+        """No matter whether it was watched; -1 is none."""
+        if fd >= 0 and fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def is_watched(self, fd: int) -> bool:

@@ -168,3 +168,12 @@ RECYCLED = Message("PG1118", Level.INFO, "worker {number} (pid {pid}) gets a suc
 RECYCLED_FAULTY = Message(
     "PG1119", Level.WARNING, "worker {number} (pid {pid}) gets a successor: {reason}"
 )
+PRELOADER_STARTED = Message(
+    "PG1170", Level.INFO, "the application is preloaded by pid {pid}, of which workers are forks"
+)
+PRELOADER_GONE = Message(
+    "PG1171",
+    Level.WARNING,
+    "the process that had preloaded the application (pid {pid}) {cause}; workers serve on, and the "
+    "next one to start needs another",
+)

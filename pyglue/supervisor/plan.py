@@ -97,6 +97,7 @@ class GroupPlan:
     pass_descriptors: bool = row(flag, for_worker=True)
     no_new_privs: bool = row(flag)
     dumpable: bool = row(flag, for_worker=True)
+    preload: bool = row(flag, absent=False)
     maximum_requests: int = row(INT, for_worker=True)
     startup_timeout: float = row(seconds, for_worker=True)
     launch_timeout: float = row(seconds)

@@ -29,6 +29,33 @@ Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
 ReadRecord = Callable[[int], "tuple[int, int, int, list[int]]"]
 
 
+@dataclass(slots=True)
+class Ends:
+    """A worker's own ends of its pipes, until it has them."""
+
+    control: int
+    log_read: int
+    log_write: int
+    messages: int
+
+    def in_order(self, null: int, listener: int, record: int) -> list[int]:
+        """With what else it is given, as they become 0 to 7: docs/plan.md section 4."""
+        return [
+            null,
+            self.log_write,
+            self.log_write,
+            self.control,
+            listener,
+            record,
+            self.messages,
+            self.log_read,
+        ]
+
+    def close(self) -> None:
+        for fd in (self.control, self.log_read, self.log_write, self.messages):
+            os.close(fd)
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """Owns its descriptors until `close`."""
@@ -37,24 +64,44 @@ class Process:
     recipe: Recipe
     key: bytes
     listener: Listener
-    pid: int
-    pidfd: int
-    report: int  # of the privileged step
     control: int
     messages: int
     log: int
     record: int
+    pid: int = 0  # 0: it was not started yet
+    pidfd: int = -1
+    report: int = -1  # of the privileged step
     unsent: bytes = b""  # for the control pipe
     reported: bytes = b""
     unread: bytes = b""
     lines: Lines = field(default_factory=Lines)
     budget: Budget = field(default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
     words: Budget = field(default_factory=lambda: Budget(BYTES_PER_SECOND, BYTES_PER_SECOND))
+    is_closed: bool = False
     is_loud: bool = False  # it has written more than may be read of it now
 
     @property
     def definition(self) -> GroupPlan:
         return self.recipe.definition
+
+    def spawn(self, spawn: Spawn, ends: Ends) -> None:
+        """Starts it through the jail. Takes the ends. OSError, ValueError: nothing runs."""
+        null = -1
+        try:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            assert self.listener.sock is not None
+            record = self.record if self.record >= 0 else null
+            fds = ends.in_order(null, self.listener.sock.fileno(), record)
+            self.pid, self.pidfd, self.report = spawn(self.recipe, fds)
+        finally:
+            ends.close()
+            if null >= 0:
+                os.close(null)
+        os.set_blocking(self.report, False)
+
+    def adopt(self, pid: int) -> None:
+        """It was forked by a preloader: a child of ours, checked."""
+        self.pid, self.pidfd = pid, os.pidfd_open(pid)
 
     def send(self, data: bytes) -> None:
         """Queues and writes what the pipe takes; the rest goes with `flush`."""
@@ -88,14 +135,14 @@ class Process:
 
     def read_report(self) -> bool:
         """What the privileged step says of itself. False: it has said all."""
-        data = _read(self.report, READ_SIZE)
+        data = _read(self.report, READ_SIZE) if self.report >= 0 else b""
         self.reported += data or b""
         return data != b""
 
     def kill(self) -> None:
         """The pid as well as the group: it may not have called setsid yet. Only before the reaping,
         after which the numbers may be another's."""
-        for end in (os.kill, os.killpg):
+        for end in (os.kill, os.killpg) if self.pid else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)
 
@@ -105,6 +152,8 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         cause = cause_of(status)
+        if self.record < 0:
+            return Death(cause, status == 0)
         try:
             _, served, _, running = read_record(self.record)
         except ValueError:  # it never began to write, or wrote nonsense
@@ -112,6 +161,7 @@ class Process:
         return Death(cause, status == 0, served, tuple(running))
 
     def close(self) -> None:
+        self.is_closed = True
         for fd in (self.pidfd, self.report, self.control, self.messages, self.log, self.record):
             if fd >= 0:
                 os.close(fd)
@@ -129,10 +179,11 @@ def cause_of(status: int) -> str:
     return f"was killed by {name}"
 
 
-def start(
-    number: int, recipe: Recipe, key: bytes, listener: Listener, record_size: int, spawn: Spawn
-) -> Process:
-    """Makes pipes and record, and forks. Takes the listener; OSError with nothing left open."""
+def make(
+    number: int, recipe: Recipe, key: bytes, listener: Listener, record_size: int | None
+) -> tuple[Process, Ends]:
+    """Pipes and record (None: it has none) of a worker that does not run yet, and what becomes its
+    own. Takes the listener; OSError with nothing left open."""
     with contextlib.ExitStack() as opened:
 
         def own(fd: int) -> int:
@@ -147,31 +198,25 @@ def start(
         messages, messages_write = pipe()
         log_read, log_write = pipe()
         log = own(os.open(f"/proc/self/fd/{log_read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        record = own(_make_record(record_size))
-        null = own(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        record = -1 if record_size is None else own(_make_record(record_size))
         for fd in (control, messages, messages_write):  # no end of these ever waits
             os.set_blocking(fd, False)
-        assert listener.sock is not None
-        pid, pidfd, report = spawn(
-            recipe,
-            [  # docs/plan.md section 4: they become 0 to 7
-                null,
-                log_write,
-                log_write,
-                control_read,
-                listener.sock.fileno(),
-                record,
-                messages_write,
-                log_read,
-            ],
-        )
         opened.pop_all()
-        for fd in (null, control_read, messages_write, log_write, log_read):
-            os.close(fd)
-    os.set_blocking(report, False)
-    return Process(
-        number, recipe, key, listener, pid, pidfd, report, control, messages, log, record
-    )
+    made = Process(number, recipe, key, listener, control, messages, log, record)
+    return made, Ends(control_read, log_read, log_write, messages_write)
+
+
+def start(
+    number: int, recipe: Recipe, key: bytes, listener: Listener, record_size: int, spawn: Spawn
+) -> Process:
+    """Makes one and starts it through the jail. OSError, ValueError with nothing left open."""
+    made, ends = make(number, recipe, key, listener, record_size)
+    try:
+        made.spawn(spawn, ends)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _make_record(size: int) -> int:

@@ -38,15 +38,17 @@ from .actions import (
 )
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
-from .listeners import Directory, ListenError
+from .listeners import Directory, Listener, ListenError
 from .logs import ErrorLog, Logs, Rate
 from .loop import READ, WRITE, Callback, Loop, now
+from .nursery import NUMBER as PRELOADER
+from .nursery import Birth, Calls, Nursery, is_fork
 from .orphans import Orphans
 from .pages import Entry, Pages
 from .plan import Plan, parse
 from .process import Process, Spawn
 from .roster import Roster
-from .worker import Command
+from .worker import Command, Message
 
 if TYPE_CHECKING:
     from pyglue import _pages
@@ -107,6 +109,16 @@ class Supervisor:
         self._directories: dict[str, Directory] = {}
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
+        self._nursery = Nursery(
+            given.spawn,
+            Calls(
+                watch=self._watch,
+                forget=self._close,
+                told=self._open_listener,
+                failed=self._launch_failed,
+                say=self._logs.say,
+            ),
+        )
         self._resting: dict[int, Callback] = {}  # descriptors not read until the next second
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
@@ -119,7 +131,7 @@ class Supervisor:
             Forget: self._forget,
             Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
             Stop: lambda action: self._command(action.number, Command.STOP, action.allowed),
-            Kill: lambda action: self._processes[action.number].kill(),
+            Kill: self._kill,
             TellGroup: self._tell_group,
             TellPlan: lambda action: self._pages.tell_plan(action.accepted, action.refused),
             Say: lambda action: self._logs.say(action.message, action.values, action.digest),
@@ -156,6 +168,8 @@ class Supervisor:
                 self._pages.drop_orphans(digest)
                 self._do(self._roster.disinherited(digest, at))
             self._release_orphans()
+            self._nursery.keep({worker.definition.digest for worker in self._processes.values()})
+            self._nursery.tick(at)
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
 
     def _until_next(self) -> float:
@@ -261,41 +275,78 @@ class Supervisor:
 
     def _launch(self, action: Launch) -> None:
         try:
-            started = self._start(action)
+            started = self._make(action)
         except (OSError, ValueError, ListenError) as error:
             self._do(self._roster.launch_failed(action.number, str(error), now()))
             return
-        self._processes[started.number] = self._by_pid[started.pid] = started
-        self._watch(started)
-        self._do(self._roster.launched(started.number, started.pid, now()))
+        if started.pid:
+            self._launched(started)
 
-    def _start(self, action: Launch) -> Process:
+    def _launched(self, worker: Process) -> None:
+        self._by_pid[worker.pid] = worker
+        self._do(self._roster.launched(worker.number, worker.pid, now()))
+
+    def _launch_failed(self, number: int, reason: str) -> None:
+        self._do(self._roster.launch_failed(number, reason, now()))
+
+    def _make(self, action: Launch) -> Process:
+        """A worker that was forked, or that a preloader will fork."""
         assert self._plan is not None
         definition, plan = action.definition, self._plan
-        directory = self._directory(plan.httpd.socket_prefix)
-        listener = directory.listen(action.number, definition.listen_backlog)
+        listener = self._directory(plan.httpd.socket_prefix).listen(
+            action.number, definition.listen_backlog
+        )
         key = os.urandom(self._given.memory.KEY_SIZE)
+        settings = launch.settings(definition, plan, action.number, key)
         try:
-            started = process.start(
+            made, ends = process.make(
                 action.number,
                 launch.recipe(definition, plan),
                 key,
                 listener,
                 self._given.memory.size_record(),
-                self._given.spawn,
             )
-        except BaseException:
-            directory.remove_socket(listener)
+        except OSError:
+            self._remove_socket(listener)
             raise
         try:
-            directory.give(listener, plan.httpd.uid)
-        except ListenError:
-            started.kill()  # it is reaped as a process that nobody knows
-            started.close()
-            directory.remove_socket(listener)
+            if definition.preload:
+                self._processes[made.number] = made
+                self._watch(made)
+                of_preloader = launch.settings(definition, plan, PRELOADER, b"", preloads=True)
+                birth = Birth(made, ends, settings, of_preloader, action.roll)
+                self._nursery.launch(birth, now())
+                return made
+            made.spawn(self._given.spawn, ends)
+            self._open_listener(made)
+        except BaseException:
+            made.kill()  # it is reaped as a process that nobody knows
+            self._processes.pop(made.number, None)
+            self._close(made)
+            self._remove_socket(listener)
             raise
-        started.send(launch.settings(definition, plan, action.number, key))
-        return started
+        made.send(settings)
+        self._processes[made.number] = made
+        self._watch(made)
+        return made
+
+    def _open_listener(self, worker: Process) -> None:
+        """To httpd's children; ours is closed."""
+        assert self._plan is not None
+        httpd = self._plan.httpd
+        self._directory(httpd.socket_prefix).give(worker.listener, httpd.uid)
+
+    def _remove_socket(self, listener: Listener) -> None:
+        for directory in self._directories.values():
+            directory.remove_socket(listener)
+
+    def _kill(self, action: Kill) -> None:
+        worker = self._processes[action.number]
+        if worker.pid:
+            worker.kill()
+            return
+        self._nursery.settle(worker.number)
+        self._do(self._roster.gone(worker.number, Death("was never begun", clean=True), now()))
 
     def _directory(self, prefix: str) -> Directory:
         if prefix not in self._directories:
@@ -332,12 +383,15 @@ class Supervisor:
         worker = self._processes.pop(action.number, None)
         if worker is None:
             return
+        self._nursery.settle(action.number)
         self._by_pid.pop(worker.pid, None)
+        self._close(worker)
+        self._remove_socket(worker.listener)
+
+    def _close(self, worker: Process) -> None:
         for fd in (worker.report, worker.control, worker.messages, worker.log):
             self._resting.pop(fd, None)
             self._loop.unwatch(fd)
-        for directory in self._directories.values():
-            directory.remove_socket(worker.listener)
         worker.close()
 
     def _exit(self, action: Exit) -> None:
@@ -347,7 +401,8 @@ class Supervisor:
     # Workers.
 
     def _watch(self, worker: Process) -> None:
-        self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
+        if worker.report >= 0:
+            self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
         self._loop.watch(worker.messages, READ, lambda: self._on_messages(worker))
         self._loop.watch(worker.log, READ, lambda: self._on_log(worker))
         self._watch_unsent(worker)
@@ -378,18 +433,33 @@ class Supervisor:
         words = worker.read_messages()
         if words is None:
             self._loop.unwatch(worker.messages)
+            if not worker.pid and self._nursery.is_forking(worker.number):
+                self._launch_failed(worker.number, "its preloader could not fork it")
             return
         for word in words:
-            self._do(self._roster.message(worker.number, word, now()))
-            if worker.number not in self._processes:
+            self._heard(worker, word)
+            if worker.is_closed:
                 return
             if not worker.budget.take(now()):
                 self._pause(worker)
 
+    def _heard(self, worker: Process, word: tuple[int, int, int]) -> None:
+        if worker.number == PRELOADER:
+            self._nursery.message(worker, word, now())
+        elif worker.pid or word[0] != Message.FORKED:
+            self._do(self._roster.message(worker.number, word, now()))
+        elif is_fork(word[2], worker.definition.uid) and word[2] not in self._by_pid:
+            worker.adopt(word[2])
+            self._nursery.settle(worker.number)
+            self._launched(worker)
+        else:
+            self._launch_failed(worker.number, "its preloader named a process that is none")
+
     def _pause(self, worker: Process) -> None:
         if worker.messages not in self._resting:
             self._rest(worker.messages, lambda: self._on_messages(worker))
-            self._do(self._roster.flooded(worker.number, now()))
+            if worker.number != PRELOADER:
+                self._do(self._roster.flooded(worker.number, now()))
 
     def _rest(self, fd: int, callback: Callback) -> None:
         """It is not read until the next second."""
@@ -408,11 +478,10 @@ class Supervisor:
         count = 0
         for info in family.changed_children(REAPS_A_TURN):
             count += 1
-            worker = self._by_pid.get(info.si_pid)
+            worker = self._process_of(info.si_pid)
             if info.si_code == os.CLD_STOPPED:
                 os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
-                if worker is not None:
-                    self._do(self._roster.stopped(worker.number))
+                self._stopped(worker)
             elif worker is None:
                 os.waitpid(info.si_pid, 0)
             else:
@@ -420,16 +489,35 @@ class Supervisor:
         if count == REAPS_A_TURN:
             self._loop.again(signal.SIGCHLD)
 
+    def _process_of(self, pid: int) -> Process | None:
+        """One that was forked a moment ago may not have been heard yet."""
+        if pid not in self._by_pid:
+            for worker in [w for w in self._processes.values() if not w.pid]:
+                if self._nursery.is_forking(worker.number):
+                    self._on_messages(worker)
+        return self._by_pid.get(pid) or self._nursery.by_pid(pid)
+
+    def _stopped(self, worker: Process | None) -> None:
+        if worker is None:
+            return
+        if worker.number == PRELOADER:
+            worker.kill()
+        else:
+            self._do(self._roster.stopped(worker.number))
+
     def _bury(self, worker: Process) -> None:
         """Its last words first, then what it leaves behind."""
         self._on_report(worker)
         for word in worker.read_messages() or []:
-            self._do(self._roster.message(worker.number, word, now()))
+            self._heard(worker, word)
         self._on_log(worker)
         self._logs.worker_said(worker.definition.digest, worker.pid, worker.lines.end(), now())
         death = worker.bury(self._given.memory.read_record)
         death = self._given.describe(worker.reported, worker.recipe) or death
-        self._do(self._roster.gone(worker.number, death, now()))
+        if worker.number == PRELOADER:
+            self._nursery.gone(worker, death)
+        else:
+            self._do(self._roster.gone(worker.number, death, now()))
 
     # The end.
 

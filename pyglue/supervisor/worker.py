@@ -39,6 +39,7 @@ class Message(IntEnum):
     RECYCLE = 6
     LEFT = 7
     HOMELESS = 8
+    FORKED = 9  # of a preloader's forks: never comes to the core
 
 
 class Command(IntEnum):

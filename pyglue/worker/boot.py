@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
 VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
-HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS = range(1, 9)
+HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
 MAXIMUM_REQUESTS, SIGNAL = 1, 2  # arguments of RECYCLE
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
 TURN = 1.0  # seconds between two looks at the watched files
@@ -60,14 +60,14 @@ class Failure(Exception):
         self.code = code
 
 
-# Ids of docs/reference/messages.md: by the argument of FAILED, and two more.
+# Ids of docs/reference/messages.md: by the argument of FAILED, and three more.
 FAILURE_IDS = {
     NO_ENGINE: "PG2011",
     OTHER_ENGINE: "PG2012",
     BAD_SETTINGS: "PG2013",
     NO_PYTHON: "PG2014",
 }
-UNTOLD, NO_LOCALE = "PG2015", "PG2016"
+UNTOLD, NO_LOCALE, PRELOAD = "PG2015", "PG2016", "PG2017"
 
 
 def say(name: str, text: str) -> None:
@@ -228,7 +228,6 @@ class Worker:
         self.settings = settings
         self.engine = engine
         self.worker = engine.Worker()
-        self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.is_leaving = False
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
         self.leave_by: float | None = None  # told to end by a signal, and not yet by the supervisor
@@ -245,8 +244,12 @@ class Worker:
             engine.EVENT_LEFT: self.exit,
         }
 
-    def prepare_process(self) -> None:
+    def listen_to_supervisor(self) -> None:
+        """From now on there is a second thread."""
+        self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.worker.commands(CONTROL, LOG, self.events_in)
+
+    def prepare_process(self) -> None:
         name = self.settings["display_name"]
         if name is not None:
             self.worker.name(as_bytes(name))
@@ -277,8 +280,25 @@ class Worker:
 
     def load_scripts(self) -> bool:
         """All of them, also after one has failed: each tells its own reason."""
-        loaded = [self.load(script) for script in self.settings["scripts"]]
+        return self.load_all(self.settings["scripts"])
+
+    def load_all(self, scripts: list[dict[str, Any]]) -> bool:
+        loaded = [self.load(script) for script in scripts]
         return all(loaded)
+
+    def preload(self) -> None:
+        """Loads what the main interpreter serves, and returns in the workers that are forked of
+        this process (preload.py), with settings of their own."""
+        interpreter = importlib.import_module("pyglue.loader.interpreter")
+        preload = importlib.import_module("pyglue.worker.preload")
+        scripts = [s for s in self.settings["scripts"] if not s["application_group"]]
+        tell(READY, int(self.load_all(scripts)))
+        interpreter.forks.become_workers = True
+        preload.fork_workers(lambda text: say(PRELOAD, text))
+        interpreter.forks.become_workers = False
+        tell(FORKED, 0, os.getpid())
+        self.settings = read_settings()
+        tell(HELLO, VERSION, self.settings["number"])
 
     def load(self, script: dict[str, Any]) -> bool:
         name = script["callable"]
@@ -392,8 +412,16 @@ def start() -> Worker:
     package = os.fsdecode(as_bytes(settings["package"]))
     import_package(package)
     worker = Worker(settings, import_engine(package))
+    preloads = settings.get("preloads", False)
+    if preloads:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # workers reload, and it ends with them
+    else:
+        worker.listen_to_supervisor()
     worker.prepare_process()
     worker.open()
+    if preloads:
+        worker.preload()
+        worker.listen_to_supervisor()
     return worker
 
 

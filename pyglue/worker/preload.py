@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""preload=on: this process has loaded the application, and each worker of the group is a fork of it
+(docs/plan.md section 5). `boot.py` calls `fork_workers`, which returns in the workers alone.
+
+Only the main interpreter is preloaded: sub-interpreters do not live through a fork. Nor do threads,
+so none of ours has been started before, and those of the application are told about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ORDERS = 4  # descriptor: where the supervisor writes what is to be forked
+ORDER_SIZE = 16
+ENDS = 6  # descriptors that come with each order
+# What they become; log ends: what 7 reads, 1 and 2 write.
+CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
+TURN = 0.001
+
+Say = Callable[[str], None]
+
+
+def fork_workers(say: Say) -> None:
+    """Waits for orders, and returns in each worker, with its descriptors in their places. The
+    preloader itself ends here, when the supervisor closes the socket."""
+    orders = socket.socket(fileno=ORDERS)
+    tell_of_threads(say)
+    gc.collect()
+    gc.freeze()  # the collector would write to each object, and unshare its page
+    while True:
+        order, ends, _, _ = socket.recv_fds(orders, ORDER_SIZE, ENDS, socket.MSG_CMSG_CLOEXEC)
+        if not order:
+            os._exit(0)
+        if len(ends) == ENDS and fork(ends, say):
+            orders.detach()  # its number is the listener's now
+            return
+        for fd in ends:
+            os.close(fd)
+
+
+def fork(ends: list[int], say: Say) -> bool:
+    """True in the worker. Forked twice, it becomes a child of the supervisor, its subreaper."""
+    try:
+        middle = os.fork()
+    except OSError as error:
+        say(f"a worker could not be forked: {error.strerror}")
+        return False
+    if middle:
+        with contextlib.suppress(ChildProcessError):  # the application may ignore SIGCHLD
+            os.waitpid(middle, 0)
+        return False
+    middle = os.getpid()
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError as error:
+        say(f"a worker could not be forked: {error.strerror}")
+        os._exit(1)
+    os.setsid()
+    while os.getppid() == middle:
+        time.sleep(TURN)
+    take_places(ends)
+    return True
+
+
+def take_places(ends: list[int]) -> None:
+    """Received descriptors are higher than all places, which are taken."""
+    control, listener, record, messages, log_read, log_write = ends
+    for fd, place in (
+        (control, CONTROL),
+        (listener, LISTENER),
+        (record, RECORD),
+        (messages, MESSAGES),
+        (log_read, LOG),
+    ):
+        os.dup2(fd, place, inheritable=False)
+    for place in (1, 2):
+        os.dup2(log_write, place)
+    for fd in ends:
+        os.close(fd)
+
+
+def tell_of_threads(say: Say) -> None:
+    count = len(list(Path("/proc/self/task").iterdir())) - 1
+    if count:
+        say(
+            f"preload: the application has started {count} threads while it was loaded. Workers "
+            "are forks, which do not have them: start threads with the first request, or by "
+            "os.register_at_fork(after_in_child=...)"
+        )
