@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import channel, family, launch, messages, process
+from . import channel, family, launch, messages
 from .actions import (
     Action,
     Bury,
@@ -36,13 +36,14 @@ from .actions import (
     TellPlan,
     Withdraw,
 )
+from .births import Births
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
-from .listeners import Directory, Listener, ListenError
+from .listeners import ListenError
 from .logs import ErrorLog, Logs, Rate
 from .loop import READ, WRITE, Callback, Loop, now
 from .nursery import NUMBER as PRELOADER
-from .nursery import Birth, Calls, Nursery, is_fork
+from .nursery import Calls, is_fork
 from .orphans import Orphans
 from .pages import Entry, Pages
 from .plan import Plan, parse
@@ -106,11 +107,10 @@ class Supervisor:
         self._assembly = Assembly()
         self._plan: Plan | None = None
         self._open_logs: set[ErrorLog] = set()
-        self._directories: dict[str, Directory] = {}
+        self._births = Births(given.parent, given.epoch, given.memory, given.spawn)
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
-        self._nursery = Nursery(
-            given.spawn,
+        self._nursery = self._births.attend(
             Calls(
                 watch=self._watch,
                 forget=self._close,
@@ -224,7 +224,7 @@ class Supervisor:
             channel.close_all(log_fds)
             self._do(self._roster.refuse(number, str(error)))
             return
-        self._plan = plan
+        self._plan = self._births.plan = plan
         self._take_logs(plan, log_fds)
         self._warn_of_limits(plan)
         self._do(self._roster.take(plan, now()))
@@ -275,10 +275,12 @@ class Supervisor:
 
     def _launch(self, action: Launch) -> None:
         try:
-            started = self._make(action)
+            started = self._births.make(action, now())
         except (OSError, ValueError, ListenError) as error:
             self._do(self._roster.launch_failed(action.number, str(error), now()))
             return
+        self._processes[started.number] = started
+        self._watch(started)
         if started.pid:
             self._launched(started)
 
@@ -289,56 +291,12 @@ class Supervisor:
     def _launch_failed(self, number: int, reason: str) -> None:
         self._do(self._roster.launch_failed(number, reason, now()))
 
-    def _make(self, action: Launch) -> Process:
-        """A worker that was forked, or that a preloader will fork."""
-        assert self._plan is not None
-        definition, plan = action.definition, self._plan
-        listener = self._directory(plan.httpd.socket_prefix).listen(
-            action.number, definition.listen_backlog
-        )
-        key = os.urandom(self._given.memory.KEY_SIZE)
-        settings = launch.settings(definition, plan, action.number, key)
-        try:
-            made, ends = process.make(
-                action.number,
-                launch.recipe(definition, plan),
-                key,
-                listener,
-                self._given.memory.size_record(),
-            )
-        except OSError:
-            self._remove_socket(listener)
-            raise
-        try:
-            if definition.preload:
-                self._processes[made.number] = made
-                self._watch(made)
-                of_preloader = launch.settings(definition, plan, PRELOADER, b"", preloads=True)
-                birth = Birth(made, ends, settings, of_preloader, action.roll)
-                self._nursery.launch(birth, now())
-                return made
-            made.spawn(self._given.spawn, ends)
-            self._open_listener(made)
-        except BaseException:
-            made.kill()  # it is reaped as a process that nobody knows
-            self._processes.pop(made.number, None)
-            self._close(made)
-            self._remove_socket(listener)
-            raise
-        made.send(settings)
-        self._processes[made.number] = made
-        self._watch(made)
-        return made
-
     def _open_listener(self, worker: Process) -> None:
-        """To httpd's children; ours is closed."""
-        assert self._plan is not None
-        httpd = self._plan.httpd
-        self._directory(httpd.socket_prefix).give(worker.listener, httpd.uid)
-
-    def _remove_socket(self, listener: Listener) -> None:
-        for directory in self._directories.values():
-            directory.remove_socket(listener)
+        """Of one that is being forked by a preloader."""
+        try:
+            self._births.open_listener(worker)
+        except ListenError as error:
+            self._launch_failed(worker.number, str(error))
 
     def _kill(self, action: Kill) -> None:
         worker = self._processes[action.number]
@@ -347,11 +305,6 @@ class Supervisor:
             return
         self._nursery.settle(worker.number)
         self._do(self._roster.gone(worker.number, Death("was never begun", clean=True), now()))
-
-    def _directory(self, prefix: str) -> Directory:
-        if prefix not in self._directories:
-            self._directories[prefix] = Directory(prefix, self._given.parent, self._given.epoch)
-        return self._directories[prefix]
 
     def _publish(self, action: Publish) -> None:
         worker = self._processes[action.number]
@@ -386,7 +339,7 @@ class Supervisor:
         self._nursery.settle(action.number)
         self._by_pid.pop(worker.pid, None)
         self._close(worker)
-        self._remove_socket(worker.listener)
+        self._births.remove_socket(worker.listener)
 
     def _close(self, worker: Process) -> None:
         for fd in (worker.report, worker.control, worker.messages, worker.log):
@@ -528,8 +481,7 @@ class Supervisor:
             self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})
         for number in list(self._processes):
             self._pages.forget(number)
-        for directory in self._directories.values():
-            directory.remove()
+        self._births.remove_directories()
 
 
 def _raise_open_files() -> None:

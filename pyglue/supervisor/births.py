@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a worker comes into being: its listener, key, pipes and settings, and then a fork, by the
+jail or by a process of its group that has preloaded the application.
+
+Knows the plan, because it tells what a worker is started with; knows no state of a group.
+Up: server.py; down: process.py, nursery.py, listeners.py, launch.py.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+from . import launch, process
+from .actions import Launch
+from .listeners import Directory, Listener
+from .nursery import NUMBER as PRELOADER
+from .nursery import Birth, Calls, Nursery
+from .plan import Plan
+from .process import Ends, Process, Spawn
+
+
+class Births:
+    """Makes workers, and owns the directories of their sockets."""
+
+    def __init__(self, parent: int, epoch: int, memory: ModuleType, spawn: Spawn) -> None:
+        self._parent, self._epoch = parent, epoch
+        self._memory = memory  # pyglue._pages
+        self._spawn = spawn
+        self._directories: dict[str, Directory] = {}
+        self.plan: Plan | None = None  # the newest one that was taken
+
+    def attend(self, calls: Calls) -> Nursery:
+        """The nursery, which asks this of the server."""
+        self._nursery = Nursery(self._spawn, calls)
+        return self._nursery
+
+    def make(self, action: Launch, now: float) -> Process:
+        """A worker that was forked, or (pid 0) that a preloader will fork. OSError, ValueError,
+        ListenError: nothing is left of it."""
+        assert self.plan is not None
+        definition, plan = action.definition, self.plan
+        directory = self._directory(plan.httpd.socket_prefix)
+        listener = directory.listen(action.number, definition.listen_backlog)
+        key = os.urandom(self._memory.KEY_SIZE)
+        settings = launch.settings(definition, plan, action.number, key)
+        try:
+            made, ends = process.make(
+                action.number,
+                launch.recipe(definition, plan),
+                key,
+                listener,
+                self._memory.size_record(),
+            )
+        except OSError:
+            self.remove_socket(listener)
+            raise
+        try:
+            if definition.preload:
+                preloads = launch.settings(definition, plan, PRELOADER, b"", preloads=True)
+                self._nursery.launch(Birth(made, ends, settings, preloads, action.roll), now)
+            else:
+                self._start(made, ends, settings)
+        except BaseException:
+            made.kill()  # it is reaped as a process that nobody knows
+            made.close()
+            self.remove_socket(listener)
+            raise
+        return made
+
+    def open_listener(self, worker: Process) -> None:
+        """To httpd's children, from now on; ours is closed. ListenError."""
+        assert self.plan is not None
+        httpd = self.plan.httpd
+        self._directory(httpd.socket_prefix).give(worker.listener, httpd.uid)
+
+    def remove_socket(self, listener: Listener) -> None:
+        for directory in self._directories.values():
+            directory.remove_socket(listener)
+
+    def remove_directories(self) -> None:
+        """At the end."""
+        for directory in self._directories.values():
+            directory.remove()
+
+    def _start(self, made: Process, ends: Ends, settings: bytes) -> None:
+        made.spawn(self._spawn, ends)
+        self.open_listener(made)
+        made.send(settings)
+
+    def _directory(self, prefix: str) -> Directory:
+        if prefix not in self._directories:
+            self._directories[prefix] = Directory(prefix, self._parent, self._epoch)
+        return self._directories[prefix]
