@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "glue_ahead.h"
 #include "glue_clock.h"
 #include "glue_janitor.h"
 #include "glue_watchdog.h"
@@ -21,7 +22,7 @@
 #define SLICE apr_time_from_sec(1) /* of a blocking call */
 
 struct glue_conn {
-    int fd;
+    int fd; /* -1: it was let go when the end of the response had come (glue_conn_lend) */
     uint64_t worker;
     const glue_conn_terms_t *terms; /* of the use in progress */
     char *buffer;                   /* GLUE_CONN_BUFFER bytes while in use, else NULL */
@@ -31,6 +32,8 @@ struct glue_conn {
     int is_torn;                    /* a frame was sent in part: nothing can follow */
     int is_open;                    /* descriptors can be sent to it: SO_PASSRIGHTS */
     glue_conn_t *next;              /* while idle */
+    glue_ahead_t ahead;             /* what was received behind the buffer, if anything */
+    const glue_place_t *place;      /* of the request, while it is lent */
 };
 
 static struct {
@@ -99,9 +102,11 @@ static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
     return wait_for(fd, events, deadline);
 }
 
-/* Receives at least one byte. The count, or E_TIMEOUT, E_IO. No control buffer: a descriptor sent
- * where none was asked for is discarded by the kernel. */
+/* Receives at least one byte, of what was read ahead first. The count, or E_TIMEOUT, E_IO. No
+ * control buffer: a descriptor sent where none was asked for is discarded by the kernel. */
 static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t deadline) {
+    if (glue_spool_held(&conn->ahead.spool) > 0)
+        return glue_spool_take(&conn->ahead.spool, memory, len);
     for (;;) {
         apr_interval_time_t left = deadline - glue_clock_now();
         int is_near = left <= SLICE;
@@ -222,7 +227,7 @@ int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len) {
 int glue_conn_has_more(glue_conn_t *conn) {
     struct pollfd p = {.fd = conn->fd, .events = POLLIN};
 
-    return conn->end > conn->start || poll(&p, 1, 0) > 0;
+    return conn->end > conn->start || glue_spool_held(&conn->ahead.spool) > 0 || poll(&p, 1, 0) > 0;
 }
 
 /* CMSG_SPACE of one int has room for two descriptors (TENANTS 5): the length says exactly one. */
@@ -277,7 +282,7 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
     apr_time_t deadline = glue_clock_now() + conn->terms->frame_timeout;
 
-    if (conn->is_torn)
+    if (conn->is_torn || conn->fd < 0)
         return PYGLUE_E_STATE;
     conn->is_torn = 1; /* until all of it is sent */
     while (m.msg_iovlen > 0) {
@@ -468,16 +473,9 @@ static glue_conn_t *drop_oldest_locked(void) {
     return oldest;
 }
 
-void glue_conn_put(glue_conn_t *conn) {
+static void push_idle(glue_conn_t *conn) {
     glue_conn_t *oldest;
 
-    if (conn->left > 0 || conn->end > conn->start) {
-        glue_conn_close(conn);
-        return;
-    }
-    glue_conn_buffer_put(conn->buffer);
-    conn->buffer = NULL;
-    conn->terms = NULL;
     apr_thread_mutex_lock(here.lock);
     conn->next = here.idle;
     here.idle = conn;
@@ -488,9 +486,23 @@ void glue_conn_put(glue_conn_t *conn) {
         glue_conn_close(oldest);
 }
 
+void glue_conn_put(glue_conn_t *conn) {
+    if (conn->left > 0 || glue_conn_is_over(conn) || conn->end > conn->start ||
+        glue_spool_held(&conn->ahead.spool) > 0) {
+        glue_conn_close(conn);
+        return;
+    }
+    glue_spool_end(&conn->ahead.spool);
+    glue_conn_buffer_put(conn->buffer);
+    conn->buffer = NULL;
+    conn->terms = NULL;
+    push_idle(conn);
+}
+
 static int release(glue_conn_t *conn) {
     int fd = conn->fd;
 
+    glue_spool_end(&conn->ahead.spool);
     glue_conn_buffer_put(conn->buffer);
     free(conn);
     return fd;
@@ -498,8 +510,13 @@ static int release(glue_conn_t *conn) {
 
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place) {
     pyglue_str_t read = {conn->buffer + conn->start, conn->end - conn->start};
+    glue_walk_t walk = {.skip = conn->left};
 
-    glue_janitor_watch(conn->fd, place, conn->left, read);
+    if (glue_spool_held(&conn->ahead.spool) > 0) {
+        walk = conn->ahead.walk;
+        read.len = 0;
+    }
+    glue_janitor_watch(conn->fd, place, &walk, read);
     conn->fd = -1;
     release(conn);
 }
@@ -511,6 +528,55 @@ void glue_conn_close(glue_conn_t *conn) {
 
     if (fd >= 0)
         glue_janitor_close(fd);
+}
+
+/* Reading ahead. */
+
+/* The whole response is here, in buffer and spool: the socket goes back to the idle ones, in a
+ * connection of its own, and the place to its worker. What the frames say is not known yet; that
+ * they are frames, and that nothing is between requests, is. */
+static void let_go(glue_ahead_t *ahead) {
+    glue_conn_t *conn =
+        (glue_conn_t *)(void *)((char *)ahead - APR_OFFSETOF(struct glue_conn, ahead));
+    glue_conn_t *idle = ahead->is_spoilt || conn->is_torn ? NULL : calloc(1, sizeof *idle);
+
+    if (idle != NULL) {
+        idle->fd = conn->fd;
+        idle->worker = conn->worker;
+        idle->is_open = conn->is_open;
+        push_idle(idle);
+    } else {
+        glue_janitor_close(conn->fd);
+    }
+    conn->fd = -1;
+    glue_place_give(conn->place);
+}
+
+void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place) {
+    if (conn->fd < 0 || conn->terms->spool == 0)
+        return;
+    conn->place = place;
+    if (glue_spool_held(&conn->ahead.spool) == 0) {
+        conn->ahead.spool.most = conn->terms->spool;
+        conn->ahead.bounds = conn->terms->bounds;
+        conn->ahead.fd = conn->fd;
+        conn->ahead.whole_frames = conn->terms->takes_descriptors;
+        conn->ahead.ended = let_go;
+        glue_ahead_begin(&conn->ahead, order, conn->left,
+                         (pyglue_str_t){conn->buffer + conn->start, conn->end - conn->start});
+    }
+    glue_ahead_lend(&conn->ahead);
+}
+
+void glue_conn_take_back(glue_conn_t *conn, request_rec *r) {
+    if (conn->terms->spool == 0)
+        return;
+    glue_ahead_take_back(&conn->ahead);
+    glue_spool_tell(&conn->ahead.spool, "the body of a response", r);
+}
+
+int glue_conn_is_over(const glue_conn_t *conn) {
+    return conn->fd < 0;
 }
 
 static apr_status_t end_all(void *unused) {

@@ -23,6 +23,7 @@ typedef struct glue_conn_terms {
     apr_interval_time_t frame_timeout; /* socket-timeout: a whole frame, from its first byte */
     int takes_descriptors;             /* reads stop at the end of each frame, so that a descriptor
                                         * that comes behind one is not lost */
+    apr_off_t spool;                   /* response-spool: bytes that are read ahead; 0: none */
 } glue_conn_terms_t;
 
 /* Once in child_init. Registers the end of all idle connections with pchild. */
@@ -44,6 +45,15 @@ void glue_conn_sweep(void);
 /* After GONE was sent: the janitor reads on until the worker has finished, and then gives the place
  * back. The connection is gone. */
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
+
+/* While the caller is busy with a client, what comes on the connection is read ahead
+ * (glue_ahead.h). It must not be used until it was taken back, but for lending it again. When the
+ * end of the response has come, at any time from now on, the worker's socket serves other requests
+ * and *place is given back: glue_conn_is_over tells, and what is left can be read, but nothing
+ * sent. order: of the frames that the caller has taken. r: whose log tells of a full disk. */
+void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place);
+void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
+int glue_conn_is_over(const glue_conn_t *conn);
 
 /* Sends one frame whose header is v[0]; v is used up. 0; PYGLUE_E_REFUSED: the worker has left and
  * cannot have read the whole frame; PYGLUE_E_TIMEOUT: it does not read; PYGLUE_E_IO;

@@ -5,6 +5,7 @@
 
 #include <ap_mpm.h>
 
+#include "glue_ahead.h"
 #include "glue_clock.h"
 #include "glue_exchange.h"
 #include "glue_janitor.h"
@@ -37,6 +38,10 @@ static void finish_try(glue_exchange_t *x, int error) {
     int is_over =
         x->order.state == PYGLUE_EXCHANGE_ENDED && (error == 0 || error == PYGLUE_E_REFUSED);
 
+    if (glue_conn_is_over(x->conn)) { /* and the place is given back */
+        glue_conn_close(x->conn);
+        return;
+    }
     if (error == PYGLUE_E_GONE || error == PYGLUE_E_TIMEOUT) {
         give_up(x);
         return;
@@ -223,6 +228,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     glue_janitor_child_init(pchild);
     glue_passed_child_init();
     glue_spool_child_init(pchild);
+    glue_ahead_child_init(pchild);
     glue_conn_child_init(pchild, glue_placement()->supervisor);
 }
 
@@ -240,7 +246,8 @@ int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_h
     if (error != 0)
         return judge_search(&x, error);
     x.terms = (glue_conn_terms_t){&group->bounds, or_timeout(group->socket_timeout, &x),
-                                  group->pass_descriptors && host->allows_sendfile};
+                                  group->pass_descriptors && host->allows_sendfile,
+                                  group->response_spool};
     x.response_timeout = or_timeout(group->response_timeout, &x);
     host->client_timeout = group->response_socket_timeout;
     error = run(&x);

@@ -248,6 +248,16 @@ static int take_frames(glue_exchange_t *x) {
     return error;
 }
 
+/* The client may be slow: whatever the worker says meanwhile is read ahead. */
+static void while_passing(void *baton, int is_passing) {
+    glue_exchange_t *x = baton;
+
+    if (is_passing)
+        glue_conn_lend(x->conn, &x->order, &x->place);
+    else
+        glue_conn_take_back(x->conn, x->r);
+}
+
 /* Files. */
 
 static int send_pull(glue_exchange_t *x, apr_uint64_t offset, apr_size_t len) {
@@ -263,8 +273,7 @@ struct file_pull {
     int error;
 };
 
-static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
-    struct file_pull *p = baton;
+static apr_ssize_t pull_now(struct file_pull *p, apr_int64_t offset, void *buf, apr_size_t len) {
     glue_exchange_t *x = p->x;
     pyglue_frame_t frame;
 
@@ -281,6 +290,17 @@ static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t l
     if (p->error == 0)
         p->error = glue_conn_copy(x->conn, buf, len);
     return p->error ? p->error : (apr_ssize_t)len;
+}
+
+/* Called by a filter, while the host passes the bucket down. */
+static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
+    struct file_pull *p = baton;
+    apr_ssize_t got;
+
+    while_passing(p->x, 0);
+    got = pull_now(p, offset, buf, len);
+    while_passing(p->x, 1);
+    return got;
 }
 
 static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
@@ -311,7 +331,7 @@ static int take_pulled(glue_exchange_t *x, const pyglue_file_t *file) {
     /* A pull that found the file shortened leaves the exchange whole, and the response cut. */
     if (error != 0 && glue_exchange_ops(x)->gone(&x->host->base))
         return PYGLUE_E_GONE;
-    return send_pull(x, 0, 0);
+    return glue_conn_is_over(x->conn) ? 0 : send_pull(x, 0, 0);
 }
 
 static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
@@ -360,5 +380,11 @@ int glue_exchange_run(glue_exchange_t *x) {
         x->search.avoided = x->place.worker.number;
         error = PYGLUE_E_REFUSED;
     }
-    return error ? error : take_frames(x);
+    if (error != 0)
+        return error;
+    x->host->baton = x;
+    x->host->passing = while_passing;
+    error = take_frames(x);
+    x->host->passing = NULL;
+    return error;
 }

@@ -40,6 +40,7 @@ struct glue_group {
     int umask; /* -1: inherited */
     int listen_backlog;
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
+    int response_spool;    /* bytes of a response that are read ahead of its client */
     int request_buffering; /* bytes of an upload that are read before a worker is asked */
     int pass_descriptors, no_new_privs, dumpable, preload;
     int maximum_requests;

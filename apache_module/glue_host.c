@@ -237,7 +237,11 @@ static int pass_down(glue_host_t *h) {
         r->connection->keepalive = AP_CONN_CLOSE;
     h->has_sent = 1;
     h->held = 0;
+    if (h->passing != NULL)
+        h->passing(h->baton, 1);
     rv = pass_in_time(h);
+    if (h->passing != NULL)
+        h->passing(h->baton, 0);
     apr_brigade_cleanup(h->out);
     if (rv != APR_SUCCESS || r->connection->aborted)
         h->error = PYGLUE_E_GONE;

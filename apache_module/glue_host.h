@@ -24,6 +24,10 @@ typedef struct glue_host {
     int body_answered; /* httpd has put its own error answer into the filters: drop ours */
     int body_done;     /* the request body has been read to its end */
     apr_off_t held;    /* bytes in out */
+    /* Told before and after output goes down the filters, which a slow client makes last; NULL:
+     * nobody. */
+    void (*passing)(void *baton, int is_passing);
+    void *baton;
 } glue_host_t;
 
 /* Fetches up to len bytes at offset of an announced file into buf (len > 0, at most 64 KiB).

@@ -21,10 +21,8 @@
 struct watched {
     int fd;
     glue_place_t place;
-    size_t skip;  /* payload bytes that come before the next header */
-    size_t have;  /* bytes of that header */
+    glue_walk_t walk;
     size_t taken; /* bytes that came since */
-    char header[sizeof(pyglue_frame_t)];
 };
 
 static struct {
@@ -91,30 +89,15 @@ static void give_back(struct watched *w) {
     free(w);
 }
 
-/* Walks over frames without looking at what they say. 1: END, or what is no frame of a worker's. */
-static int walk(struct watched *w, const char *bytes, size_t len) {
-    while (len > 0) {
-        size_t n = w->skip > 0 ? w->skip : sizeof w->header - w->have;
-        pyglue_frame_t frame;
+/* 1: END, or what is no frame of a worker's. */
+static int is_over(struct watched *w, pyglue_str_t bytes) {
+    pyglue_frame_t frame;
+    int found;
 
-        n = n < len ? n : len;
-        if (w->skip > 0) {
-            w->skip -= n;
-        } else {
-            memcpy(w->header + w->have, bytes, n);
-            w->have += n;
-        }
-        bytes += n;
-        len -= n;
-        if (w->have < sizeof w->header)
-            continue;
-        w->have = 0;
-        if (pyglue_frame_get(&frame, w->header, PYGLUE_FROM_WORKER, &pyglue_bounds_default) != 0 ||
-            frame.type == PYGLUE_FRAME_END || frame.type == PYGLUE_FRAME_REFUSE)
+    while ((found = glue_walk(&w->walk, &frame, &bytes, &pyglue_bounds_default)) == 1)
+        if (frame.type == PYGLUE_FRAME_END || frame.type == PYGLUE_FRAME_REFUSE)
             return 1;
-        w->skip = frame.length;
-    }
-    return 0;
+    return found < 0;
 }
 
 /* What is there is read, once. 1: it is over. */
@@ -125,7 +108,7 @@ static int read_some(struct watched *w) {
     if (got < 0)
         return errno != EAGAIN && errno != EINTR;
     w->taken += (size_t)got;
-    return got == 0 || w->taken > FLIGHT_MAX || walk(w, bytes, (size_t)got);
+    return got == 0 || w->taken > FLIGHT_MAX || is_over(w, (pyglue_str_t){bytes, (size_t)got});
 }
 
 /* The watcher alone removes, so positions stay as they were polled; others only add at the end. */
@@ -194,7 +177,8 @@ static int add(struct watched *w) {
     return is_taken;
 }
 
-void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_str_t read) {
+void glue_janitor_watch(int fd, const glue_place_t *place, const glue_walk_t *walk,
+                        pyglue_str_t read) {
     struct watched *w = calloc(1, sizeof *w);
 
     if (w == NULL) {
@@ -204,8 +188,8 @@ void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_s
     }
     w->fd = fd;
     w->place = *place;
-    w->skip = skip;
-    if (walk(w, read.ptr, read.len) || !add(w))
+    w->walk = *walk;
+    if (is_over(w, read) || !add(w))
         give_back(w);
 }
 

@@ -6,6 +6,7 @@
 #define GLUE_JANITOR_H
 
 #include "glue_place.h"
+#include "glue_walk.h"
 
 void glue_janitor_child_init(apr_pool_t *pchild);
 
@@ -13,10 +14,11 @@ void glue_janitor_child_init(apr_pool_t *pchild);
 void glue_janitor_close(int fd);
 
 /* A connection on which GONE was sent: read until its END or its end, then closed and the place
- * given back. `read`: the bytes of it that were received already and not used, starting with `skip`
- * bytes of payload. All are the janitor's from now on. Beyond a bound they are closed and given
+ * given back. `read`: the bytes of it that were received already and not used; walk: what
+ * comes before them. All are the janitor's from now on. Beyond a bound they are closed and given
  * back at once, and so is one that goes on sending: the worker's own refusal then corrects the
  * count. */
-void glue_janitor_watch(int fd, const glue_place_t *place, size_t skip, pyglue_str_t read);
+void glue_janitor_watch(int fd, const glue_place_t *place, const glue_walk_t *walk,
+                        pyglue_str_t read);
 
 #endif

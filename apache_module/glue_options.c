@@ -58,6 +58,7 @@ static const struct option {
     BUFFER("send-buffer-size", group.send_buffer_size, 512),
     BUFFER("receive-buffer-size", group.receive_buffer_size, 512),
     BUFFER("header-buffer-size", group.header_buffer_size, 8192),
+    SIZE("response-spool", group.response_spool, 16 << 20, 1 << 30),
     SIZE("request-buffering", group.request_buffering, GLUE_REQUEST_BUFFERING, 1 << 30),
     INTEGER("listen-backlog", group.listen_backlog, 100, 0, 65535),
     OPTION("script-user", script_user, .type = GLUE_NAME),

@@ -197,6 +197,6 @@ void glue_spool_end(glue_spool_t *spool) {
     }
     if (spool->has_file)
         close(spool->fd);
-    spool->has_file = 0;
+    spool->has_file = spool->error = spool->was_told = 0;
     spool->start = spool->end = 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How each of our threads is started. What they do is glue_embed.c's, glue_janitor.c's and
- * glue_watchdog.c's. */
+/* How each of our threads is started. What they do is glue_ahead.c's, glue_embed.c's,
+ * glue_janitor.c's and glue_watchdog.c's. */
 #include "glue_thread.h"
 
 #include <signal.h>

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""response-spool: clients that are slow to read hold no thread of Python's (RELIABILITY C 9)."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import census, conf
+from harness.client import Connection, ask, request, wait_until
+from harness.httpd import Httpd, complaint
+
+APPS = Path(__file__).parents[1] / "apps"
+NAMES = ("sends_a_file", "sends_blocks", "raises", "who")
+Start = Callable[..., Httpd]
+MIB = 1 << 20
+
+
+def started(start_httpd: Start, folder: Path, options: str, *lines: str, **more: Any) -> Httpd:
+    """Some applications in one group. Spool files go to a folder of the test's."""
+    folder.chmod(0o777)
+    (folder / "spool").mkdir()
+    (folder / "spool").chmod(0o1777)
+    for name in NAMES:
+        shutil.copytree(APPS / name, folder / name)
+    text = [
+        f"WSGIDaemonProcess own {options}",
+        "WSGIProcessGroup own",
+        "WSGIApplicationGroup %{GLOBAL}",
+        *(f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in NAMES),
+        f'SetEnv files "{folder}"',
+        "SendBufferSize 16384",
+        *conf.granted(folder),
+        *lines,
+    ]
+    return start_httpd(text, environ={"TMPDIR": str(folder / "spool")}, **more)
+
+
+def blocks(count: int) -> bytes:
+    """What `sends_blocks` answers."""
+    return b"".join(b"%08d" % number * 8192 for number in range(count))
+
+
+def slow(server: Httpd, target: str) -> Connection:
+    """A client that asked, and takes no more than a few KiB before it reads."""
+    client = Connection.__new__(Connection)
+    client.socket = socket.socket()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.socket.settimeout(20)
+    client.socket.connect(server.address)
+    client._rest = b""
+    client.send(request("GET", target))
+    return client
+
+
+@contextmanager
+def slow_ones(server: Httpd, target: str, count: int) -> Iterator[list[Connection]]:
+    with ExitStack() as stack:
+        clients = [slow(server, target) for _ in range(count)]
+        for client in clients:
+            stack.callback(client.close)
+        yield clients
+
+
+def closed(folder: Path) -> int:
+    """How many responses the application is rid of."""
+    note = folder / "closed"
+    return len(note.read_text().split()) if note.exists() else 0
+
+
+def spool_files(server: Httpd, folder: Path) -> int:
+    assert list((folder / "spool").iterdir()) == []
+    opened = [name for pid in server.processes() for name in census.descriptors(pid)]
+    return sum(name.startswith(f"{folder}/spool/") for name in opened)
+
+
+@pytest.mark.parametrize("query", ["16", "16&length"])
+def test_slow_readers_hold_no_thread(start_httpd: Start, folder: Path, query: str) -> None:
+    """Eight responses of 1 MiB, one thread: it is free while none of them was read."""
+    server = started(start_httpd, folder, "threads=1")
+    with slow_ones(server, f"/sends_blocks?{query}", 8) as clients:
+        wait_until(lambda: closed(folder) == 8, "the application is rid of all")
+        for _ in range(20):
+            assert ask(server.address, "/who").status == 200
+        assert {client.read_response().body for client in clients} == {blocks(16)}
+    wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
+
+
+def test_two_hundred_slow_readers_leave_four_threads_free(start_httpd: Start, folder: Path) -> None:
+    limits = [f"{name} 300" for name in ("ThreadLimit", "ThreadsPerChild", "MaxRequestWorkers")]
+    server = started(start_httpd, folder, "threads=4", *limits)
+    with slow_ones(server, "/sends_blocks?16", 200) as clients:
+        wait_until(lambda: closed(folder) == 200, "the application is rid of all", 60)
+        assert ask(server.address, "/who").status == 200
+        assert {client.read_response().body for client in clients} == {blocks(16)}
+
+
+@pytest.mark.parametrize("options", ["response-spool=1M", "response-spool=100K", ""])
+def test_response_passes_through_the_spool_whole(
+    start_httpd: Start, folder: Path, options: str
+) -> None:
+    """32 MiB, which a slow client begins to read when the spool is full."""
+    server = started(start_httpd, folder, f"threads=1 {options}")
+    with slow_ones(server, "/sends_blocks?512&length", 1) as (client,):
+        head = client.read_head()
+        if options != "response-spool=100K":
+            wait_until(lambda: spool_files(server, folder) == 1, "there is a file")
+        client._read_body(head, "GET")
+        assert head.body == blocks(512)
+    assert ask(server.address, "/who").status == 200
+
+
+def test_without_a_spool_a_slow_reader_holds_its_thread(start_httpd: Start, folder: Path) -> None:
+    server = started(start_httpd, folder, "threads=1 response-spool=0 listen-backlog=0")
+    server.log.expect("GL0506.*listen-backlog")
+    with slow_ones(server, "/sends_blocks?64", 1) as (client,):
+        head = client.read_head()
+        assert ask(server.address, "/who").status == 503
+        client._read_body(head, "GET")
+        assert head.body == blocks(64)
+
+
+def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> None:
+    server = started(start_httpd, folder, "threads=1 response-spool=4M")
+    with slow_ones(server, "/sends_blocks?16", 2):
+        wait_until(lambda: closed(folder) == 2, "both have ended")
+    with slow_ones(server, "/sends_blocks?100000", 2):
+        wait_until(lambda: spool_files(server, folder) > 0, "a file is there")
+    wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
+    wait_until(lambda: closed(folder) == 4, "the application knows")
+    assert ask(server.address, "/who").status == 200
+
+
+@pytest.mark.parametrize("value", ["-1", "2G", "some"])
+def test_wrong_size_is_refused(value: str) -> None:
+    assert "response-spool" in complaint([f"WSGIDaemonProcess own response-spool={value}"])
