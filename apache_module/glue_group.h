@@ -32,7 +32,7 @@ struct glue_group {
     const char *user_home;      /* of the user, from passwd; NULL: unknown */
     const char *home, *chroot;
     const char *python_home, *python, *python_path;
-    const char *display_name, *lang, *locale;
+    const char *display_name, *lang, *locale, *python_eggs;
     int environ_mode; /* GLUE_ENVIRON_* */
     int processes;
     int has_processes; /* `processes=` was written */
@@ -50,6 +50,11 @@ struct glue_group {
     int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
     apr_int64_t script_uid, script_gid;              /* -1: not asked for */
     apr_interval_time_t drain_timeout, graceful_timeout, eviction_timeout; /* -1: not written */
+    int cpu_priority;                                                      /* nice, 0: as httpd */
+    int process_limit; /* of the user; 0: none */
+    int stack_size;    /* of a thread that runs requests; bytes, 0: the system's */
+    apr_int64_t memory_limit, virtual_memory_limit; /* bytes; 0: none */
+    apr_interval_time_t cpu_time_limit;             /* µs of CPU time; 0: none */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
         queue_timeout, response_socket_timeout, response_flush_delay,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */

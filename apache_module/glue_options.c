@@ -10,6 +10,7 @@
 
 #define SECONDS(n) ((apr_int64_t)(n)*APR_USEC_PER_SEC)
 #define DAYS(n) (SECONDS(86400) * (n))
+#define TERABYTE ((apr_int64_t)1 << 40)
 
 static const char *const environ_words[] = {"default", "clean", "inherit", NULL};
 
@@ -67,6 +68,13 @@ static const struct option {
     FLAG("no-new-privs", group.no_new_privs, 1),
     FLAG("dumpable", group.dumpable, 1),
     FLAG("preload", group.preload, 0),
+    OPTION("python-eggs", group.python_eggs, .type = GLUE_TEXT),
+    DURATION("cpu-time-limit", group.cpu_time_limit, 0),
+    INTEGER("cpu-priority", group.cpu_priority, 0, -20, 19),
+    OPTION("memory-limit", group.memory_limit, .type = GLUE_LONG, .most = TERABYTE),
+    OPTION("virtual-memory-limit", group.virtual_memory_limit, .type = GLUE_LONG, .most = TERABYTE),
+    INTEGER("process-limit", group.process_limit, 0, 0, INT_MAX),
+    BUFFER("stack-size", group.stack_size, 131072),
     INTEGER("maximum-requests", group.maximum_requests, 0, 0, INT_MAX),
     DURATION("startup-timeout", group.startup_timeout, 0),
     DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),

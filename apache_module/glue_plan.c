@@ -18,7 +18,7 @@ static void put_seconds(glue_json_t *w, apr_interval_time_t time) {
 
 /* The fields of a group. */
 
-enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, WIDE, ID, DURATION, PERIOD };
+enum kind { TEXT, PRESENT, BOOLEAN, INTEGER, NATURAL, SIGNED, WIDE, ID, DURATION, PERIOD };
 
 /* PRESENT: as TEXT, but "" in place of null. NATURAL, WIDE, PERIOD: null when negative. */
 #define FIELD(kind, member)                                                                        \
@@ -54,6 +54,13 @@ static const struct field {
     FIELD(BOOLEAN, dumpable),
     FIELD(BOOLEAN, preload),
     FIELD(INTEGER, maximum_requests),
+    FIELD(TEXT, python_eggs),
+    FIELD(DURATION, cpu_time_limit),
+    FIELD(SIGNED, cpu_priority),
+    FIELD(WIDE, memory_limit),
+    FIELD(WIDE, virtual_memory_limit),
+    FIELD(INTEGER, process_limit),
+    FIELD(INTEGER, stack_size),
     FIELD(DURATION, startup_timeout),
     FIELD(DURATION, launch_timeout),
     FIELD(DURATION, shutdown_timeout),
@@ -81,9 +88,8 @@ static void put_period(glue_json_t *w, apr_interval_time_t time) {
 static void put_field(glue_json_t *w, const struct field *field, const glue_group_t *group) {
     const char *at = (const char *)group + field->offset;
     const char *text = field->kind <= PRESENT ? *(const char *const *)(const void *)at : NULL;
-    int number = field->kind == BOOLEAN || field->kind == INTEGER || field->kind == NATURAL
-                     ? *(const int *)(const void *)at
-                     : 0;
+    int number =
+        field->kind >= BOOLEAN && field->kind <= SIGNED ? *(const int *)(const void *)at : 0;
 
     glue_json_format(w, ",\n   \"%s\": ", field->name);
     switch (field->kind) {
@@ -101,6 +107,9 @@ static void put_field(glue_json_t *w, const struct field *field, const glue_grou
         break;
     case NATURAL:
         put_natural(w, number);
+        break;
+    case SIGNED:
+        glue_json_format(w, "%d", number);
         break;
     case WIDE:
         put_natural(w, *(const apr_int64_t *)(const void *)at);

@@ -12,8 +12,8 @@ static int *as_int(void *base, const glue_row_t *row) {
     return (int *)(void *)((char *)base + row->offset);
 }
 
-static apr_interval_time_t *as_time(void *base, const glue_row_t *row) {
-    return (apr_interval_time_t *)(void *)((char *)base + row->offset);
+static apr_int64_t *as_long(void *base, const glue_row_t *row) {
+    return (apr_int64_t *)(void *)((char *)base + row->offset);
 }
 
 static const void **as_pointer(void *base, const glue_row_t *row) {
@@ -47,13 +47,16 @@ static int is_number(apr_int64_t *value, const char **end, const char *word, int
 }
 
 static const char *integer(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
+    int is_negative = row->least < 0 && *word == '-';
     apr_int64_t number;
     const char *end;
 
-    if (is_number(&number, &end, word, 10) && *end == '\0' && number >= row->least &&
-        number <= row->most) {
-        *value = (int)number;
-        return NULL;
+    if (is_number(&number, &end, word + is_negative, 10) && *end == '\0') {
+        number = is_negative ? -number : number;
+        if (number >= row->least && number <= row->most) {
+            *value = (int)number;
+            return NULL;
+        }
     }
     return apr_psprintf(pool,
                         "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
@@ -77,7 +80,8 @@ typedef struct unit {
 } unit_t;
 
 static const unit_t size_units[] = {
-    {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
+    {"", 1},  {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", (apr_int64_t)1 << 40},
+    {NULL, 0}};
 static const unit_t time_units[] = {{"", APR_USEC_PER_SEC},         {"ms", 1000},
                                     {"s", APR_USEC_PER_SEC},        {"m", 60 * APR_USEC_PER_SEC},
                                     {"h", 3600 * APR_USEC_PER_SEC}, {NULL, 0}};
@@ -99,18 +103,16 @@ static int is_measure(apr_int64_t *value, const char *word, const unit_t *units)
     return 0;
 }
 
-static const char *size(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
-    apr_int64_t bytes;
-
-    if (is_measure(&bytes, word, size_units) &&
-        ((bytes >= row->least && bytes <= row->most) || bytes == row->also)) {
-        *value = (int)bytes;
+static const char *size(apr_int64_t *bytes, const glue_row_t *row, const char *word,
+                        apr_pool_t *pool) {
+    if (is_measure(bytes, word, size_units) &&
+        ((*bytes >= row->least && *bytes <= row->most) || *bytes == row->also))
         return NULL;
-    }
-    return apr_psprintf(pool,
-                        "is not a size (bytes, or a number with K, M or G) from %" APR_INT64_T_FMT
-                        " to %" APR_INT64_T_FMT "%s",
-                        row->least, row->most, row->also == 0 ? ", or 0" : "");
+    return apr_psprintf(
+        pool,
+        "is not a size (bytes, or a number with K, M, G or T) from %" APR_INT64_T_FMT
+        " to %" APR_INT64_T_FMT "%s",
+        row->least, row->most, row->also == 0 ? ", or 0" : "");
 }
 
 static const char *duration(apr_interval_time_t *value, const glue_row_t *row, const char *word,
@@ -152,6 +154,9 @@ static const char *append(const void **value, const char *word, apr_pool_t *pool
 
 const char *glue_value_parse(void *base, const glue_row_t *row, const char *word,
                              apr_pool_t *pool) {
+    const char *problem;
+    apr_int64_t bytes;
+
     switch ((enum glue_value_type)row->type) {
     case GLUE_FLAG:
         return choose(as_int(base, row), flag_words, word, pool);
@@ -162,10 +167,15 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
     case GLUE_OCTAL:
         return octal(as_int(base, row), row, word, pool);
     case GLUE_SIZE:
-        return size(as_int(base, row), row, word, pool);
+        problem = size(&bytes, row, word, pool);
+        if (problem == NULL)
+            *as_int(base, row) = (int)bytes;
+        return problem;
+    case GLUE_LONG:
+        return size(as_long(base, row), row, word, pool);
     case GLUE_DURATION:
     case GLUE_DELAY:
-        return duration(as_time(base, row), row, word, pool);
+        return duration(as_long(base, row), row, word, pool);
     case GLUE_TEXT:
     case GLUE_NAME:
     case GLUE_PATH:
@@ -176,12 +186,12 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
     return "is of no known type";
 }
 
-enum shape { NUMBER, TIME, POINTER };
+enum shape { NUMBER, LONG, POINTER };
 
 static enum shape shape_of(const glue_row_t *row) {
-    if (row->type == GLUE_DURATION || row->type == GLUE_DELAY)
-        return TIME;
-    return row->type < GLUE_DURATION ? NUMBER : POINTER;
+    if (row->type >= GLUE_TEXT)
+        return POINTER;
+    return row->type < GLUE_LONG ? NUMBER : LONG;
 }
 
 void glue_value_unset(void *base, const glue_row_t *row) {
@@ -189,8 +199,8 @@ void glue_value_unset(void *base, const glue_row_t *row) {
     case NUMBER:
         *as_int(base, row) = GLUE_UNSET;
         break;
-    case TIME:
-        *as_time(base, row) = GLUE_UNSET;
+    case LONG:
+        *as_long(base, row) = GLUE_UNSET;
         break;
     case POINTER:
         *as_pointer(base, row) = NULL;
@@ -203,8 +213,8 @@ int glue_value_is_unset(const void *base, const glue_row_t *row) {
     switch (shape_of(row)) {
     case NUMBER:
         return *as_int(fields, row) == GLUE_UNSET;
-    case TIME:
-        return *as_time(fields, row) == GLUE_UNSET;
+    case LONG:
+        return *as_long(fields, row) == GLUE_UNSET;
     case POINTER:
         break;
     }
@@ -212,7 +222,7 @@ int glue_value_is_unset(const void *base, const glue_row_t *row) {
 }
 
 void glue_value_copy(void *into, const void *from, const glue_row_t *row) {
-    static const apr_size_t sizes[] = {sizeof(int), sizeof(apr_interval_time_t), sizeof(void *)};
+    static const apr_size_t sizes[] = {sizeof(int), sizeof(apr_int64_t), sizeof(void *)};
 
     memcpy((char *)into + row->offset, (const char *)from + row->offset, sizes[shape_of(row)]);
 }
@@ -224,8 +234,8 @@ void glue_value_default(void *base, const glue_row_t *row) {
     case NUMBER:
         *as_int(base, row) = (int)row->standard;
         break;
-    case TIME:
-        *as_time(base, row) = row->standard;
+    case LONG:
+        *as_long(base, row) = row->standard;
         break;
     case POINTER:
         break; /* NULL is what the reader expects */

@@ -11,7 +11,9 @@
 
 #include "glue.h"
 
-#define GLUE_UNSET (-1) /* of every number; of a pointer it is NULL */
+#include <limits.h>
+
+#define GLUE_UNSET INT_MIN /* of every number; of a pointer it is NULL */
 
 enum glue_value_type {
     GLUE_FLAG,     /* int: On, Off */
@@ -19,6 +21,7 @@ enum glue_value_type {
     GLUE_INTEGER,  /* int: least to most */
     GLUE_OCTAL,    /* int: the same, written in octal */
     GLUE_SIZE,     /* int: bytes; K, M, G */
+    GLUE_LONG,     /* apr_int64_t: bytes; K, M, G, T */
     GLUE_DURATION, /* apr_interval_time_t: seconds; ms, s, m, h */
     GLUE_DELAY,    /* the same, but a bare number is of milliseconds */
     GLUE_TEXT,     /* const char *: anything, also empty */

@@ -124,6 +124,7 @@ static const struct row {
     {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
     {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
     {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
+    {"stack_size", offsetof(wkr_settings_t, stack_size), U32},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -328,7 +329,7 @@ static PyMethodDef serve_methods[] = {
      "end-of-file or a command before ready() ends the process."},
     {"ready", serve_ready, METH_NOARGS | METH_STATIC, "From now on leaving takes its time."},
     {"signals", serve_signals, METH_VARARGS | METH_STATIC,
-     "signals(events): SIGTERM, SIGINT and SIGUSR1 become bytes on this pipe."},
+     "signals(events): SIGTERM, SIGINT, SIGUSR1 and SIGXCPU become bytes on this pipe."},
     {"watchdog", serve_watchdog, METH_VARARGS | METH_STATIC,
      "watchdog(milliseconds): the process exits then, whatever Python does."},
     {"name", serve_name, METH_VARARGS | METH_STATIC, "name(bytes): what ps shows."},

@@ -3,20 +3,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pyglue import _jail
 
 from .actions import Death
-from .launch import Recipe
+from .launch import Recipe, limits_of
 
 # Steps taken as the group's user, on what his group names. All others are between root and kernel.
+OWN_STEPS = frozenset({"chdir", "execve"})
 REMEDIES = {
+    "limits": ". cpu-time-limit=, memory-limit=, virtual-memory-limit= and process-limit= can be no"
+    " more than httpd's own hard limits where httpd may not raise those (CAP_SYS_RESOURCE); without"
+    " its limits no worker is started",
+    "nice": ". cpu-priority= below httpd's own needs root, and CAP_SYS_NICE",
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
     "execve": ". python-home= names an environment or prefix with bin/python or bin/python3 in it,"
     " as WSGIPythonHome does, and python= an executable; the user of the group must be able to"
     " reach and execute it",
 }
+COUNTED = frozenset({"setresuid", "execve"})  # where kernels enforce RLIMIT_NPROC
+TOO_MANY = (
+    ". The user of the group has more processes and threads than process-limit= allows, those of"
+    " other groups and of other programs included"
+)
 
 
 def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
@@ -33,6 +44,8 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
         groups=definition.groups,
         privileged=recipe.privileged,
         umask=0o022 if definition.umask is None else definition.umask,
+        rlimits=limits_of(definition),
+        nice=definition.cpu_priority,
         home=os.fsencode(recipe.directory),
         home_optional=not definition.home,
         chroot=os.fsencode(definition.chroot) if definition.chroot else None,
@@ -48,4 +61,5 @@ def describe(report: bytes, recipe: Recipe) -> Death | None:
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
     file = recipe.directory if step == "chdir" else recipe.executable
     told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file})"
-    return Death(told + REMEDIES.get(step, ""), is_undropped=step not in REMEDIES)
+    remedy = TOO_MANY if error == errno.EAGAIN and step in COUNTED else REMEDIES.get(step, "")
+    return Death(told + remedy, is_undropped=step not in OWN_STEPS)

@@ -8,7 +8,9 @@ is never opened or looked at here: it may lie in a tenant's folder, and we may b
 from __future__ import annotations
 
 import json
+import math
 import os
+import resource
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -105,7 +107,23 @@ def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:
         values["LANG"] = definition.lang
     if definition.locale is not None:
         values["LC_ALL"] = definition.locale
+    if definition.python_eggs is not None:
+        values["PYTHON_EGG_CACHE"] = definition.python_eggs
     return tuple(f"{name}={value}" for name, value in values.items())
+
+
+def limits_of(definition: GroupPlan) -> tuple[tuple[int, int, int], ...]:
+    """Resource, soft and hard limit: what is not written stays as httpd has it.
+
+    SIGXCPU at the soft limit of CPU time asks for a successor; the hard one lets what runs end."""
+    cpu = math.ceil(definition.cpu_time_limit)
+    limits = [
+        (resource.RLIMIT_CPU, cpu, cpu and cpu + 1 + math.ceil(definition.shutdown_timeout)),
+        (resource.RLIMIT_DATA, definition.memory_limit, definition.memory_limit),
+        (resource.RLIMIT_AS, definition.virtual_memory_limit, definition.virtual_memory_limit),
+        (resource.RLIMIT_NPROC, definition.process_limit, definition.process_limit),
+    ]
+    return tuple(limit for limit in limits if limit[1])
 
 
 def _pairs(environ: Iterable[str]) -> dict[str, str]:

@@ -104,6 +104,7 @@ FAILURES = {
     "pyglue install-engine --python {python}",
     3: "it did not understand its settings; is another version of mod_pyglue installed?",
     4: "Python could not be prepared; the reason stands above",
+    5: "its threads could not be started; the reason stands above",
 }
 
 

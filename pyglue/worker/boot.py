@@ -32,7 +32,8 @@ VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
 MAXIMUM_REQUESTS, SIGNAL = 1, 2  # arguments of RECYCLE
-NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON = range(1, 5)
+CPU_TIME_LIMIT = 4
+NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS = range(1, 6)
 TURN = 1.0  # seconds between two looks at the watched files
 LONGEST_MS = 0xFFFFFFFF  # 49 days
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
@@ -45,7 +46,7 @@ INTERPRETER_SETTINGS = (
 # does not say all of them: 0 is then what it means.
 AS_THEY_ARE = (
     *("number", "threads", "peer_uid", "request_max", "send_buffer_size", "receive_buffer_size"),
-    *("pass_descriptors", "maximum_requests"),
+    *("pass_descriptors", "maximum_requests", "stack_size"),
 )
 DURATIONS = ("socket_timeout", "startup_timeout")
 
@@ -66,6 +67,7 @@ FAILURE_IDS = {
     OTHER_ENGINE: "PG2012",
     BAD_SETTINGS: "PG2013",
     NO_PYTHON: "PG2014",
+    NO_THREADS: "PG1150",
 }
 UNTOLD, NO_LOCALE, PRELOAD = "PG2015", "PG2016", "PG2017"
 
@@ -232,12 +234,14 @@ class Worker:
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
         self.leave_by: float | None = None  # told to end by a signal, and not yet by the supervisor
         self.is_orphan = False
+        self.is_spent = False  # its CPU time is, and that was told
         self.last_connection = 0.0
         self.idle_limit = 0.0
         self.actions = {
             signal.SIGTERM: self.end_by_signal,
             signal.SIGINT: self.end_by_signal,
             signal.SIGUSR1: lambda: tell(RELOAD),
+            signal.SIGXCPU: self.end_by_cpu_time,
             engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
             engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, MAXIMUM_REQUESTS),
@@ -247,7 +251,8 @@ class Worker:
     def listen_to_supervisor(self) -> None:
         """From now on there is a second thread."""
         self.events, self.events_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.worker.commands(CONTROL, LOG, self.events_in)
+        with self.starting_threads():
+            self.worker.commands(CONTROL, LOG, self.events_in)
 
     def prepare_process(self) -> None:
         name = self.settings["display_name"]
@@ -260,6 +265,21 @@ class Worker:
         faulthandler.enable()
         if self.settings["locale"] is not None:
             self.set_locale(self.settings["locale"])
+
+    @contextlib.contextmanager
+    def starting_threads(self) -> Iterator[None]:
+        """What is short then is a limit of the group's as a rule."""
+        try:
+            yield
+        except (OSError, MemoryError) as error:
+            why = error.strerror if isinstance(error, OSError) else "out of memory or of processes"
+            threads, size = self.settings["threads"], self.settings.get("stack_size", 0)
+            raise Failure(
+                NO_THREADS,
+                f"threads cannot be started (threads={threads}, stack-size={size}): {why}. A "
+                "stack-size that is too small is refused; process-limit, memory-limit and "
+                "virtual-memory-limit must have room for all threads and their stacks",
+            ) from None
 
     @staticmethod
     def set_locale(name: str) -> None:
@@ -314,6 +334,12 @@ class Worker:
         return bool(is_loaded)
 
     def serve(self) -> None:
+        with self.starting_threads():
+            self.start_threads()
+        self.worker.signals(self.events_in)
+        self.worker.ready()
+
+    def start_threads(self) -> None:
         settings = self.settings
         self.worker.serve(
             (CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
@@ -324,8 +350,6 @@ class Worker:
             **{name: int(settings.get(name, 0)) for name in AS_THEY_ARE},
             **{f"{name}_ms": milliseconds(settings.get(name, 0)) for name in DURATIONS},
         )
-        self.worker.signals(self.events_in)
-        self.worker.ready()
 
     def run(self) -> NoReturn:
         watch = Watch()
@@ -364,6 +388,15 @@ class Worker:
         else:
             self.leave_by = time.monotonic() + float(self.settings["shutdown_timeout"])
             tell(RECYCLE, SIGNAL)
+
+    def end_by_cpu_time(self) -> None:
+        """cpu-time-limit: the kernel says so again each second. It serves on meanwhile; the hard
+        limit, which ends it at once, is some seconds away."""
+        if self.is_orphan:
+            self.leave()
+        elif not self.is_spent:
+            self.is_spent = True
+            tell(RECYCLE, CPU_TIME_LIMIT)
 
     def leave_in_time(self) -> None:
         """Finish what runs within shutdown-timeout."""
@@ -430,12 +463,12 @@ def main() -> NoReturn:
         os.set_inheritable(fd, False)
     try:
         worker = start()
+        is_loaded = worker.load_scripts()
+        worker.serve()
     except Failure as failure:
         say(FAILURE_IDS[failure.code], str(failure))
         tell(FAILED, failure.code)
         os._exit(1)
-    is_loaded = worker.load_scripts()
-    worker.serve()
     tell(READY, int(is_loaded))
     worker.run()
 

@@ -285,6 +285,20 @@ static int input_init(wkr_input_t *in, const wkr_settings_t *settings, size_t si
     return in->bytes == NULL ? PYGLUE_E_NOMEM : 0;
 }
 
+/* PYGLUE_E_IO with errno: also for a stack that is too small, or more than memory limits leave. */
+static int thread_create(wkr_thread_t *thread, size_t stack) {
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+
+    if (error == 0 && stack > 0)
+        error = pthread_attr_setstacksize(&attributes, stack);
+    if (error == 0)
+        error = pthread_create(&thread->id, &attributes, thread_main, thread);
+    pthread_attr_destroy(&attributes);
+    errno = error;
+    return error != 0 ? PYGLUE_E_IO : 0;
+}
+
 static int thread_start(wkr_pool_t *pool, unsigned slot) {
     wkr_thread_t *thread = &pool->threads[slot];
     char *out = malloc(WKR_BUFFER);
@@ -295,7 +309,7 @@ static int thread_start(wkr_pool_t *pool, unsigned slot) {
     if (out == NULL || input_init(&thread->first, &pool->settings, WKR_BUFFER) ||
         input_init(&thread->control, &pool->settings, WKR_CONTROL))
         return PYGLUE_E_NOMEM;
-    if (pthread_create(&thread->id, NULL, thread_main, thread))
+    if (thread_create(thread, pool->settings.stack_size))
         return PYGLUE_E_IO;
     pool->thread_count++;
     return 0;

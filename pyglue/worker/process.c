@@ -29,7 +29,7 @@ static struct {
     int fds[FORK_FDS];
 } forked;
 
-static const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
+static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGXCPU};
 enum { SIGNALS = sizeof signals / sizeof signals[0] };
 
 static void on_signal(int number) {

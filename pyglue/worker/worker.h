@@ -45,6 +45,7 @@ typedef struct wkr_settings {
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
     uint32_t startup_timeout;  /* ms from the first request until a script is loaded; 0: no limit */
+    uint32_t stack_size;       /* of a thread that runs requests; 0: the system's */
 } wkr_settings_t;
 
 typedef struct wkr_pool wkr_pool_t;
@@ -66,7 +67,8 @@ void wkr_pool_stop(wkr_pool_t *pool);
 
 /* The process: once each, called by the main thread. */
 
-/* SIGTERM, SIGINT and SIGUSR1 become bytes on the events pipe from now on. 0 or PYGLUE_E_IO. */
+/* SIGTERM, SIGINT, SIGUSR1 and SIGXCPU become bytes on the events pipe from now on. 0 or
+ * PYGLUE_E_IO. */
 int wkr_process_signals(int events);
 
 /* In every fork of this process these descriptors, those of the pool and the signal handlers go,

@@ -16,6 +16,7 @@ import pytest
 from harness import conf
 from harness.client import Connection, ask, connected, facts, request, wait_until
 from harness.httpd import Httpd, complaint
+from harness.load import Load
 
 APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
@@ -259,6 +260,71 @@ def test_startup_timeout_is_over_once_a_script_is_loaded(start_httpd: Start, fol
 
 
 @pytest.mark.parametrize(
+    ("options", "name", "limit"),
+    [
+        ("cpu-time-limit=90 shutdown-timeout=7", "RLIMIT_CPU", [90, 98]),
+        ("cpu-time-limit=90500ms shutdown-timeout=7", "RLIMIT_CPU", [91, 99]),
+        ("memory-limit=3G", "RLIMIT_DATA", [3 << 30, 3 << 30]),
+        ("virtual-memory-limit=1T", "RLIMIT_AS", [1 << 40, 1 << 40]),
+        ("process-limit=4000", "RLIMIT_NPROC", [4000, 4000]),
+    ],
+)
+def test_limit_is_the_workers(
+    start_httpd: Start, folder: Path, options: str, name: str, limit: list[int]
+) -> None:
+    found = worker_facts(start_httpd, folder, options)["limits"]
+    assert found.pop(name) == limit
+    unlimited = worker_facts(start_httpd, folder, "")["limits"]
+    assert found == {other: unlimited[other] for other in found}
+
+
+def test_priority_is_the_workers(start_httpd: Start, folder: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert worker_facts(start_httpd, folder, "cpu-priority=19")["nice"] == 19
+    assert worker_facts(start_httpd, folder, "cpu-priority=0")["nice"] == own
+
+
+@pytest.mark.privileged
+def test_priority_may_be_higher_than_httpds(start_httpd: Start, folder: Path) -> None:
+    assert worker_facts(start_httpd, folder, "cpu-priority=-1")["nice"] == -1
+
+
+def test_stack_of_a_thread_is_as_large_as_asked(start_httpd: Start, folder: Path) -> None:
+    assert worker_facts(start_httpd, folder, "stack-size=384K")["stack"] == 384 << 10
+
+
+def test_stacks_that_cannot_be_had_are_told(start_httpd: Start, folder: Path) -> None:
+    options = "stack-size=1G virtual-memory-limit=2G"
+    server = site_of(start_httpd, folder, "process", options)
+    server.log.expect("PG1150.*threads=15, stack-size=1073741824.*Resource temporarily unavail")
+    server.log.expect("PG1110.*its threads could not be started")
+    server.log.allow("GL0506")
+    assert ask(server.address, "/").status == 500
+
+
+def test_python_eggs_is_in_the_environment(start_httpd: Start, folder: Path) -> None:
+    found = worker_facts(start_httpd, folder, f"python-eggs={folder}/eggs")["environ"]
+    assert found["PYTHON_EGG_CACHE"] == f"{folder}/eggs"
+
+
+def test_memory_beyond_the_limit_cannot_be_had(start_httpd: Start, folder: Path) -> None:
+    """The application sees MemoryError, and goes on."""
+    server = site_of(start_httpd, folder, "uses_up", "memory-limit=400M threads=2")
+    assert ask(server.address, f"/?memory={500 << 20}").body == b"false"
+    assert ask(server.address, f"/?memory={100 << 20}").body == b"true"
+
+
+def test_worker_is_replaced_after_its_cpu_time_and_no_request_fails(
+    start_httpd: Start, folder: Path
+) -> None:
+    options = "cpu-time-limit=1 shutdown-timeout=20 threads=4"
+    server = site_of(start_httpd, folder, "uses_up", options)
+    with Load(server.address, "/?cpu=40", clients=3) as load:
+        wait_until(lambda: len({answer.text for answer in load.answers}) >= 3, "two successors", 60)
+    assert load.failures() == []
+
+
+@pytest.mark.parametrize(
     ("options", "length", "status"),
     [("", 32000, 200), ("", 33000, 502), ("header-buffer-size=8K", 9000, 502),
      ("header-buffer-size=128K", 100_000, 200)],
@@ -313,6 +379,15 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("log-rate=0", "log-rate=: '0' is not a whole number from 1 to 100000"),
         ("log-burst=1000001", "log-burst"),
         ("log-request-size=0", "log-request-size=: '0' is not a size"),
+        ("cpu-time-limit=-1", "cpu-time-limit"),
+        ("cpu-priority=20", "from -20 to 19"),
+        ("cpu-priority=-21", "from -20 to 19"),
+        ("cpu-priority=--1", "from -20 to 19"),
+        ("memory-limit=2P", "memory-limit"),
+        ("memory-limit=2T", "memory-limit"),
+        ("virtual-memory-limit=much", "virtual-memory-limit"),
+        ("process-limit=-1", "process-limit"),
+        ("stack-size=1", "131072"),
     ],
 )
 def test_mistake_in_an_option_is_named_by_the_syntax_test(line: str, named: str) -> None:

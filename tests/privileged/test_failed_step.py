@@ -25,12 +25,14 @@ pytestmark = [
 ]
 
 APPS = Path(__file__).parent.parent / "apps"
+STEPS = {"setpriority": "nice"}
 UNLUCKY, LUCKY = 61301, 61302  # numbers that no user has
 
 
 @pytest.mark.parametrize(
     ("call", "fault", "reason"),
     [
+        ("setpriority", "error=EACCES", "Permission denied"),
         ("setgroups", "error=EPERM", "Operation not permitted"),
         ("setresuid", "error=EAGAIN", "Resource temporarily unavailable"),
         ("setresuid", "retval=0", "the effect did not show"),
@@ -42,7 +44,8 @@ def test_a_failed_step_never_runs_python_and_ends_its_own_group(
     log = folder / "strace"
     shutil.copytree(APPS / "tries", folder / "tries")
     lines = [
-        *(f"WSGIDaemonProcess {name} user=#{uid} group=#{uid} threads=2"
+        *(f"WSGIDaemonProcess {name} user=#{uid} group=#{uid} threads=2 cpu-priority=1"
+          " launch-timeout=5"  # a child that the tracer has left stopped
           for name, uid in (("unlucky", UNLUCKY), ("lucky", LUCKY))),
         *(f'WSGIScriptAlias /{name} "{folder}/tries/wsgi.py" process-group={name}'
           " application-group=%{GLOBAL}" for name in ("unlucky", "lucky")),
@@ -52,12 +55,13 @@ def test_a_failed_step_never_runs_python_and_ends_its_own_group(
     server = start_httpd(lines, root=folder)
     for name in ("unlucky", "lucky"):
         assert sight.attempt(server, name, "setuid") == "EPERM"
-    server.log.expect(f":alert.*PG1117.*failed at '{call}': .*{reason}.*; the next start is in")
+    step = STEPS.get(call, call)
+    server.log.expect(f":alert.*PG1117.*failed at '{step}': .*{reason}.*; the next start is in")
     server.log.allow("PG1|GL0")
     inject = (f"--trace={call},execve", f"--inject={call}:{fault}")
     with traced.strace(sight.supervisor(server), log, *inject):
         os.kill(sight.supervised(server, UNLUCKY), signal.SIGKILL)
-        server.log.wait_for(f"failed at '{call}'")
+        server.log.wait_for(f"failed at '{step}'")
         assert sight.ask(server, "/unlucky?what=setuid")[0] in (500, 503)
         assert sight.attempt(server, "lucky", "setuid") == "EPERM"
     text = log.read_text()

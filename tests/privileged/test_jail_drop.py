@@ -260,6 +260,17 @@ def test_soft_limit_above_the_hard_one_is_reported() -> None:
     assert outcome.failed == ("limits", errno.EINVAL)
 
 
+def test_limit_above_the_hard_one_is_reported_to_an_ordinary_user() -> None:
+    """It fails closed: nothing runs without the limit that was asked for."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = [resource.RLIMIT_NOFILE, hard, hard + 1]
+    assert as_nobody(options={"rlimits": [limit]})["failed"] == ["limits", errno.EPERM]
+
+
+def test_higher_priority_is_reported_to_an_ordinary_user() -> None:
+    assert as_nobody(options={"nice": -1})["failed"] == ["nice", errno.EACCES]
+
+
 def test_user_with_too_many_processes_is_not_started_as_root() -> None:
     """CVE-2014-0240: kernels say EAGAIN at the change of user, or at execve."""
     limit = (resource.RLIMIT_NPROC, 0, 0)

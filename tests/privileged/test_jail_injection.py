@@ -28,7 +28,7 @@ LAUNCH = {
     "argv": [PROGRAM],
     "executable": PROGRAM,
     "options": {"umask": 0o27, "home": "/share", "chroot": "/usr", "nice": 3,
-                "rlimits": [[4, 0, 0]]},
+                "rlimits": [[4, 0, 0], [7, 500, 600]]},
 }  # fmt: skip
 FAULTS = ["error=EPERM", "error=EAGAIN", "error=ENOMEM", "error=EINVAL", "retval=0"]
 
@@ -49,13 +49,13 @@ PRCTL = 2 + 2 * (LAST_CAPABILITY + 1) + held_capabilities() + 1
 CALLS = [
     "clone", "getpid", "setsid", "getsid", "statx", "fcntl", "fcntl:when=8+", "fcntl:when=9+",
     "dup3", "dup3:when=2", "dup3:when=3", "dup3:when=4", "rt_sigaction", "rt_sigaction:when=30",
-    "rt_sigprocmask", "rt_sigprocmask:when=2", "prlimit64", "prlimit64:when=2", "setpriority",
-    "getpriority", "chroot", "chdir", "chdir:when=2", "prctl", "prctl:when=3", "prctl:when=5",
-    "prctl:when=6", "prctl:when=5+", f"prctl:when={PRCTL + 1}+", f"prctl:when={PRCTL + 3}+",
-    f"prctl:when={PRCTL + 5}+", "setgroups",
-    "getgroups", "setresgid", "getresgid", "setresuid", "getresuid", "setresuid:when=2+",
-    "setresgid:when=2", "setuid", "capset", "capget", "umask", "umask:when=2", "umask:when=3",
-    "execve", "close_range",
+    "rt_sigprocmask", "rt_sigprocmask:when=2", "prlimit64", "prlimit64:when=2",
+    "prlimit64:when=3", "prlimit64:when=4", "setpriority", "getpriority", "chroot", "chdir",
+    "chdir:when=2", "prctl", "prctl:when=3", "prctl:when=5", "prctl:when=6", "prctl:when=5+",
+    f"prctl:when={PRCTL + 1}+", f"prctl:when={PRCTL + 3}+", f"prctl:when={PRCTL + 5}+",
+    "setgroups", "getgroups", "setresgid", "getresgid", "setresuid", "getresuid",
+    "setresuid:when=2+", "setresgid:when=2", "setuid", "capset", "capget", "umask",
+    "umask:when=2", "umask:when=3", "execve", "close_range",
 ]  # fmt: skip
 
 REFUSALS = {(call, fault) for call in ("setuid", "setresuid:when=2+", "setresgid:when=2")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ MISTAKES = [
     ("environ", ["A=\0"], "plan.environ[0] contains NUL"),
     ("groups.0.digest", "x" * 40, "40 hexadecimal digits"),
     ("groups.0.name", "\u20ac", "beyond latin-1"),
+    ("groups.0.cpu_priority", 20, "plan.groups[0].cpu_priority"),
+    ("groups.0.memory_limit", -1, "plan.groups[0].memory_limit"),
     ("groups.0.threads", True, "plan.groups[0].threads"),
     ("groups.0.processes", 1000, "plan.groups[0].processes"),
     ("groups.0.umask", 0o1000, "plan.groups[0].umask"),
@@ -137,6 +140,19 @@ def test_inherited_environment_lacks_loader_session_and_service_manager(
     plan["groups"][0]["environ"] = "inherit"
     values = environment(taken(plan))
     assert set(values) == {"SETTING", "HOME", "USER", "LOGNAME"} and values["USER"] == "nobody"
+
+
+def test_limits_are_those_of_the_plan(sound: dict[str, Any]) -> None:
+    assert launch.limits_of(taken(sound).groups[0]) == ()
+    plan = copy.deepcopy(sound)
+    plan["groups"][0].update(
+        cpu_time_limit=1.5, shutdown_timeout=0.5, memory_limit=5, virtual_memory_limit=6,
+        process_limit=7,
+    )  # fmt: skip
+    assert launch.limits_of(taken(plan).groups[0]) == (
+        (resource.RLIMIT_CPU, 2, 4), (resource.RLIMIT_DATA, 5, 5), (resource.RLIMIT_AS, 6, 6),
+        (resource.RLIMIT_NPROC, 7, 7),
+    )  # fmt: skip
 
 
 def test_python_is_chosen_by_the_group_before_the_server(sound: dict[str, Any]) -> None:

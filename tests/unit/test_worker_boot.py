@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from harness import wire
+from harness.client import wait_until
 from harness.wire import Frame, Peer, Type
 
 ROOT = Path(__file__).parents[2]
@@ -282,6 +283,44 @@ def test_sigusr1_asks_for_a_reload(start: Start) -> None:
     worker.become_ready()
     worker.process.send_signal(signal.SIGUSR1)
     worker.expect((RELOAD, 0, 0))
+
+
+def test_the_end_of_its_cpu_time_asks_to_be_recycled_once(start: Start) -> None:
+    """The kernel says it again each second; it serves on."""
+    worker = start()
+    worker.become_ready()
+    worker.process.send_signal(signal.SIGXCPU)
+    worker.expect((RECYCLE, 4, 0))
+    for _ in range(3):
+        worker.process.send_signal(signal.SIGXCPU)
+        worker.process.send_signal(signal.SIGUSR1)
+        worker.expect((RELOAD, 0, 0))
+    with greeted(worker) as peer:
+        assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
+
+
+def test_an_orphan_leaves_at_the_end_of_its_cpu_time(start: Start) -> None:
+    """Nobody brings a successor, and the hard limit is near."""
+    worker = start()
+    worker.become_ready()
+
+    def has_ended() -> bool:
+        worker.process.send_signal(signal.SIGXCPU)
+        return worker.process.poll() is not None
+
+    with greeted(worker) as peer:
+        worker.lose_supervisor()
+        wait_until(has_ended, "it leaves")
+        assert peer.receive() == Frame(Type.GOODBYE)
+    assert worker.exit_code() == 0
+
+
+def test_threads_that_cannot_be_started_are_told(start: Start) -> None:
+    """By a stack that the system refuses."""
+    worker = start(stack_size=1)
+    worker.expect((HELLO, 1, NUMBER), (FAILED, 5, 0))
+    assert worker.exit_code() == 1
+    assert "stack-size=1): Invalid argument" in worker.words()
 
 
 def test_the_maximum_of_requests_asks_to_be_recycled(start: Start) -> None:

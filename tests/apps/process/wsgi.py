@@ -2,9 +2,11 @@
 """Answers facts about the process that runs it as JSON."""
 
 import contextlib
+import ctypes
 import json
 import locale
 import os
+import resource
 import socket
 import stat
 import sys
@@ -39,6 +41,22 @@ def buffers():
     return found
 
 
+def stack():
+    """Size of the stack of the thread that runs this request."""
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_ulong
+    attributes, size = ctypes.create_string_buffer(128), ctypes.c_size_t()
+    libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes)
+    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+    libc.pthread_attr_destroy(attributes)
+    return size.value
+
+
+def limits():
+    names = ("RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_NPROC")
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
+
+
 def application(environ, start_response):
     facts = {
         "pid": os.getpid(),
@@ -58,6 +76,9 @@ def application(environ, start_response):
         "title": open("/proc/self/cmdline", "rb").read().decode("latin-1"),
         "fds": descriptors(),
         "buffers": buffers(),
+        "stack": stack(),
+        "limits": limits(),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "locale": locale.setlocale(locale.LC_CTYPE),
         "status": open("/proc/self/status").read(),
         "process_group": environ["mod_wsgi.process_group"],

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uses as much of something as it is asked for, and answers how far it came: JSON."""
+
+import json
+import mmap
+import os
+import signal
+import time
+from urllib.parse import parse_qsl
+
+MOST = 300  # processes, whatever the kernel allows
+
+
+def memory(size):
+    """True: it was had."""
+    try:
+        return len(bytearray(int(size))) == int(size)
+    except MemoryError:
+        return False
+
+
+def cpu(milliseconds):
+    """The pid, after so much CPU time of this thread."""
+    end = time.thread_time() + int(milliseconds) / 1000
+    while time.thread_time() < end:
+        pass
+    return os.getpid()
+
+
+def breed(count):
+    """Children and theirs, until one cannot be made; they stay."""
+    while (made := int.from_bytes(count[:4], "little")) < MOST:
+        count[:4] = (made + 1).to_bytes(4, "little")
+        try:
+            if os.fork() == 0:
+                signal.alarm(60)
+                breed(count)
+                while True:
+                    signal.pause()
+        except BlockingIOError:
+            return True
+    return False
+
+
+def processes():
+    """True: no more could be made."""
+    return breed(mmap.mmap(-1, 4096))
+
+
+def application(environ, start_response):
+    ((what, amount),) = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
+    done = {"memory": memory, "cpu": cpu, "processes": lambda _: processes()}[what](amount)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(done).encode()]
