@@ -46,11 +46,14 @@ static void finish_try(glue_exchange_t *x, int error) {
         give_up(x);
         return;
     }
-    if (is_over && !x->is_leaving)
+    if (is_over && !x->is_leaving && !x->will_refuse)
         glue_conn_put(x->conn);
     else
         glue_conn_close(x->conn);
-    glue_place_give(&x->place);
+    if (x->will_refuse)
+        glue_place_strike(&x->place);
+    else
+        glue_place_give(&x->place);
 }
 
 /* A place, and a connection to its worker, or why there is none: *failure. A worker that is not
@@ -179,7 +182,7 @@ static int judge_search(glue_exchange_t *x, int error) {
 }
 
 static int run_tries(glue_exchange_t *x) {
-    for (x->search.refusals = 0; x->search.refusals < REFUSALS_MAX; x->search.refusals++) {
+    while (x->search.refusals < REFUSALS_MAX) {
         int failure, error = find_worker(x, &failure);
 
         if (error != 0)
@@ -191,6 +194,9 @@ static int run_tries(glue_exchange_t *x) {
             return error;
         if (glue_clock_now() >= x->search.deadline)
             break;
+        if (!x->will_refuse) /* one that leaves is not asked again: its successor is waited for */
+            x->search.refusals++;
+        x->will_refuse = 0;
     }
     log_failure(x, PYGLUE_E_REFUSED, "its workers refused it again and again");
     return PYGLUE_E_REFUSED;

@@ -156,8 +156,14 @@ static int take_end(glue_exchange_t *x, const pyglue_frame_t *frame) {
 }
 
 static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    uint32_t why;
+    int error = glue_conn_copy(x->conn, &why, sizeof why);
+
     (void)frame;
+    if (error != 0)
+        return error;
     x->search.avoided = x->place.worker.number;
+    x->will_refuse = why == PYGLUE_REFUSED_LEAVING;
     return PYGLUE_E_REFUSED;
 }
 
@@ -364,7 +370,7 @@ static int send_request(glue_exchange_t *x) {
                         {x->buffer, x->at_hand}};
 
     x->order = (pyglue_exchange_t){x->snapshot->number, PYGLUE_EXCHANGE_SENT};
-    x->was_started = x->is_leaving = x->wants_flush = x->is_bodyless = 0;
+    x->was_started = x->is_leaving = x->will_refuse = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
     x->unflushed = 0;
     x->answer_by = glue_clock_now() + x->response_timeout;

@@ -37,6 +37,7 @@ typedef struct glue_exchange {
     pyglue_exchange_t order;
     int was_started; /* a frame came that only a started request sends */
     int is_leaving;  /* the worker said goodbye: the connection is not kept */
+    int will_refuse; /* the worker refused it, and will take nothing any more */
     int wants_flush;
     apr_int64_t unflushed; /* body bytes since the last flush */
     apr_int64_t left;      /* body bytes that may follow by Content-Length; -1: no bound */

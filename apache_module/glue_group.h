@@ -43,6 +43,7 @@ struct glue_group {
     int response_spool;    /* bytes of a response that are read ahead of its client */
     int request_buffering; /* bytes of an upload that are read before a worker is asked */
     int pass_descriptors, no_new_privs, dumpable, preload;
+    int strict_reload; /* `reload=strict` */
     int maximum_requests;
     int response_buffer_size;                        /* bytes, 0: default */
     int child_threads;                               /* percent of a child's */

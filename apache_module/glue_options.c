@@ -12,6 +12,7 @@
 #define DAYS(n) (SECONDS(86400) * (n))
 #define TERABYTE ((apr_int64_t)1 << 40)
 
+static const char *const reload_words[] = {"rolling", "strict", NULL};
 static const char *const environ_words[] = {"default", "clean", "inherit", NULL};
 
 #define OPTION(name_, field_, ...)                                                                 \
@@ -79,6 +80,7 @@ static const struct option {
     DURATION("startup-timeout", group.startup_timeout, 0),
     DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),
     DURATION("shutdown-timeout", group.shutdown_timeout, SECONDS(5)),
+    OPTION("reload", group.strict_reload, .type = GLUE_CHOICE, .allowed = reload_words),
     DURATION("drain-timeout", group.drain_timeout, GLUE_UNSET),
     DURATION("graceful-timeout", group.graceful_timeout, GLUE_UNSET),
     DURATION("eviction-timeout", group.eviction_timeout, GLUE_UNSET),

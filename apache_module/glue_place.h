@@ -38,8 +38,8 @@ void glue_place_leave(const glue_group_t *group);
  * PYGLUE_E_GONE: the client has left. search->reason tells which. */
 int glue_place_take(glue_place_t *place, glue_search_t *search);
 void glue_place_give(const glue_place_t *place);
-/* Gives it back, and this child asks for no other at that worker: nobody listens at its socket, and
- * never will again. Either it has died, or it leaves by itself, and the pages do not say so yet. */
+/* Gives it back, and this child asks for no other at that worker: it takes nothing any more. It has
+ * died, or leaves, and the pages do not say so yet. */
 void glue_place_strike(const glue_place_t *place);
 
 /* A sleep of a random 1 to 5 ms. */

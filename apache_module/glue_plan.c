@@ -66,6 +66,7 @@ static const struct field {
     FIELD(DURATION, shutdown_timeout),
     FIELD(INTEGER, log_rate),
     FIELD(INTEGER, log_burst),
+    FIELD(BOOLEAN, strict_reload),
     FIELD(PERIOD, drain_timeout),
     FIELD(PERIOD, graceful_timeout),
     FIELD(PERIOD, eviction_timeout),

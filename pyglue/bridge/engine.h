@@ -69,6 +69,9 @@ typedef struct pyglue_engine_ops {
     void (*close)(pyglue_engine_t *engine);
     /* 1: some script has been loaded since open. Any thread, also while another holds the GIL. */
     int (*has_loaded)(pyglue_engine_t *engine);
+    /* 0: the file of this request's script is not what was loaded of it, and the request says that
+     * such changes count (PYGLUE_REQ_RELOADING). One stat(2). Any thread, without the GIL. */
+    int (*is_current)(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot);
 } pyglue_engine_ops_t;
 
 /* The engine's one exported function, named PYGLUE_ENGINE_SYMBOL. Static storage. */

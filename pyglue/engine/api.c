@@ -412,6 +412,11 @@ static int api_has_loaded(pyglue_engine_t *engine) {
     return atomic_load(&engine->has_loaded);
 }
 
+static int api_is_current(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot) {
+    return !(snapshot->flags & PYGLUE_REQ_RELOADING) ||
+           eng_note_is_current(engine, pyglue_snapshot_text(snapshot, snapshot->script).ptr);
+}
+
 static const pyglue_engine_ops_t operations = {
     .size = sizeof operations,
     .version = PYGLUE_ENGINE_VERSION,
@@ -421,6 +426,7 @@ static const pyglue_engine_ops_t operations = {
     .thread_end = api_thread_end,
     .close = api_close,
     .has_loaded = api_has_loaded,
+    .is_current = api_is_current,
 };
 
 __attribute__((visibility("default"))) const pyglue_engine_ops_t *pyglue_engine(void) {

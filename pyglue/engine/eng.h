@@ -333,5 +333,7 @@ void eng_note_clear(pyglue_engine_t *engine);
 void eng_note_watch(pyglue_engine_t *engine, const char *path, bool is_watched);
 /* As if it had changed. */
 void eng_note_outdate(pyglue_engine_t *engine, const char *path);
+/* Is this file what was loaded of it, or does it not matter (yet)? Looks at it. Without the GIL. */
+bool eng_note_is_current(pyglue_engine_t *engine, const char *path);
 
 #endif

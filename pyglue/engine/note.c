@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The files that matter to a worker's watcher, with their times, of all interpreters of the
  * process: plain memory under the engine's lock. pyglue.loader.reload is its face in Python. */
+#include <sys/stat.h>
+
 #include "eng.h"
+
+enum { GONE = -1 }; /* as pyglue.loader.script notes a file that is not there */
 
 struct eng_note {
     eng_note_t *next;
@@ -54,6 +58,25 @@ void eng_note_outdate(pyglue_engine_t *engine, const char *path) {
     if (note != NULL)
         note->modified = 0;
     pthread_mutex_unlock(&engine->lock);
+}
+
+bool eng_note_is_current(pyglue_engine_t *engine, const char *path) {
+    struct stat st;
+    eng_note_t *note;
+    int64_t modified = 0;
+    bool matters;
+
+    pthread_mutex_lock(&engine->lock);
+    note = find_locked(engine, path);
+    matters = note != NULL && !note->is_ignored;
+    if (matters)
+        modified = note->modified;
+    pthread_mutex_unlock(&engine->lock);
+    if (!matters) /* not loaded yet */
+        return true;
+    if (stat(path, &st))
+        return modified == GONE;
+    return modified == (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
 PyObject *eng_note_unwatch(PyObject *module, PyObject *path) {

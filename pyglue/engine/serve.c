@@ -122,6 +122,7 @@ static const struct row {
     {"send_buffer_size", offsetof(wkr_settings_t, send_buffer), U32},
     {"receive_buffer_size", offsetof(wkr_settings_t, receive_buffer), U32},
     {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
+    {"strict_reload", offsetof(wkr_settings_t, strict_reload), INT},
     {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
     {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
     {"stack_size", offsetof(wkr_settings_t, stack_size), U32},
@@ -360,6 +361,7 @@ static const struct {
     {"EVENT_LEFT", WKR_EVENT_LEFT},
     {"EVENT_LEAVE", WKR_EVENT_LEAVE},
     {"EVENT_ORPHAN", WKR_EVENT_ORPHAN},
+    {"EVENT_STALE", WKR_EVENT_STALE},
 };
 
 int eng_serve_exec(PyObject *module) {

@@ -64,6 +64,7 @@ class Group:
         self._roll = 0  # how often all workers were to be replaced
         self._ending = False
         self._waits = False  # a roll, at the cap on leaving workers
+        self._is_exclusive = False  # reload=strict: its workers do not load beside older ones
         self._told: tuple[GroupState, str] | None = None
         self._out = Outbox(definition.digest)
         self._failures = Failures(self._out)
@@ -85,6 +86,7 @@ class Group:
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
         self.wanted = definition
+        self._is_exclusive = self._is_exclusive and definition.strict_reload
         self._supersede_all(Why.CHANGE, now)
         self._out.say(messages.ROLLING, reason=reason)
         return self._settle(now)
@@ -205,9 +207,12 @@ class Group:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:
             self._recycle(worker, Recycle(argument))
-        elif not worker.superseded:  # CHANGED or RELOAD; else its replacement is on its way
+        elif not worker.superseded or self.wanted.strict_reload:
+            # CHANGED or RELOAD; else its replacement is on its way.
             self._supersede_all(_WHYS[message], now)
             self._out.say(messages.ROLLING, reason=_REASONS[message])
+            if self.wanted.strict_reload:
+                self._retire_superseded(now)
 
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded
@@ -217,10 +222,20 @@ class Group:
             self.good = worker.definition
             self._out.say(messages.WORKER_READY, number=worker.number)
             return
+        older = any(
+            w.state is State.LEAVING or (w.superseded and w.published)
+            for w in self.workers.values()
+        )
+        self._is_exclusive = self.wanted.strict_reload and older
+        if self._is_exclusive:
+            self._out.say(messages.LOADS_ALONE, number=worker.number)
+            self._leaving.end(worker, now)
+            return
         self._out.say(
             messages.WORKER_UNLOADED,
             number=worker.number,
-            next="the workers that serve stay"
+            next="the workers that serve stay. If it cannot be loaded beside them, because they "
+            "hold a port or a lock: reload=strict ends them first"
             if self._good_published()
             else "its requests are answered 500 until a file changes",
         )
@@ -269,6 +284,8 @@ class Group:
     def _settle(self, now: float) -> list[Action]:
         if not self._ending:
             self._publish_ready()
+            if self._is_exclusive:
+                self._retire_superseded(now)
             self._retire_replaced(now)
             self._start_missing(now)
         self._tell()
@@ -298,6 +315,12 @@ class Group:
         for worker in old[: max(excess, 0)]:
             self._leaving.retire(worker, now)
 
+    def _retire_superseded(self, now: float) -> None:
+        """reload=strict: they get no request any more, whoever takes their place."""
+        for worker in self.workers.values():
+            if worker.superseded and worker.published and worker.is_live:
+                self._leaving.retire(worker, now)
+
     def _retire_unloaded(self, now: float) -> None:
         """Something good serves, so nobody shall get a 500. A fresh one that failed holds the roll
         as long as all good ones are old; beside a fresh good one it is a failure of its own."""
@@ -312,6 +335,8 @@ class Group:
 
     def _start_missing(self, now: float) -> None:
         """Those that are missing, one by one: each needs a place among the starts of all groups."""
+        if self._is_exclusive and any(w.state is State.LEAVING for w in self.workers.values()):
+            return
         while self._failures.backoff.may_start(now) and self._starts.next_time(now) <= now:
             fallback = self._missing_fallbacks() > 0
             if not fallback and self._missing_fresh() <= 0:

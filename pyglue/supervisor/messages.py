@@ -164,6 +164,12 @@ ROLL_WAITS = Message(
     "{leaving} workers are leaving and finish requests yet; the next one is replaced when one of "
     "them has ended. drain-timeout= bounds how long that takes",
 )
+LOADS_ALONE = Message(
+    "PG1123",
+    Level.WARNING,
+    "worker {number} could not load all scripts beside older ones, which may hold a port or a "
+    "lock: as reload=strict says they end first",
+)
 RECYCLED = Message("PG1118", Level.INFO, "worker {number} (pid {pid}) gets a successor: {reason}")
 RECYCLED_FAULTY = Message(
     "PG1119", Level.WARNING, "worker {number} (pid {pid}) gets a successor: {reason}"

@@ -112,6 +112,7 @@ class GroupPlan:
     socket_timeout: float = row(seconds, for_worker=True)
     log_rate: int = row(whole(1, 100_000), absent=200)
     log_burst: int = row(whole(1, 1_000_000), absent=2000)
+    strict_reload: bool = row(flag, absent=False, for_worker=True)  # no new request sees old code
     # How long a worker that leaves may finish what it runs; None: not written (leaving.py).
     drain_timeout: float | None = row(maybe(seconds), absent=None)
     graceful_timeout: float | None = row(maybe(seconds), absent=None)

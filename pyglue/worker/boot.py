@@ -47,6 +47,7 @@ INTERPRETER_SETTINGS = (
 AS_THEY_ARE = (
     *("number", "threads", "peer_uid", "request_max", "send_buffer_size", "receive_buffer_size"),
     *("pass_descriptors", "maximum_requests", "stack_size"),
+    "strict_reload",
 )
 DURATIONS = ("socket_timeout", "startup_timeout")
 
@@ -230,6 +231,8 @@ class Worker:
         self.settings = settings
         self.engine = engine
         self.worker = engine.Worker()
+        self.watch = Watch()
+        self.stale_at = 0.0  # when a change was told last that a request found
         self.is_leaving = False
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
         self.leave_by: float | None = None  # told to end by a signal, and not yet by the supervisor
@@ -245,6 +248,7 @@ class Worker:
             engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
             engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, MAXIMUM_REQUESTS),
+            engine.EVENT_STALE: self.be_stale,
             engine.EVENT_LEFT: self.exit,
         }
 
@@ -352,7 +356,6 @@ class Worker:
         )
 
     def run(self) -> NoReturn:
-        watch = Watch()
         while True:
             ready, _, _ = select.select([self.events], [], [], TURN)
             for event in os.read(self.events, 64) if ready else b"":
@@ -363,8 +366,17 @@ class Worker:
                 continue
             if self.is_orphan:
                 self.leave_if_idle()
-            elif watch.has_changed():
+            elif self.watch.has_changed():
                 tell(CHANGED)
+
+    def be_stale(self) -> None:
+        """reload=strict: a request found its script changed, and was refused. It is told until the
+        supervisor has withdrawn this worker, though not for each request."""
+        now = time.monotonic()
+        if now - self.stale_at >= TURN and not self.is_leaving:
+            self.stale_at = now
+            self.watch.has_changed()  # what is told now need not be told again
+            tell(CHANGED)
 
     def leave(self) -> None:
         """Finish what runs. EVENT_LEFT follows."""

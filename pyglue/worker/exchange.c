@@ -131,6 +131,16 @@ static int call_engine(wkr_thread_t *thread, const pyglue_snapshot_t *snapshot) 
     return rv;
 }
 
+/* strict_reload: whoever asks after a change never gets what was loaded before it. */
+static int is_stale(const wkr_pool_t *pool, const pyglue_snapshot_t *snapshot) {
+    return pool->settings.strict_reload && !pool->ops->is_current(pool->engine, snapshot);
+}
+
+static int refuse_stale(wkr_thread_t *thread, uint64_t number) {
+    wkr_pool_tell(thread->pool, WKR_EVENT_STALE);
+    return wkr_exchange_refuse(thread->pool, thread->first.fd, number, PYGLUE_REFUSED_LEAVING);
+}
+
 /* With a place taken; it is given back in any case. */
 static int run_request(wkr_thread_t *thread, const pyglue_frame_t *frame) {
     const pyglue_snapshot_t *snapshot;
@@ -142,6 +152,10 @@ static int run_request(wkr_thread_t *thread, const pyglue_frame_t *frame) {
         rv = pyglue_request_get(&snapshot, &body, payload, frame->length);
     if (rv == 0 && (snapshot->number != frame->number || frame->number == 0))
         rv = PYGLUE_E_PROTOCOL;
+    if (rv == 0 && is_stale(thread->pool, snapshot)) {
+        place_give(thread->pool);
+        return refuse_stale(thread, frame->number);
+    }
     if (rv == 0)
         rv = wkr_input_adopt(&thread->control, &thread->first);
     if (rv != 0) {

@@ -26,7 +26,8 @@ enum wkr_event {
     WKR_EVENT_MAXIMUM = 128, /* maximum_requests is reached; once */
     WKR_EVENT_LEFT,          /* leaving, and no connection is open any more; once */
     WKR_EVENT_LEAVE,         /* the supervisor said DRAIN, STOP or LEAVE */
-    WKR_EVENT_ORPHAN         /* the supervisor is gone; once */
+    WKR_EVENT_ORPHAN,        /* the supervisor is gone; once */
+    WKR_EVENT_STALE          /* strict_reload: a request was refused, its script has changed */
 };
 
 /* Descriptors stay the caller's and live as long as the pool. */
@@ -44,6 +45,7 @@ typedef struct wkr_settings {
     uint32_t receive_buffer;   /* 0: the system's */
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
+    int strict_reload;         /* a request for a script that has changed since is refused */
     uint32_t startup_timeout;  /* ms from the first request until a script is loaded; 0: no limit */
     uint32_t stack_size;       /* of a thread that runs requests; 0: the system's */
 } wkr_settings_t;

@@ -32,6 +32,7 @@ UNSAID: dict[str, object] = {
     "launch_timeout": 30.0,
     "shutdown_timeout": 5.0,
     "socket_timeout": 60.0,
+    "strict_reload": False,
     "drain_timeout": None,
     "graceful_timeout": None,
     "eviction_timeout": None,

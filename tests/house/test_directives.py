@@ -49,6 +49,7 @@ def test_each_option_of_a_process_group_is_on_its_page() -> None:
         ("WSGIDaemonProcess a processes=0", "processes=: '0' is not a whole number"),
         ("WSGIDaemonProcess a umask=99", "umask=: '99' is not an octal number"),
         ("WSGIDaemonProcess a startup-timeout=5x", "startup-timeout=: '5x' is not a duration"),
+        ("WSGIDaemonProcess a reload=soon", "reload=: 'soon' is not one of strict, rolling"),
         ("WSGIDaemonProcess a drain-timeout=soon", "drain-timeout=: 'soon' is not a duration"),
         ("WSGIDaemonProcess a graceful-timeout=-1", "graceful-timeout=: '-1' is not a duration"),
         ("WSGIDaemonProcess a eviction-timeout=1d", "eviction-timeout=: '1d' is not a duration"),
