@@ -7,6 +7,9 @@ WORKER_SLOTS: int
 GROUP_SLOTS: int
 OBITUARY_REQUESTS: int
 RECORD_SLOTS: int
+RECORD_LINE: int
+RECORD_ID: int
+ENDING_STARTUP: int
 KEY_SIZE: int
 DIGEST_SIZE: int
 SOCKET_PATH: int  # a socket's path is shorter
@@ -67,8 +70,9 @@ def map(fd: int, writable: bool, /) -> Pages: ...
 def rows(fd: int, /) -> Rows:
     """The descriptor stays the caller's, who keeps it open as long as the object lives."""
 
-def read_record(fd: int, /) -> tuple[int, int, int, list[int]]:
-    """Slots, requests, refused, numbers of running requests. ValueError: not a record."""
+def read_record(fd: int, /) -> tuple[int, int, int, int, list[tuple[int, int, bytes, bytes]]]:
+    """Slots, requests, refused, why it ended itself, and of each request that runs: number, start
+    (ms of the monotonic clock), id, method and path. ValueError: not a record."""
 
 def size_pages() -> int: ...
 def size_rows(rows: int, /) -> int: ...

@@ -91,3 +91,13 @@ int pyglue_snapshot_check(const void *memory, size_t size) {
             return PYGLUE_E_PROTOCOL;
     return at == size ? 0 : PYGLUE_E_PROTOCOL;
 }
+
+pyglue_str_t pyglue_snapshot_value(const pyglue_snapshot_t *snapshot, pyglue_str_t key) {
+    for (uint32_t i = snapshot->pair_count; i-- > 0;) {
+        pyglue_str_t is = pyglue_snapshot_text(snapshot, snapshot->pairs[i].key);
+
+        if (is.len == key.len && memcmp(is.ptr, key.ptr, key.len) == 0)
+            return pyglue_snapshot_text(snapshot, snapshot->pairs[i].value);
+    }
+    return (pyglue_str_t){NULL, 0};
+}

@@ -86,4 +86,8 @@ static inline pyglue_str_t pyglue_snapshot_text(const pyglue_snapshot_t *snapsho
     return (pyglue_str_t){(const char *)snapshot + slice.offset, slice.length};
 }
 
+/* The value of a variable of a checked block, as above: the last pair of this key, which wins over
+ * earlier ones. Empty if there is none. */
+pyglue_str_t pyglue_snapshot_value(const pyglue_snapshot_t *snapshot, pyglue_str_t key);
+
 #endif

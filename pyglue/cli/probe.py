@@ -69,7 +69,7 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
         yield process
     finally:
         process.kill()
-        process.bury(_pages.read_record)
+        process.bury(_pages.read_record, process.started)
         process.close()
         directory.remove_socket(listener)
 

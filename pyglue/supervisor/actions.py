@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .causes import Running
 from .messages import Message
 from .plan import GroupPlan
 
@@ -28,6 +29,7 @@ class Death:
     served: int = 0  # requests started in its life
     running: tuple[int, ...] = ()  # numbers of those that had not ended
     complete: bool = True  # running lists all of them
+    ran: tuple[Running, ...] = ()  # what they were
     is_undropped: bool = False  # it could not become the group's user, and ran nothing
 
 

@@ -7,11 +7,15 @@ decision (`group.py`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import messages
 from .actions import Death, Outbox
 from .backoff import Backoff
-from .worker import State, Worker
+from .causes import named
+from .worker import RECYCLES, State, Worker
 
+KILLED = "was killed by SIGKILL"
 PATIENCE = 5.0  # a group that worked so lately keeps its requests waiting, whatever happens to it
 
 
@@ -21,6 +25,7 @@ class Failures:
     def __init__(self, out: Outbox) -> None:
         self.backoff = Backoff()
         self.cause = ""  # why nothing serves
+        self.is_end_of_all = False  # requests are cut then, as at any server's stop
         self._out = out
         self._worked_at = float("-inf")  # when the last worker died that had finished requests
 
@@ -41,13 +46,7 @@ class Failures:
         # One that a signal told to end asks for its replacement first.
         is_asked = worker.state is State.LEAVING or (worker.superseded and death.clean)
         if is_asked and not worker.blamed:
-            self._out.say(
-                messages.WORKER_ENDED,
-                number=worker.number,
-                pid=worker.pid,
-                served=death.served,
-                cause=death.cause,
-            )
+            self._tell_ended(worker, death)
         elif worker.state is State.READY:
             self._tell(worker, death, self._died(worker, death, now, is_coming=is_coming))
         else:
@@ -75,9 +74,22 @@ class Failures:
                 pid=worker.pid,
                 cause=death.cause,
                 served=death.served,
-                running=len(death.running),
+                running=_count(worker, death),
                 next=_next(delay),
+                ran=named(death.ran),
             )
+
+    def _tell_ended(self, worker: Worker, death: Death) -> None:
+        is_cut = bool(death.running) and not self.is_end_of_all
+        self._out.say(
+            messages.WORKER_CUT if is_cut else messages.WORKER_ENDED,
+            number=worker.number,
+            pid=worker.pid,
+            served=death.served,
+            running=len(death.running),
+            cause=death.cause,
+            ran=named(death.ran),
+        )
 
     def _died(self, worker: Worker, death: Death, now: float, *, is_coming: bool) -> float:
         had_worked = death.served > len(death.running)
@@ -92,6 +104,21 @@ class Failures:
         """Why nothing serves: requests are told so at once. A worker that is killed, serving or
         starting, must cost none but those that it ran, and so the group that it worked in waits."""
         self.cause = cause if now - self._worked_at >= PATIENCE else ""
+
+
+def explained(worker: Worker, death: Death) -> Death:
+    """With what we know of it: that the signal was ours, and what the worker had told before."""
+    if worker.killed and death.cause.startswith(KILLED):
+        return replace(death, cause=f"{KILLED}: {worker.killed}")
+    if worker.recycled is not None and not death.clean:
+        return replace(death, cause=f"{death.cause}; before, {RECYCLES[worker.recycled]}")
+    return death
+
+
+def _count(worker: Worker, death: Death) -> object:
+    """Of the requests that ran: what never served ran none, whatever its record says."""
+    is_known = death.complete or worker.state is not State.READY
+    return len(death.running) if is_known else "an unknown number"
 
 
 def _next(delay: float) -> str:

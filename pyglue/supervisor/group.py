@@ -30,7 +30,7 @@ from .actions import (
 )
 from .admission import OWN_BURST, OWN_RATE, Admission
 from .budget import Budget
-from .failures import Failures
+from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
@@ -127,13 +127,14 @@ class Group:
     def stopped(self, number: int) -> list[Action]:
         """A signal stopped a worker: requests would wait in it. Its death follows."""
         self._out.say(messages.WORKER_STOPPED, number=number, pid=self.workers[number].pid)
-        self._leaving.kill(self.workers[number])
+        self._leaving.kill(self.workers[number], "a signal had stopped it")
         return self._out.take()
 
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
         self._admission.ended(number)
+        death = explained(worker, death)
         self._out.put(Bury(number, death), Forget(number))
         is_coming = any(w.is_starting for w in self.workers.values())
         self._failures.account(worker, death, now, is_coming=is_coming)
@@ -167,7 +168,7 @@ class Group:
 
     def stop(self, now: float) -> list[Action]:
         """Every worker ends within its shutdown-timeout, leaving ones too."""
-        self._ending = True
+        self._ending = self._failures.is_end_of_all = True
         for worker in self.workers.values():
             self._leaving.end(worker, now)
         return self._settle(now)
@@ -250,6 +251,7 @@ class Group:
     def _recycle(self, worker: Worker, why: Recycle) -> None:
         worker.superseded = True
         worker.why = Why.LATE if why is Recycle.REQUEST_TIMEOUT else Why.LIMIT
+        worker.recycled = why
         self._out.say(
             messages.RECYCLED_FAULTY if why in FAULTY else messages.RECYCLED,
             number=worker.number,
@@ -264,7 +266,7 @@ class Group:
         if not worker.published:
             worker.blamed = True
             worker.failure = "it sent what it may not"
-            self._leaving.kill(worker)
+            self._leaving.kill(worker, worker.failure)
 
     def _supersede_all(self, why: Why, now: float) -> None:
         """All that run are to be replaced; what was never published ends at once."""

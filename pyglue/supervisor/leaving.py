@@ -67,7 +67,7 @@ class Leaving:
         worker.blamed = False  # whatever it did, its end is now our wish
         if worker.state is State.LAUNCHED:
             worker.state = State.LEAVING
-            self.kill(worker)
+            self.kill(worker, "it was not needed any more")
             return
         self.withdraw(worker)
         worker.state = State.LEAVING
@@ -83,9 +83,10 @@ class Leaving:
             worker.published = False
             self._out.put(Withdraw(worker.number))
 
-    def kill(self, worker: Worker) -> None:
+    def kill(self, worker: Worker, why: str) -> None:
         """Now."""
         worker.deadline = None
+        worker.killed = why
         self._out.put(Kill(worker.number))
 
     def tick(self, worker: Worker, now: float) -> None:
@@ -132,4 +133,4 @@ class Leaving:
                 number=worker.number,
                 seconds=worker.definition.shutdown_timeout,
             )
-        self.kill(worker)
+        self.kill(worker, worker.failure or "its shutdown-timeout had passed")

@@ -18,6 +18,7 @@ from .budget import Budget
 from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
 
 LINE_MAX = 4096
+LAST_LINES = 200  # a traceback of many threads
 BYTES_PER_SECOND = 512 << 10  # that are read from one worker; it waits when its pipe is full then
 _ESCAPES = {c: f"\\x{c:02x}" for c in [*range(32), 127, *range(128, 160)] if c != 9}
 
@@ -145,14 +146,20 @@ class Logs:
         log = target.log if target else self._main
         log.write(message.level, os.getpid(), _one_line(text.replace("{}", prefix, 1)))
 
-    def worker_said(self, digest: bytes, pid: int, lines: list[bytes], now: float) -> None:
-        """Lines that a worker wrote to descriptor 1 or 2."""
+    def worker_said(
+        self, digest: bytes, pid: int, lines: list[bytes], now: float, *, are_last: bool = False
+    ) -> None:
+        """Lines that a worker wrote to descriptor 1 or 2. The last ones before its death tell the
+        cause, and come though it wrote too much before."""
         target = self._targets.get(digest)
         if target is None:
             return
         granted = target.budget.grant(now, len(lines))
-        target.lost += len(lines) - granted
-        for line in lines[:granted]:
+        kept = lines[:granted]
+        if are_last and granted < len(lines):
+            kept += lines[max(granted, len(lines) - LAST_LINES) :]
+        target.lost += len(lines) - len(kept)
+        for line in kept:
             text = f"[group {_one_line(target.name)}] {escape(line)}"
             if not target.log.write(Level.ERR, pid, text):
                 target.lost += 1

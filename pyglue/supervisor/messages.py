@@ -87,7 +87,13 @@ WORKER_DIED = Message(
     "PG1103",
     Level.ERR,
     "worker {number} (pid {pid}), after {served} requests and with {running} running, {cause}; "
-    "{next}",
+    "{next}{ran}",
+)
+WORKER_CUT = Message(
+    "PG1140",
+    Level.ERR,
+    "worker {number} (pid {pid}) ended as asked, but before the end of {running} requests: "
+    "{cause}{ran}",
 )
 NOT_DROPPED = Message(
     "PG1117",

@@ -469,25 +469,51 @@ static PyObject *module_rows(PyObject *module, PyObject *args) {
 
 /* The module. */
 
+/* (number, start_ms, id, line) of each request that runs. */
+static PyObject *list_of_running(const pyglue_record_t *copy) {
+    PyObject *list = PyList_New(0);
+
+    for (unsigned i = 0; list != NULL && i < copy->slots; i++) {
+        pyglue_str_t id, line;
+        PyObject *one;
+
+        if (copy->slot[i].number == 0)
+            continue;
+        pyglue_record_what(&id, &line, copy, i);
+        one = Py_BuildValue("KKNN", (unsigned long long)copy->slot[i].number,
+                            (unsigned long long)copy->slot[i].start_ms,
+                            PyBytes_FromStringAndSize(id.ptr, (Py_ssize_t)id.len),
+                            PyBytes_FromStringAndSize(line.ptr, (Py_ssize_t)line.len));
+        if (one == NULL || PyList_Append(list, one))
+            Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
+static PyObject *told_of(const pyglue_record_t *copy, size_t size) {
+    if (pyglue_record_check(copy, size))
+        return PyErr_Format(PyExc_ValueError, "the record is not of this layout and version");
+    return Py_BuildValue(
+        "IKKIN", copy->slots, (unsigned long long)copy->requests, (unsigned long long)copy->refused,
+        copy->version >= 2 ? copy->ending : PYGLUE_ENDING_UNSAID, list_of_running(copy));
+}
+
 static PyObject *module_read_record(PyObject *Py_UNUSED(module), PyObject *args) {
-    pyglue_record_t copy;
-    uint64_t running[PYGLUE_RECORD_SLOTS];
-    unsigned count = 0;
+    pyglue_record_t *copy;
+    PyObject *told;
     ssize_t got;
     int fd;
 
     if (!PyArg_ParseTuple(args, "i:read_record", &fd))
         return NULL;
-    got = pread(fd, &copy, sizeof copy, 0);
-    if (got == -1)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    if (pyglue_record_check(&copy, (size_t)got))
-        return PyErr_Format(PyExc_ValueError, "the record is not of this layout and version");
-    for (unsigned i = 0; i < copy.slots; i++)
-        if (copy.slot[i].number != 0)
-            running[count++] = copy.slot[i].number;
-    return Py_BuildValue("IKKN", copy.slots, (unsigned long long)copy.requests,
-                         (unsigned long long)copy.refused, list_of_numbers(running, count));
+    copy = PyMem_Calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return PyErr_NoMemory();
+    got = pread(fd, copy, sizeof *copy, 0);
+    told = got == -1 ? PyErr_SetFromErrno(PyExc_OSError) : told_of(copy, (size_t)got);
+    PyMem_Free(copy);
+    return told;
 }
 
 static PyObject *module_size_pages(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
@@ -509,7 +535,7 @@ static PyMethodDef module_methods[] = {
     {"map", module_map, METH_VARARGS, "map(fd, writable) -> Pages"},
     {"rows", module_rows, METH_VARARGS, "rows(fd) -> Rows; fd stays the caller's, and open"},
     {"read_record", module_read_record, METH_VARARGS,
-     "read_record(fd) -> (slots, requests, refused, [numbers running])"},
+     "read_record(fd) -> (slots, requests, refused, ending, [(number, start_ms, id, line)])"},
     {"size_pages", module_size_pages, METH_NOARGS, "size_pages() -> bytes"},
     {"size_rows", module_size_rows, METH_VARARGS, "size_rows(rows) -> bytes"},
     {"size_record", module_size_record, METH_NOARGS, "size_record() -> bytes"},
@@ -524,6 +550,9 @@ static const struct {
     {"GROUP_SLOTS", PYGLUE_GROUP_SLOTS},
     {"OBITUARY_REQUESTS", PYGLUE_OBITUARY_REQUESTS},
     {"RECORD_SLOTS", PYGLUE_RECORD_SLOTS},
+    {"RECORD_LINE", PYGLUE_RECORD_LINE},
+    {"RECORD_ID", PYGLUE_RECORD_ID},
+    {"ENDING_STARTUP", PYGLUE_ENDING_STARTUP},
     {"KEY_SIZE", PYGLUE_KEY_SIZE},
     {"DIGEST_SIZE", PYGLUE_DIGEST_SIZE},
     {"SOCKET_PATH", PYGLUE_SOCKET_PATH},

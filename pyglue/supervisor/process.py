@@ -16,17 +16,20 @@ from dataclasses import dataclass, field
 
 from .actions import Death
 from .budget import Budget
+from .causes import cause_of, running
 from .channel import MESSAGES_PER_SECOND, WORDS
 from .launch import Recipe
 from .listeners import Listener
 from .logs import BYTES_PER_SECOND, Lines
+from .loop import now
 from .plan import GroupPlan
 
 RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 READ_SIZE = 65536
 
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
-ReadRecord = Callable[[int], "tuple[int, int, int, list[int]]"]
+ReadRecord = Callable[[int], "tuple[int, int, int, int, list[tuple[int, int, bytes, bytes]]]"]
+LAST_WORDS = 1 << 20  # bytes of its log that are read at its end; no pipe holds more by default
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class Process:
     pid: int = 0  # 0: it was not started yet
     pidfd: int = -1
     report: int = -1  # of the privileged step
+    started: float = field(default_factory=now)  # when
     unsent: bytes = b""  # for the control pipe
     reported: bytes = b""
     unread: bytes = b""
@@ -146,37 +150,39 @@ class Process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)
 
-    def bury(self, read_record: ReadRecord) -> Death:
+    def read_last_words(self) -> list[bytes]:
+        """All lines that its log holds at its end, the unfinished one too."""
+        data = b""
+        while len(data) < LAST_WORDS and (more := _read(self.log, READ_SIZE)):
+            data += more
+        return self.lines.feed(data) + self.lines.end()
+
+    def bury(
+        self, read_record: ReadRecord, now: float, was_short_of_memory: Callable[[], bool] = bool
+    ) -> Death:
         """Reaps it (it is a zombie now) and says how it ended."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
-        cause = cause_of(status)
         if self.record < 0:
-            return Death(cause, status == 0)
+            return Death(cause_of(status, 0, was_short_of_memory), status == 0)
         try:
-            _, served, _, running = read_record(self.record)
+            _, served, _, ending, told = read_record(self.record)
         except ValueError:  # it never began to write, or wrote nonsense
-            return Death(cause, status == 0, complete=False)
-        return Death(cause, status == 0, served, tuple(running))
+            return Death(cause_of(status, 0, was_short_of_memory), status == 0, complete=False)
+        return Death(
+            cause_of(status, ending, was_short_of_memory),
+            status == 0,
+            served,
+            tuple(number for number, *_ in told),
+            ran=running(told, now, now - self.started),
+        )
 
     def close(self) -> None:
         self.is_closed = True
         for fd in (self.pidfd, self.report, self.control, self.messages, self.log, self.record):
             if fd >= 0:
                 os.close(fd)
-
-
-def cause_of(status: int) -> str:
-    """One clause: "killed by SIGSEGV"."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exited with status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}"
 
 
 def make(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import channel, family, launch, messages
+from . import causes, channel, family, launch, messages
 from .actions import (
     Action,
     Bury,
@@ -122,6 +122,7 @@ class Supervisor:
         self._resting: dict[int, Callback] = {}  # descriptors not read until the next second
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
+        self._memory = causes.Memory()
         self._is_done = False
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             Launch: self._launch,
@@ -163,6 +164,7 @@ class Supervisor:
             self._beat_at = at + HEARTBEAT
             self._pages.heartbeat(int(at * 1000))
             self._logs.tick()
+            self._memory.look(at)
             self._wake_resting()
             for digest in self._orphans.tick():
                 self._pages.drop_orphans(digest)
@@ -463,9 +465,11 @@ class Supervisor:
         self._on_report(worker)
         for word in worker.read_messages() or []:
             self._heard(worker, word)
-        self._on_log(worker)
-        self._logs.worker_said(worker.definition.digest, worker.pid, worker.lines.end(), now())
-        death = worker.bury(self._given.memory.read_record)
+        words = worker.read_last_words()
+        self._logs.worker_said(worker.definition.digest, worker.pid, words, now(), are_last=True)
+        death = worker.bury(
+            self._given.memory.read_record, now(), lambda: self._memory.was_short(now())
+        )
         death = self._given.describe(worker.reported, worker.recipe) or death
         if worker.number == PRELOADER:
             self._nursery.gone(worker, death)

@@ -126,6 +126,8 @@ class Worker:
     word_at: float | None = None  # when the log is told that it still drains
     ready_at: float = 0.0
     failure: str = ""  # why it cannot serve, in its own or our words
+    killed: str = ""  # why we killed it
+    recycled: Recycle | None = None  # why it asked for its replacement
     blamed: bool = False  # its end counts as a failure though we, or it, ended it
 
     @property

@@ -121,7 +121,7 @@ static int call_engine(wkr_thread_t *thread, const pyglue_snapshot_t *snapshot) 
     pyglue_outcome_t outcome = {PYGLUE_FAILED, 500};
     int rv;
 
-    pyglue_record_enter(pool->record, thread->slot, snapshot->number, wkr_now_ms());
+    pyglue_record_enter(pool->record, thread->slot, snapshot, wkr_now_ms());
     pool->ops->call(pool->engine, snapshot, &thread->host.host, &outcome);
     end_if_forked(pool);
     place_give(pool);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,7 @@
 #include "pool.h"
 
 #define SEND_BUFFER (256 * 1024) /* so that a block of PYGLUE_FRAME_BODY_MAX rarely waits */
+#define FAULT_STACK (64 * 1024)  /* what faulthandler takes, and the registers of any processor */
 #define NO_DESCRIPTOR_PAUSE 100  /* ms before accepting again when descriptors ran out */
 
 void wkr_pool_tell(const wkr_pool_t *pool, enum wkr_event event) {
@@ -253,11 +255,23 @@ static void serve_connection(wkr_thread_t *thread, wkr_conn_t *conn) {
 
 /* Threads. */
 
+/* faulthandler has one for the main thread only, and would say nothing of a stack that overflows
+ * in a request. Without it the thread does its work all the same. A sanitizer has put one of its
+ * own there, and wants it back. */
+static void swap_fault_stack(wkr_thread_t *thread, stack_t *before) {
+    stack_t stack = {.ss_sp = thread->faults, .ss_size = FAULT_STACK};
+
+    if (sigaltstack(&stack, before))
+        *before = (stack_t){.ss_flags = SS_DISABLE};
+}
+
 static void *thread_main(void *argument) {
     wkr_thread_t *thread = argument;
     wkr_pool_t *pool = thread->pool;
     struct epoll_event event;
+    stack_t before;
 
+    swap_fault_stack(thread, &before);
     for (;;) {
         int count = epoll_wait(pool->epoll, &event, 1, -1);
 
@@ -273,6 +287,7 @@ static void *thread_main(void *argument) {
             serve_connection(thread, event.data.ptr);
     }
     pool->ops->thread_end(pool->engine);
+    sigaltstack(&before, NULL);
     return NULL;
 }
 
@@ -305,8 +320,10 @@ static int thread_start(wkr_pool_t *pool, unsigned slot) {
 
     thread->pool = pool;
     thread->slot = slot;
+    thread->faults = malloc(FAULT_STACK);
     wkr_host_init(&thread->host, &thread->control, out);
-    if (out == NULL || input_init(&thread->first, &pool->settings, WKR_BUFFER) ||
+    if (out == NULL || thread->faults == NULL ||
+        input_init(&thread->first, &pool->settings, WKR_BUFFER) ||
         input_init(&thread->control, &pool->settings, WKR_CONTROL))
         return PYGLUE_E_NOMEM;
     if (thread_create(thread, pool->settings.stack_size))
@@ -321,6 +338,7 @@ static void thread_free(wkr_thread_t *thread) {
     free(thread->first.bytes);
     free(thread->control.bytes);
     free(thread->host.out);
+    free(thread->faults);
 }
 
 /* The pool. */
@@ -331,15 +349,12 @@ static int map_record(wkr_pool_t *pool) {
 
     if (fstat(pool->settings.record, &st))
         return PYGLUE_E_IO;
-    if ((size_t)st.st_size < sizeof(pyglue_record_t))
-        return PYGLUE_E_VERSION;
     memory = mmap(NULL, sizeof(pyglue_record_t), PROT_READ | PROT_WRITE, MAP_SHARED,
                   pool->settings.record, 0);
     if (memory == MAP_FAILED)
         return PYGLUE_E_IO;
     pool->record = memory;
-    pyglue_record_init(pool->record, pool->settings.threads + 1);
-    return 0;
+    return pyglue_record_init(memory, (size_t)st.st_size, pool->settings.threads + 1);
 }
 
 static int open_set(wkr_pool_t *pool) {
@@ -414,6 +429,7 @@ static void *watch_startup(void *argument) {
     wkr_say("PG2006: startup-timeout (%u ms) has passed since the first request, and no script is "
             "loaded: this worker ends, and another is started",
             pool->settings.startup_timeout);
+    pyglue_record_end(pool->record, PYGLUE_ENDING_STARTUP);
     _exit(1);
 }
 

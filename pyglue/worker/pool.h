@@ -29,6 +29,7 @@ typedef struct wkr_thread {
     wkr_input_t first;   /* what an idle connection sends */
     wkr_input_t control; /* what comes within a request */
     wkr_host_t host;
+    char *faults; /* stack of fault handlers, for when the thread's own has overflowed */
 } wkr_thread_t;
 
 struct wkr_pool {

@@ -21,7 +21,8 @@ from .wire import Frame, Peer
 ROOT = Path(__file__).parents[2]
 NUMBER = 0x1234567890
 KEY = b"k" * wire.KEY_SIZE
-RECORD_SIZE = 24 + 1024 * 16
+RECORD_SIZE = 24 + 1024 * 16  # of version 1
+RECORD_TEXTS = 8 + 1024 * 208  # what version 2 has behind it
 MAXIMUM, LEFT = 128, 129
 PATIENCE = 10.0
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -56,11 +57,12 @@ class Worker:
         socket_timeout_ms: int = 5000,
         pass_descriptors: bool = False,
         maximum_requests: int = 0,
+        record_size: int = RECORD_SIZE + RECORD_TEXTS,
         under: tuple[str, ...] = (),
     ) -> None:
         self.path = str(folder / "socket")
         self.record = os.memfd_create("record")
-        os.ftruncate(self.record, RECORD_SIZE)
+        os.ftruncate(self.record, record_size)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)
         listener.listen(100)

@@ -78,18 +78,25 @@ def test_idle_connections_to_a_killed_worker_cost_nothing(start_shop: StartShop)
     assert [answer.status for answer in answers] == [200] * 20
 
 
-@pytest.mark.parametrize(
-    "way, cause",
-    [
-        ("kill", "was killed by SIGKILL"),
-        ("segv", "was killed by SIGSEGV"),
-        ("abort", "was killed by SIGABRT"),
-        ("exit", "exited with status 3"),
-    ],
-)
-def test_the_cause_of_a_death_is_told_to_client_and_log(
-    start_shop: StartShop, way: str, cause: str
-) -> None:
+FAULT = "was killed by SIGSEGV: a fault in native code, or a stack that overflowed"
+
+RAN = r"GET {} \(id \S+, for \d+\.\d s\)"
+
+# How the application ends its worker, the cause that is told, the last words before it.
+DEATHS = {
+    "kill": ("was killed by SIGKILL", ""),
+    "segv": (FAULT, "Fatal Python error: Segmentation fault"),
+    "overflow": (FAULT, "Fatal Python error: Segmentation fault"),
+    "abort": ("was killed by SIGABRT.*: native code, or Python", "Fatal Python error: Aborted"),
+    "exit": ("exited with status 3", ""),
+    "status": ("exited with status 127: its Python, or a library that it needs", ""),
+}
+
+
+@pytest.mark.parametrize("way", DEATHS)
+def test_the_cause_of_a_death_is_told_to_client_and_log(start_shop: StartShop, way: str) -> None:
+    """RELIABILITY C 1, C 2."""
+    cause, _ = DEATHS[way]
     server = start_shop("processes=2 threads=2", workers=2)
     server.log.expect(rf"PG1103: process group 'shop': worker \d+ \(pid \d+\){LIVED}{cause}")
     server.log.expect(rf"GL0504: process group 'shop': the worker .*{cause}")
@@ -103,6 +110,65 @@ def test_the_cause_of_a_death_is_told_to_client_and_log(
     assert cut.value.response.status == 200
     assert cut.value.response.body in (b"", b"first")
     assert ask(server, "/who").status == 200
+
+
+@pytest.mark.parametrize("way", DEATHS)
+def test_one_line_tells_of_a_death_what_ran_and_follows_the_last_words(
+    start_shop: StartShop, way: str
+) -> None:
+    cause, last_words = DEATHS[way]
+    server = start_shop("threads=3")
+    pid = server.workers()[0]
+    server.log.expect(
+        rf"PG1103: process group 'shop': worker \d+ \(pid {pid}\), after 3 requests and with 2 "
+        rf"running, {cause}.*; it is replaced at once\. "
+        rf"It ran: (?=.*{RAN.format('/waits')})(?=.*{RAN.format('/dies')})[^,]+,[^,]+,[^,]+,[^,]+$"
+    )
+    server.log.allow(r"GL0504|\[group shop\]")
+    with connected(server.address) as other:
+        other.send(request("GET", "/waits?secret"))
+        wait_until((server.root / "files" / "secret.runs").exists, "another request runs")
+        assert ask(server, f"/dies?{way}").status == 502
+        assert other.read_response().status == 502
+
+    line = server.log.wait_for(f"PG1103.*{pid}")
+    text = server.log.text()
+    told = text[: text.index(line)]
+    assert last_words in told
+    assert last_words == "" or "dies/wsgi.py" in told, "the stack that failed"
+    assert text.count("PG1103") == 1
+    assert "secret" not in line, "queries are not told"
+
+
+def test_what_ran_when_a_signal_had_stopped_the_worker_is_told(start_shop: StartShop) -> None:
+    """RELIABILITY C 5: it waits for nobody, and the clients are told at once."""
+    server = start_shop("threads=2")
+    pid = server.workers()[0]
+    server.log.expect("PG1115")
+    server.log.expect(
+        rf"PG1103: .*pid {pid}.* was killed by SIGKILL: a signal had stopped it; .*GET /waits"
+    )
+    server.log.expect("GL0504.*: was killed by SIGKILL: a signal had stopped it")
+    with connected(server.address) as client:
+        client.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        os.kill(pid, signal.SIGSTOP)
+        assert client.read_response().status == 502
+
+
+def test_requests_that_a_worker_could_not_end_in_time_are_named(start_shop: StartShop) -> None:
+    """It was asked to end, by its application, and what it ran had shutdown-timeout to finish."""
+    server = start_shop("threads=2 shutdown-timeout=1")
+    pid = server.workers()[0]
+    server.log.expect("PG2005")
+    server.log.expect(rf"PG1140: .*pid {pid}.*before the end of 1 requests: .*It ran: GET /waits ")
+    server.log.expect("GL0504")
+    with connected(server.address) as client:
+        client.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
+        assert client.read_response().status == 502
 
 
 def test_a_poisonous_request_kills_one_worker_only(start_shop: StartShop) -> None:

@@ -2,6 +2,7 @@
 """pyglue._pages: what the supervisor writes into pages and believes of rows and records."""
 
 import os
+import random
 import struct
 from collections.abc import Iterator
 
@@ -37,6 +38,9 @@ def rows_of(memory: int, *children: tuple[int, int], count: int = 4) -> None:
     os.pwrite(memory, struct.pack("=IIII", MAGIC, VERSION, count, 0), 0)
     for place, (pid, plan) in enumerate(children):
         os.pwrite(memory, struct.pack("=iiQii", 0, 0, plan, pid, 0), ROWS_HEAD + 24 * place)
+
+
+RECORD_1 = 24 + 16 * 1024  # size of a record of version 1
 
 
 def record_of(memory: int, version: int, slots: int, *numbers: int) -> None:
@@ -159,12 +163,50 @@ def test_rows_that_were_shrunk_are_refused_and_kill_nobody(memory: int) -> None:
         rows.sum(0, 1)
 
 
-def test_a_record_tells_running_requests(memory: int) -> None:
+def text_of(memory: int, slot: int, name: bytes, line: bytes, sizes: tuple[int, int]) -> None:
+    os.pwrite(memory, struct.pack("=HH44s160s", *sizes, name, line), RECORD_1 + 8 + 208 * slot)
+
+
+def test_a_record_tells_what_runs(memory: int) -> None:
+    record_of(memory, 2, 3, 11, 0, 13)
+    text_of(memory, 0, b"aBc", b"GET /a", (3, 6))
+    text_of(memory, 1, b"x", b"ended", (1, 5))
+    text_of(memory, 2, b"y" * 44, b"z" * 160, (0xFFFF, 0xFFFF))  # a lie is cut
+    os.pwrite(memory, struct.pack("=I", _pages.ENDING_STARTUP), RECORD_1)
+    assert _pages.read_record(memory) == (
+        *(3, 9, 2, _pages.ENDING_STARTUP),
+        [(11, 1, b"aBc", b"GET /a"), (13, 1, b"y" * 44, b"z" * 160)],
+    )
+
+
+@pytest.mark.parametrize("is_small", [False, True])
+def test_a_record_of_an_older_worker_tells_numbers(memory: int, is_small: bool) -> None:
     record_of(memory, 1, 3, 11, 0, 13)
-    assert _pages.read_record(memory) == (3, 9, 2, [11, 13])
+    if is_small:
+        os.ftruncate(memory, RECORD_1)
+    else:
+        text_of(memory, 0, b"aBc", b"GET /a", (3, 6))
+    assert _pages.read_record(memory) == (3, 9, 2, 0, [(11, 1, b"", b""), (13, 1, b"", b"")])
 
 
-@pytest.mark.parametrize(("version", "slots"), [(0, 3), (2, 3), (1, 1025), (1, 0xFFFFFFFF)])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_bytes_in_a_record_are_cut_or_refused(memory: int, seed: int) -> None:
+    """RELIABILITY B1#14. Version and slots are sound in half of them, so that the rest is read."""
+    noise = random.Random(seed)
+    os.ftruncate(memory, _pages.size_record())
+    os.pwrite(memory, noise.randbytes(_pages.size_record()), 0)
+    if seed % 2:
+        os.pwrite(memory, struct.pack("=II", 2, noise.randrange(1025)), 0)
+    try:
+        slots, *_, running = _pages.read_record(memory)
+    except ValueError:
+        return
+    assert len(running) <= slots <= _pages.RECORD_SLOTS
+    for _, _, name, line in running:
+        assert len(name) <= _pages.RECORD_ID and len(line) <= _pages.RECORD_LINE
+
+
+@pytest.mark.parametrize(("version", "slots"), [(0, 3), (3, 3), (1, 1025), (2, 0xFFFFFFFF)])
 def test_a_record_out_of_range_is_refused(memory: int, version: int, slots: int) -> None:
     record_of(memory, version, slots, 11)
     with pytest.raises(ValueError, match="record"):
@@ -172,7 +214,7 @@ def test_a_record_out_of_range_is_refused(memory: int, version: int, slots: int)
 
 
 def test_a_record_cut_short_is_refused(memory: int) -> None:
-    record_of(memory, 1, 3, 11)
+    record_of(memory, 2, 3, 11)
     os.ftruncate(memory, _pages.size_record() - 1)
     with pytest.raises(ValueError, match="record"):
         _pages.read_record(memory)

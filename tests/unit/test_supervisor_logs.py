@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyglue.supervisor import messages
-from pyglue.supervisor.logs import LINE_MAX, ErrorLog, Lines, Logs, Rate, escape
+from pyglue.supervisor.logs import LAST_LINES, LINE_MAX, ErrorLog, Lines, Logs, Rate, escape
 
 DIGEST = b"d" * 20
 
@@ -79,3 +79,16 @@ def test_lines_below_the_servers_level_are_not_written(pipe: tuple[int, int]) ->
     logs.say(messages.WORKER_READY, {"number": 1}, DIGEST)
     with pytest.raises(BlockingIOError):
         os.read(pipe[0], 100)
+
+
+def test_last_words_come_though_the_worker_wrote_too_much_before(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    logs = Logs(2)
+    logs.assign(DIGEST, "shop", ErrorLog(write), messages.Level.WARNING)
+    logs.worker_said(DIGEST, 5, [b""] * (Rate().burst + 300), 100.0)
+    while len(os.read(read, 1 << 20)) == 1 << 20:
+        pass
+    dump = [b"dump %d" % i for i in range(LAST_LINES + 5)]
+    logs.worker_said(DIGEST, 5, dump, 100.0, are_last=True)
+    said = os.read(read, 1 << 20).decode().splitlines()
+    assert [line.rpartition(" ")[2] for line in said] == [str(i) for i in range(5, LAST_LINES + 5)]

@@ -18,7 +18,17 @@ import pytest
 from harness import wire
 from harness.client import wait_until
 from harness.wire import Flag, Frame, Outcome, Peer, Refused, Type
-from harness.worker import KEY, LEFT, MAXIMUM, NUMBER, Start, Worker, request
+from harness.worker import (
+    KEY,
+    LEFT,
+    MAXIMUM,
+    NUMBER,
+    RECORD_SIZE,
+    RECORD_TEXTS,
+    Start,
+    Worker,
+    request,
+)
 
 # Refusals, deadlines, clients that leave.
 
@@ -52,6 +62,18 @@ def test_one_thread_serves_two_connections_in_turn_without_a_refusal(start_worke
         for number in range(1, 200, 2):
             assert one.ask(request(number, "hello")).refused is None
             assert other.ask(request(number + 1, "hello")).refused is None
+
+
+@pytest.mark.parametrize(("more", "version"), [(RECORD_TEXTS, 2), (0, 1)])
+def test_the_record_is_as_large_as_the_supervisors_version_makes_it(
+    start_worker: Start, more: int, version: int
+) -> None:
+    worker = start_worker(record_size=RECORD_SIZE + more)
+    with worker.connect() as peer:
+        assert peer.ask(request(7, "hello")).outcome == Outcome.COMPLETE
+    record = os.pread(worker.record, RECORD_SIZE + more, 0)
+    assert struct.unpack_from("=I", record) == (version,)
+    assert (b"GET " in record) is (version == 2)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 20, 90])

@@ -4,9 +4,21 @@
 import ctypes
 import os
 import signal
+import sys
+
+
+def overflow(*_):
+    """Native code that calls itself by way of Python, without end."""
+    sys.setrecursionlimit(10**9)
+    return again(None)
+
+
+again = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(overflow)
 
 WAYS = {
     "exit": lambda: os._exit(3),
+    "status": lambda: os._exit(127),
+    "overflow": overflow,
     "segv": lambda: ctypes.string_at(0),
     "abort": os.abort,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),

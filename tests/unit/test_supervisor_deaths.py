@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of a worker's death: one line, with its cause and what it ran."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.world import ENDED, KILLED, World, group_plan
+
+from pyglue.supervisor import messages
+from pyglue.supervisor.actions import Bury, Death
+from pyglue.supervisor.causes import Running
+from pyglue.supervisor.worker import Message, Recycle
+
+
+def test_a_death_names_what_ran() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    ran = (Running(9, 2.0, b"aBc", b"GET /a"),)
+    world.gone(old, replace(KILLED, ran=ran))
+    (said,) = world.said(messages.WORKER_DIED)
+    assert said.message.text.format_map(said.values).endswith("It ran: GET /a (id aBc, for 2.0 s)")
+
+
+def test_a_death_whose_record_is_nonsense_says_that_it_knows_no_number() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.gone(old, Death("was killed by SIGSEGV", complete=False))
+    (said,) = world.said(messages.WORKER_DIED)
+    assert "with an unknown number running" in said.message.text.format_map(said.values)
+
+
+def test_our_own_sigkill_says_why() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.do(world.roster.stopped(old))
+    world.gone(old, Death("was killed by SIGKILL", served=1))
+    (buried,) = (a for a in world.done if isinstance(a, Bury))
+    assert buried.death.cause == "was killed by SIGKILL: a signal had stopped it"
+
+
+def test_what_a_worker_told_before_its_death_is_part_of_the_cause() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.say(old, Message.RECYCLE, Recycle.DEADLOCK_TIMEOUT)
+    world.gone(old, Death("exited with status 1", served=1))
+    (said,) = world.said(messages.WORKER_DIED)
+    assert str(said.values["cause"]).startswith("exited with status 1; before, its interpreter")
+
+
+def test_requests_that_an_end_cut_short_are_an_error_unless_all_stops() -> None:
+    world = World()
+    first, second = world.serve(group_plan(processes=2))
+    cut = replace(ENDED, running=(9,), ran=(Running(9, 2.0, b"", b"GET /a"),))
+    world.say(first, Message.RECYCLE, Recycle.SIGNAL)
+    world.gone(first, cut)
+    assert len(world.said(messages.WORKER_CUT)) == 1
+    world.do(world.roster.stop("httpd stops", world.now))
+    world.gone(second, cut)
+    assert len(world.said(messages.WORKER_CUT)) == 1
