@@ -64,14 +64,18 @@ static void log_text(void *baton, int level, pyglue_str_t text) {
 /* docs/bridge.md, Settings. */
 static const char *settings_json(apr_pool_t *pool) {
     glue_json_t w = {.pool = pool};
+    const glue_site_t *site = glue_config_site(embed.server);
     int processes = 1, threads = 1;
 
     ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &processes);
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     glue_json_format(&w, "{\"group\": \"\", \"processes\": %d, \"threads\": %d, \"python_path\": ",
                      processes, threads > 0 ? threads : 1);
-    glue_json_path(&w, glue_config_site(embed.server)->python_path);
-    glue_json_plain(&w, ", \"home\": null, \"script_uid\": null, \"script_gid\": null}");
+    glue_json_path(&w, site->python_path);
+    glue_json_format(&w,
+                     ", \"home\": null, \"script_uid\": null, \"script_gid\": null, "
+                     "\"own_gil\": %s, \"free_threading\": %s}",
+                     site->own_gil ? "true" : "false", site->free_threading ? "true" : "false");
     return apr_pstrmemdup(pool, w.text, w.length);
 }
 
@@ -90,6 +94,7 @@ static const char *open_engine(int *is_final, apr_pool_t *pool) {
         .settings = settings_json(pool),
         .log = log_text,
         .baton = embed.server,
+        .has_gil = !glue_config_site(embed.server)->free_threading,
     };
     error = embed.python.engine->open(&embed.engine, &settings);
     return error == 0 ? NULL

@@ -147,6 +147,14 @@ static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
         group->display_name = apr_pstrcat(pool, "(wsgi:", group->name, ")", NULL);
 }
 
+/* What no option shows alone. NULL: they fit together. */
+static const char *check_together(const glue_group_t *group) {
+    return group->preload == 1 && group->interpreters > 1
+               ? "WSGIDaemonProcess: preload=on and interpreters= exclude each other: a fork takes "
+                 "the main interpreter alone along"
+               : NULL;
+}
+
 const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line) {
     const char *name = ap_getword_conf(cmd->pool, &line);
     const char *where = glue_value_where(cmd);
@@ -160,6 +168,8 @@ const char *glue_group_directive(cmd_parms *cmd, void *unused, const char *line)
     complaint = glue_options_parse(definition, cmd->cmd->name, line, cmd->pool);
     if (complaint == NULL)
         complaint = check_names(definition, cmd->cmd->name, cmd->pool);
+    if (complaint == NULL)
+        complaint = check_together(&definition->group);
     if (complaint == NULL && other != NULL)
         complaint = glue_value_complaint(
             cmd->cmd->name, name,
@@ -268,6 +278,11 @@ static void resolve_identity(glue_definition_t *definition, apr_pool_t *pool) {
     group->groups = groups_of(name, group->gid, pool);
 }
 
+static void resolve_gils(glue_group_t *group, const glue_site_t *site) {
+    group->own_gil = site->own_gil > 0;
+    group->free_threading = site->free_threading > 0;
+}
+
 static void digest_text(apr_sha1_ctx_t *context, const char *text) {
     apr_sha1_update_binary(context, (const unsigned char *)text, (unsigned)strlen(text) + 1);
 }
@@ -320,6 +335,7 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf) {
         glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
 
         resolve_identity((glue_definition_t *)group, pconf);
+        resolve_gils(group, glue_config_site(main_server));
         make_digest(group, pconf);
         if (group->response_socket_timeout == 0)
             group->response_socket_timeout = group->socket_timeout;
@@ -349,6 +365,7 @@ glue_group_t *glue_group_of_children(server_rec *main_server, apr_pool_t *pool) 
     definition_finish(definition, pool);
     resolve_identity(definition, pool);
     make_digest(group, pool);
+    resolve_gils(group, glue_config_site(main_server));
     group->python_path = glue_config_site(main_server)->python_path;
     group->environ_mode = GLUE_ENVIRON_INHERIT;
     return group;

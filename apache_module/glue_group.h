@@ -37,7 +37,9 @@ struct glue_group {
     int processes;
     int has_processes; /* `processes=` was written */
     int threads;
-    int umask; /* -1: inherited */
+    int interpreters;            /* that each application group is spread over, in each process */
+    int own_gil, free_threading; /* the site's; set in check_config */
+    int umask;                   /* -1: inherited */
     int listen_backlog;
     int send_buffer_size, receive_buffer_size, header_buffer_size; /* bytes, 0: default */
     int response_spool;    /* bytes of a response that are read ahead of its client */

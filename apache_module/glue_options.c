@@ -8,6 +8,8 @@
 
 #include "record.h"
 
+#define GLUE_INTERPRETERS_MAX 256
+
 #define SECONDS(n) ((apr_int64_t)(n)*APR_USEC_PER_SEC)
 #define DAYS(n) (SECONDS(86400) * (n))
 #define TERABYTE ((apr_int64_t)1 << 40)
@@ -47,6 +49,7 @@ static const struct option {
     OPTION("group", group_name, .type = GLUE_NAME),
     INTEGER("processes", group.processes, 1, 1, PYGLUE_WORKER_SLOTS / 2),
     INTEGER("threads", group.threads, 15, 1, PYGLUE_RECORD_SLOTS - 1),
+    INTEGER("interpreters", group.interpreters, 1, 1, GLUE_INTERPRETERS_MAX),
     OPTION("umask", group.umask, .type = GLUE_OCTAL, .standard = -1, .most = 0777),
     OPTION("home", group.home, .type = GLUE_PATH),
     OPTION("python-home", group.python_home, .type = GLUE_PATH),

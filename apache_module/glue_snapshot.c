@@ -306,8 +306,10 @@ static const char *request_id(request_rec *r) {
 static uint32_t mode_of(const glue_group_t *group) {
     if (group == NULL)
         return child.mode;
-    return (group->threads > 1 ? PYGLUE_REQ_MULTITHREAD : 0) |
-           (group->has_processes ? PYGLUE_REQ_MULTIPROCESS : 0) |
+    /* To an application another interpreter is as another process: nothing is shared. While as many
+     * requests as interpreters run, each has one (pyglue/engine/spread.c). */
+    return (group->threads > group->interpreters ? PYGLUE_REQ_MULTITHREAD : 0) |
+           (group->has_processes || group->interpreters > 1 ? PYGLUE_REQ_MULTIPROCESS : 0) |
            (group->threads == 1 && group->maximum_requests == 1 ? PYGLUE_REQ_RUN_ONCE : 0);
 }
 

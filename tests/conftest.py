@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +50,17 @@ def mode(request: pytest.FixtureRequest) -> str:
 def folder() -> Iterator[Path]:
     """A folder that httpd's user may enter, the test's own."""
     made = new_root()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def copies() -> Iterator[Path]:
+    """Of Pythons, where httpd's user may enter; root-owned, for workers run as root's choice only
+    from what root alone can change."""
+    parent = "/opt" if os.geteuid() == 0 else None
+    made = Path(tempfile.mkdtemp(prefix="mod_pyglue-test-pythons-", dir=parent))
+    made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)
 

@@ -27,6 +27,9 @@ typedef struct pyglue_engine_settings {
     const char *settings;   /* JSON for pyglue.loader.interpreter.prepare, UTF-8: docs/bridge.md */
     pyglue_log_fn log;
     void *baton;
+    /* With an executable of a free-threaded build: 1: its GIL is on. A host that does not know this
+     * field gets 1. The struct only ever grows at its end. */
+    uint32_t has_gil;
 } pyglue_engine_settings_t;
 
 enum pyglue_outcome_kind {

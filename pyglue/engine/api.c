@@ -202,19 +202,29 @@ static void log_failure_nogil(pyglue_host_t *host, const char *text) {
     host->ops->log(host, PYGLUE_LEVEL_ERROR, pyglue_str(text));
 }
 
-static int visit_nogil(visit_t *visit) {
-    pyglue_str_t group = text_of(visit, visit->snapshot->application_group);
-    eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group.ptr, group.len);
+/* In one interpreter of the request's application group. */
+static void visit_part_nogil(visit_t *visit, pyglue_str_t group, unsigned part) {
+    eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group, part);
 
     if (seat == NULL) {
         log_failure_nogil(visit->host,
                           ENG_ID(3016) "the application group's interpreter could not be made; the "
                                        "server's error log has the reason");
-        return 0;
+        return;
     }
     visit->state = seat->interp->state;
     run(visit);
     eng_interp_leave(seat);
+}
+
+static int visit_nogil(visit_t *visit) {
+    pyglue_engine_t *engine = visit->thread->engine;
+    pyglue_str_t group = text_of(visit, visit->snapshot->application_group);
+    eng_spread_t *spread;
+    unsigned part = eng_spread_take(&spread, engine, group);
+
+    visit_part_nogil(visit, group, part);
+    eng_spread_give(engine, spread, part);
     if (visit->is_gathered)
         visit->error = send_gathered_nogil(visit);
     return visit->error < 0 && visit->error != PYGLUE_E_HEAD ? PYGLUE_E_GONE : 0;
@@ -242,26 +252,34 @@ static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, 
     return rv;
 }
 
-static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
-    eng_thread_t *thread = eng_thread_nogil(engine);
+static int load_nogil(eng_thread_t *thread, const pyglue_load_t *load, unsigned part) {
     pyglue_str_t script = pyglue_str(load->script);
     pyglue_str_t callable = pyglue_str(load->callable != NULL ? load->callable : "");
-    eng_seat_t *seat;
+    eng_seat_t *seat = eng_interp_enter_nogil(thread, pyglue_str(load->application_group), part);
     PyObject *object;
 
-    if (thread == NULL)
-        return PYGLUE_E_PYTHON;
-    seat = eng_interp_enter_nogil(thread, load->application_group, strlen(load->application_group));
     if (seat == NULL)
         return PYGLUE_E_PYTHON;
     object = eng_app_new(seat->interp->state, script, callable, 0, ENG_RELOADS_ITSELF);
     if (object == NULL)
         eng_exc_log(seat->interp->state, NULL, ENG_ID(3004), "the script could not be loaded",
                     script);
-    end_if_forked(engine);
+    end_if_forked(thread->engine);
     Py_XDECREF(object);
     eng_interp_leave(seat);
     return object != NULL ? 0 : PYGLUE_E_PYTHON;
+}
+
+/* Into every interpreter of its group; where one cannot have it, the others need not try. */
+static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
+    eng_thread_t *thread = eng_thread_nogil(engine);
+    unsigned part = engine->parts > 0;
+    int rv = thread != NULL ? 0 : PYGLUE_E_PYTHON;
+
+    do
+        rv = rv != 0 ? rv : load_nogil(thread, load, part);
+    while (++part <= engine->parts);
+    return rv;
 }
 
 static void api_thread_end(pyglue_engine_t *engine) {
@@ -296,6 +314,7 @@ static void free_engine(pyglue_engine_t *engine) {
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->lock);
     eng_note_clear(engine);
+    eng_spread_clear(engine);
     free(engine->package);
     free(engine->settings);
     free(engine);
@@ -311,6 +330,11 @@ static void log_status(const pyglue_engine_settings_t *settings, PyStatus status
         settings->log(settings->baton, PYGLUE_LEVEL_ERROR, pyglue_str(text));
 }
 
+/* A host of an older version may give a shorter struct. */
+static bool has_gil(const pyglue_engine_settings_t *settings) {
+    return settings->size <= offsetof(pyglue_engine_settings_t, has_gil) || settings->has_gil;
+}
+
 /* Python as `executable` itself would start, but for signals and arguments, which are httpd's. */
 static int initialise(const pyglue_engine_settings_t *settings) {
     static char *argv[] = {"mod_wsgi", NULL};
@@ -320,6 +344,7 @@ static int initialise(const pyglue_engine_settings_t *settings) {
     PyConfig_InitPythonConfig(&config);
     config.install_signal_handlers = 0;
     config.parse_argv = 0;
+    eng_compat_choose_gil(&config, has_gil(settings));
     status = PyConfig_SetBytesString(&config, &config.program_name, settings->executable);
     if (!PyStatus_Exception(status))
         status = PyConfig_SetBytesString(&config, &config.executable, settings->executable);
@@ -365,7 +390,7 @@ static int api_open(pyglue_engine_t **result, const pyglue_engine_settings_t *se
     int rv;
 
     *result = NULL;
-    if (settings->size < sizeof *settings)
+    if (settings->size < offsetof(pyglue_engine_settings_t, has_gil))
         return PYGLUE_E_VERSION;
     engine = new_engine(settings);
     if (engine == NULL)
@@ -381,7 +406,7 @@ static int api_open(pyglue_engine_t **result, const pyglue_engine_settings_t *se
 
 static void detach_main_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
-    eng_seat_t *seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+    eng_seat_t *seat = thread != NULL ? eng_interp_enter_main_nogil(thread) : NULL;
 
     if (seat == NULL)
         return;

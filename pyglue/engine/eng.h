@@ -29,6 +29,7 @@ typedef struct eng_interp eng_interp_t;
 typedef struct eng_thread eng_thread_t;
 typedef struct eng_request eng_request_t;
 typedef struct eng_note eng_note_t;
+typedef struct eng_spread eng_spread_t;
 
 /* The process. */
 
@@ -39,24 +40,28 @@ struct pyglue_engine {
     pyglue_log_fn log;
     void *baton;
     bool owns_python; /* open initialised it, close finalises it */
+    unsigned parts;   /* interpreters that each application group is spread over; 0: one as usual */
     pthread_key_t thread_key;
     atomic_bool has_loaded; /* a script, in any interpreter */
     pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
     pthread_cond_t changed; /* an interpreter is made, or was not */
     eng_interp_t *interps;
     eng_note_t *notes;
+    eng_spread_t *spreads;
     bool is_forked;   /* this is a child of the application: it has no host, and no other thread */
     unsigned threads; /* seen so far: their numbers are mod_wsgi.thread_id */
 };
 
 /* interp.c: application groups and thread states. */
 
-/* An application group. Lives until close. */
+/* An interpreter of an application group. Lives until close. */
 struct eng_interp {
     eng_interp_t *next;
-    char *name; /* "": the main interpreter */
+    char *name;
     size_t name_len;
+    unsigned part; /* of a group that is spread over several, from 1 on; 0: its only one */
     bool is_ready; /* others wait for it under the engine's lock */
+    bool has_own_gil;
     PyInterpreterState *python;
     /* A sub-interpreter's first thread state: no thread's own, so that it is never without one.
      * CPython 3.11 aborts when an interpreter that lost its last state is given another. */
@@ -100,9 +105,11 @@ void eng_scratch_free(eng_scratch_t *scratch);
 /* This thread's record; NULL: out of memory. No thread state needed. */
 eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine);
 
-/* Attaches this thread to an application group, made if need be. NULL: it could not be made,
- * nothing is attached, the reason went to the engine's log. */
-eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, const char *name, size_t len);
+/* Attaches this thread to an interpreter of an application group, made if need be. NULL: it could
+ * not be made, nothing is attached, the reason went to the engine's log. */
+eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, pyglue_str_t group, unsigned part);
+/* The same of the main interpreter. */
+eng_seat_t *eng_interp_enter_main_nogil(eng_thread_t *thread);
 void eng_interp_leave(eng_seat_t *seat);
 
 /* Gives the main interpreter its record. The calling thread has it attached. 0 or -1. */
@@ -120,6 +127,17 @@ void eng_interp_finish_main_nogil(pyglue_engine_t *engine);
 
 /* Frees the records of ended interpreters, of their seats, and of the calling thread. */
 void eng_interp_free_all(pyglue_engine_t *engine);
+
+/* spread.c: which interpreter of an application group runs a request, where each group has
+ * several: its record counts what runs in each, and lives until close. Plain memory under the
+ * engine's lock; no thread state needed. */
+
+/* Takes a place for one request. Returns the part that serves it; 0, and *spread NULL: every group
+ * has one interpreter. */
+unsigned eng_spread_take(eng_spread_t **spread, pyglue_engine_t *engine, pyglue_str_t group);
+/* The request has left that part; spread may be NULL. */
+void eng_spread_give(pyglue_engine_t *engine, eng_spread_t *spread, unsigned part);
+void eng_spread_clear(pyglue_engine_t *engine);
 
 /* table.c: bytes to objects. */
 

@@ -5,6 +5,7 @@
 
 #define PY_SSIZE_T_CLEAN /* lengths in argument formats, before 3.13 */
 #include <Python.h>
+#include <stdbool.h>
 #include <structmember.h>
 
 #if PY_VERSION_HEX >= 0x030C0000
@@ -20,6 +21,39 @@
 #else
 #define ENG_MODULE_GIL
 #endif
+
+/* A free-threaded build: its GIL is on, or as that Python has it by itself: off, until an extension
+ * that wants it is imported. */
+static inline void eng_compat_choose_gil(PyConfig *config, bool has_gil) {
+#if PY_VERSION_HEX >= 0x030D0000 && defined(Py_GIL_DISABLED)
+    if (has_gil)
+        config->enable_gil = 1;
+#else
+    (void)config, (void)has_gil;
+#endif
+}
+
+/* A new interpreter, whose first thread state is attached in place of the caller's; with a GIL of
+ * its own where that is asked for and known, 3.12. It may do what others may: fork, start threads.
+ * NULL: there is none. */
+static inline PyThreadState *eng_compat_new_interpreter(bool has_own_gil) {
+#if PY_VERSION_HEX >= 0x030C0000
+    const PyInterpreterConfig config = {.use_main_obmalloc = 0,
+                                        .allow_fork = 1,
+                                        .allow_exec = 1,
+                                        .allow_threads = 1,
+                                        .allow_daemon_threads = 1,
+                                        .check_multi_interp_extensions = 1,
+                                        .gil = PyInterpreterConfig_OWN_GIL};
+    PyThreadState *python = NULL;
+
+    if (has_own_gil)
+        return PyStatus_Exception(Py_NewInterpreterFromConfig(&python, &config)) ? NULL : python;
+#else
+    (void)has_own_gil;
+#endif
+    return Py_NewInterpreter();
+}
 
 /* The current exception as one object with its traceback, a new reference; none is set after. */
 static inline PyObject *eng_compat_take_exception(void) {

@@ -108,6 +108,25 @@ static int status_of(eng_state_t *state, PyObject *exception) {
     return number == 403 || number == 404 ? (int)number : 500;
 }
 
+/* Is it the import of an extension that does not run in this interpreter? Then what to do. */
+static void log_remedy(eng_state_t *state, eng_request_t *request, PyObject *exception) {
+    PyObject *module = NULL, *text = NULL, *bytes = NULL;
+
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_ImportError))
+        return;
+    module = PyImport_ImportModule("pyglue.loader.refusal");
+    if (module != NULL)
+        text = PyObject_CallMethod(module, "explain", "O", exception);
+    if (text != NULL && PyUnicode_Check(text))
+        bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+    PyErr_Clear(); /* the exception itself was logged: there is no more to say, then */
+    if (bytes != NULL)
+        log_bytes(state, request, bytes);
+    Py_XDECREF(module);
+    Py_XDECREF(text);
+    Py_XDECREF(bytes);
+}
+
 int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
                 pyglue_str_t script) {
     char own[16];
@@ -133,6 +152,8 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, cons
                        Py_TYPE(exception)->tp_name);
     if (is_plain)
         status = status_of(state, exception);
+    else
+        log_remedy(state, request, exception);
     Py_XDECREF(bytes);
     Py_DECREF(exception);
     return status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Application groups: one interpreter each, and the thread states in them.
+/* Application groups: one interpreter each, or one for each part, and the thread states in them.
  *
  * A thread that needs an interpreter which another one is making waits without a thread state.
  * The engine's lock is a leaf: nothing that may want a GIL happens under it. */
@@ -110,21 +110,27 @@ void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
 
 /* Interpreters. */
 
-static bool is_named(const eng_interp_t *interp, const char *name, size_t len) {
-    return interp->name_len == len && memcmp(interp->name, name, len) == 0;
+static bool is_of(const eng_interp_t *interp, pyglue_str_t group, unsigned part) {
+    return interp->part == part && interp->name_len == group.len &&
+           memcmp(interp->name, group.ptr, group.len) == 0;
 }
 
-static eng_interp_t *new_interp(const char *name, size_t len) {
+static bool is_main(const eng_interp_t *interp) {
+    return interp->part == 0 && interp->name_len == 0;
+}
+
+static eng_interp_t *new_interp(pyglue_str_t group, unsigned part) {
     eng_interp_t *interp = calloc(1, sizeof *interp);
 
-    if (interp != NULL && (interp->name = malloc(len + 1)) == NULL) {
+    if (interp != NULL && (interp->name = malloc(group.len + 1)) == NULL) {
         free(interp);
         return NULL;
     }
     if (interp != NULL) {
-        memcpy(interp->name, name, len);
-        interp->name[len] = '\0';
-        interp->name_len = len;
+        memcpy(interp->name, group.ptr, group.len);
+        interp->name[group.len] = '\0';
+        interp->name_len = group.len;
+        interp->part = part;
     }
     return interp;
 }
@@ -153,22 +159,22 @@ static void settle(pyglue_engine_t *engine, eng_interp_t *interp, bool is_made) 
         free_interp(interp);
 }
 
-/* The record of a group: ready, or new and ours to make (*is_mine). NULL: no memory. */
-static eng_interp_t *find_or_reserve_nogil(pyglue_engine_t *engine, const char *name, size_t len,
-                                           bool *is_mine) {
+/* The record of an interpreter: ready, or new and ours to make (*is_mine). NULL: no memory. */
+static eng_interp_t *find_or_reserve_nogil(pyglue_engine_t *engine, pyglue_str_t group,
+                                           unsigned part, bool *is_mine) {
     eng_interp_t *interp;
 
     pthread_mutex_lock(&engine->lock);
     for (;;) {
         for (interp = engine->interps; interp != NULL; interp = interp->next)
-            if (is_named(interp, name, len))
+            if (is_of(interp, group, part))
                 break;
         if (interp == NULL || interp->is_ready)
             break;
         pthread_cond_wait(&engine->changed, &engine->lock);
     }
     *is_mine = interp == NULL;
-    if (*is_mine && (interp = new_interp(name, len)) != NULL) {
+    if (*is_mine && (interp = new_interp(group, part)) != NULL) {
         interp->next = engine->interps;
         engine->interps = interp;
     }
@@ -237,15 +243,29 @@ static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
     return prepare(state);
 }
 
+/* How many interpreters each application group is spread over: the main interpreter's say. */
+static int count_parts(pyglue_engine_t *engine) {
+    PyObject *function = get("pyglue.loader.interpreter", "spread");
+    PyObject *answer = function != NULL ? PyObject_CallNoArgs(function) : NULL;
+    long parts = answer != NULL ? PyLong_AsLong(answer) : -1;
+
+    Py_XDECREF(function);
+    Py_XDECREF(answer);
+    if (parts < 0)
+        return -1;
+    engine->parts = (unsigned)parts;
+    return 0;
+}
+
 int eng_interp_adopt_main(pyglue_engine_t *engine) {
-    eng_interp_t *interp = new_interp("", 0);
+    eng_interp_t *interp = new_interp(pyglue_str(""), 0);
 
     if (interp == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     interp->python = PyInterpreterState_Get();
-    if (furnish(engine, interp)) {
+    if (furnish(engine, interp) || count_parts(engine)) {
         if (interp->state != NULL) { /* the module lives on without an engine */
             interp->state->engine = NULL;
             interp->state->interp = NULL;
@@ -263,7 +283,7 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
 /* Python may know this thread in the main interpreter: one state for each is its rule. What it
  * names after it made a sub-interpreter is, from 3.12 on, the keeper, which is no thread's. */
 static PyThreadState *borrow_python(const eng_interp_t *interp) {
-    PyThreadState *python = interp->name_len == 0 ? PyGILState_GetThisThreadState() : NULL;
+    PyThreadState *python = is_main(interp) ? PyGILState_GetThisThreadState() : NULL;
 
     return python != NULL && PyThreadState_GetInterpreter(python) == interp->python ? python : NULL;
 }
@@ -294,7 +314,7 @@ static eng_seat_t *sit_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
     eng_seat_t *main_seat = thread->seats;
 
-    while (main_seat->interp->name_len > 0) /* a thread that ends or makes one sat in main before */
+    while (!is_main(main_seat->interp)) /* a thread that ends or makes one sat in main before */
         main_seat = main_seat->next;
     Py_EndInterpreter(interp->keeper);
     interp->keeper = NULL;
@@ -313,22 +333,40 @@ static void abandon_nogil(eng_thread_t *thread, eng_interp_t *interp, eng_seat_t
     end_interp(thread, interp);
 }
 
+/* Has this interpreter a GIL of its own? The main interpreter's say; -1 with an exception set. */
+static int has_own_gil(const eng_interp_t *interp) {
+    PyObject *function = get("pyglue.loader.interpreter", "has_own_gil");
+    PyObject *answer = NULL;
+    int is_true;
+
+    if (function != NULL)
+        answer = PyObject_CallFunction(function, "sI", interp->name, interp->part);
+    is_true = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(function);
+    Py_XDECREF(answer);
+    return is_true;
+}
+
 /* The interpreter's first state becomes its keeper, before anything is imported with it: what
  * imports `threading` is that module's main thread, whose end an interpreter waits for.
  * Called and left without a thread state. */
 static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
-    eng_seat_t *main_seat = eng_interp_enter_nogil(thread, "", 0);
-    PyThreadState *python;
+    eng_seat_t *main_seat = eng_interp_enter_main_nogil(thread);
+    PyThreadState *python = NULL;
+    int own_gil;
 
     if (main_seat == NULL)
         return false;
-    python = Py_NewInterpreter();
+    own_gil = has_own_gil(interp);
+    if (own_gil >= 0)
+        python = eng_compat_new_interpreter(own_gil);
     if (python == NULL) {
         eng_exc_log_early(thread->engine, ENG_ID(3011) "a sub-interpreter could not be made");
         PyThreadState_Swap(main_seat->python);
         eng_interp_leave(main_seat);
         return false;
     }
+    interp->has_own_gil = own_gil;
     interp->python = PyThreadState_GetInterpreter(python);
     interp->keeper = PyEval_SaveThread();
     return true;
@@ -351,9 +389,9 @@ static eng_seat_t *found_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     return NULL;
 }
 
-static eng_seat_t *enter_first_nogil(eng_thread_t *thread, const char *name, size_t len) {
+static eng_seat_t *enter_first_nogil(eng_thread_t *thread, pyglue_str_t group, unsigned part) {
     bool is_mine;
-    eng_interp_t *interp = find_or_reserve_nogil(thread->engine, name, len, &is_mine);
+    eng_interp_t *interp = find_or_reserve_nogil(thread->engine, group, part, &is_mine);
     eng_seat_t *seat;
 
     if (interp == NULL || !is_mine)
@@ -363,14 +401,18 @@ static eng_seat_t *enter_first_nogil(eng_thread_t *thread, const char *name, siz
     return seat;
 }
 
-eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, const char *name, size_t len) {
+eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, pyglue_str_t group, unsigned part) {
     for (eng_seat_t *seat = thread->seats; seat != NULL; seat = seat->next) {
-        if (is_named(seat->interp, name, len)) {
+        if (is_of(seat->interp, group, part)) {
             PyEval_RestoreThread(seat->python);
             return seat;
         }
     }
-    return enter_first_nogil(thread, name, len);
+    return enter_first_nogil(thread, group, part);
+}
+
+eng_seat_t *eng_interp_enter_main_nogil(eng_thread_t *thread) {
+    return eng_interp_enter_nogil(thread, pyglue_str(""), 0);
 }
 
 void eng_interp_leave(eng_seat_t *seat) {
@@ -400,12 +442,15 @@ static void run_exit_callbacks(pyglue_engine_t *engine) {
     Py_XDECREF(done);
 }
 
-/* False: threads of the application still live in it, so it is left to the process. */
+/* False: it is left to the process, because threads of the application still live in it, or because
+ * it has a GIL and so an allocator of its own: when such a one ends, CPython 3.12 frees with it
+ * objects that all share, and the heap is broken. */
 static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     PyEval_RestoreThread(interp->keeper);
     end_seats(interp);
     run_exit_callbacks(thread->engine);
-    if (PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
+    if (interp->has_own_gil ||
+        PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
         PyEval_SaveThread();
         return false;
     }
@@ -416,21 +461,21 @@ static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
-    eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+    eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_main_nogil(thread) : NULL;
     bool is_clean = true;
 
     if (main_seat == NULL)
         return false;
     eng_interp_leave(main_seat);
     for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
-        if (interp->name_len > 0 && !end_one_nogil(thread, interp))
+        if (!is_main(interp) && !end_one_nogil(thread, interp))
             is_clean = false;
     return is_clean;
 }
 
 void eng_interp_finish_main_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
-    eng_seat_t *seat = thread != NULL ? eng_interp_enter_nogil(thread, "", 0) : NULL;
+    eng_seat_t *seat = thread != NULL ? eng_interp_enter_main_nogil(thread) : NULL;
 
     if (seat == NULL)
         return;

@@ -13,6 +13,7 @@ import os
 import signal
 import site
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable
@@ -22,8 +23,13 @@ import pyglue._engine as engine
 from pyglue.compat import mod_wsgi
 from pyglue.loader import script
 
-WARNING = 4
+WARNING, INFO = 4, 6
 IGNORED = "PG3105"  # the id of the message
+NO_OWN_GIL, NOTHING_TO_SHARE = "PG3030", "PG3031"
+NOT_FREE_THREADED, GIL_ENABLED = "PG3032", "PG3033"
+OWN_GIL_SINCE = (3, 12)
+
+_settings: dict[str, Any] = {}  # of this interpreter, once `prepare` has them
 
 
 class _Forks:
@@ -47,6 +53,7 @@ forks = _Forks()
 def prepare(settings_text: str, application_group: str) -> None:
     """`settings_text`: JSON (`docs/bridge.md` 8); `application_group`: "" is the main one."""
     settings: dict[str, Any] = json.loads(settings_text)
+    _settings.update(settings)
     in_worker = bool(settings.get("group"))  # embedded in httpd there is no process group
     script.policy.in_worker = in_worker
     script.policy.uid = settings.get("script_uid")
@@ -61,6 +68,50 @@ def prepare(settings_text: str, application_group: str) -> None:
     mod_wsgi.maximum_processes = int(settings.get("processes") or 1)
     mod_wsgi.threads_per_process = int(settings.get("threads") or 1)
     sys.modules["mod_wsgi"] = mod_wsgi
+
+
+def spread() -> int:
+    """How many interpreters run each application group; 0: one, as usual.
+
+    Called once, in the main interpreter: the place to say what this Python cannot do."""
+    is_free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    name = f"{sys.executable} (Python {sys.version.split()[0]})"
+    if _settings.get("free_threading") and not is_free:
+        text = f"WSGIFreeThreading On has no effect: {name} is not a free-threaded build"
+        engine.log(WARNING, f"{NOT_FREE_THREADED}: {text}")
+    if is_free and not _is_without_gil():
+        text = f"{name} is a free-threaded build and runs with its GIL: WSGIFreeThreading is Off"
+        engine.log(INFO, f"{GIL_ENABLED}: {text}")
+    if wants_own_gil() and sys.version_info < OWN_GIL_SINCE:
+        text = f"WSGIPerInterpreterGIL On has no effect: {name} is older than 3.12"
+        engine.log(WARNING, f"{NO_OWN_GIL}: {text}")
+    if wants_own_gil() and _is_without_gil():
+        text = "WSGIPerInterpreterGIL On has no effect: there is no GIL, free threading is active"
+        engine.log(WARNING, f"{NOTHING_TO_SHARE}: {text}")
+    return int(_settings["interpreters"]) if is_spread() else 0
+
+
+def is_spread() -> bool:
+    """Does every application group have several interpreters?"""
+    return int(_settings.get("interpreters") or 1) > 1
+
+
+def wants_own_gil() -> bool:
+    """WSGIPerInterpreterGIL, of the application groups here."""
+    return bool(_settings.get("own_gil"))
+
+
+def _is_without_gil() -> bool:
+    is_enabled: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return is_enabled is not None and not is_enabled()
+
+
+def has_own_gil(application_group: str, part: int) -> bool:
+    """Whether a sub-interpreter that is about to be made gets one. Called in the main interpreter;
+    `part` counts from 1 where a group is spread over several, which is what these are for."""
+    if sys.version_info < OWN_GIL_SINCE or _is_without_gil():
+        return False
+    return part > 0 or wants_own_gil()
 
 
 def _text(text: str) -> str:

@@ -62,12 +62,17 @@ def recipe(definition: GroupPlan, plan: Plan) -> Recipe:
     return Recipe(
         executable,
         python3_of(definition, plan),
-        (executable, BOOT),
+        (executable, *gil_options(definition), BOOT),
         environment(definition, plan),
         directory_of(definition, plan),
         definition,
         plan.httpd.privileged,
     )
+
+
+def gil_options(definition: GroupPlan) -> tuple[str, ...]:
+    """A free-threaded build has its GIL unless it is to run without; others do not mind."""
+    return () if definition.free_threading else ("-X", "gil=1")
 
 
 def directory_of(definition: GroupPlan, plan: Plan) -> str:

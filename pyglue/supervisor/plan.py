@@ -35,6 +35,7 @@ MAX_BYTES = 16 << 20
 MAX_GROUPS = 512  # PYGLUE_GROUP_SLOTS
 MAX_PROCESSES = 512  # PYGLUE_WORKER_SLOTS
 MAX_THREADS = 1023  # PYGLUE_RECORD_SLOTS less one
+MAX_INTERPRETERS = 256
 WARNING = 4  # httpd's LogLevel warn
 
 
@@ -79,6 +80,9 @@ class GroupPlan:
     processes: int = row(whole(1, MAX_PROCESSES), for_worker=True)
     multiprocess: bool = row(flag, for_worker=True)
     threads: int = row(whole(1, MAX_THREADS), for_worker=True)
+    interpreters: int = row(whole(1, MAX_INTERPRETERS), absent=1, for_worker=True)
+    own_gil: bool = row(flag, absent=False, for_worker=True)
+    free_threading: bool = row(flag, absent=False, for_worker=True)
     umask: int | None = row(maybe(whole(0, 0o777)))
     home: str | None = row(maybe(text), for_worker=True)
     chroot: str | None = row(maybe(path))

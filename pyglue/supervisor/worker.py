@@ -105,6 +105,8 @@ FAILURES = {
     3: "it did not understand its settings; is another version of mod_pyglue installed?",
     4: "Python could not be prepared; the reason stands above",
     5: "its threads could not be started; the reason stands above",
+    6: "interpreters= needs Python 3.12 or later, and this one is older: give the group another by "
+    "python=, or use processes= instead",
 }
 
 

@@ -33,7 +33,7 @@ ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this p
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
 MAXIMUM_REQUESTS, SIGNAL = 1, 2  # arguments of RECYCLE
 CPU_TIME_LIMIT = 4
-NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS = range(1, 6)
+NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS, TOO_OLD = range(1, 7)
 TURN = 1.0  # seconds between two looks at the watched files
 LONGEST_MS = 0xFFFFFFFF  # 49 days
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
@@ -41,7 +41,9 @@ ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and 
 INTERPRETER_SETTINGS = (
     *("group", "processes", "threads", "python_path"),
     *("home", "script_uid", "script_gid"),
+    *("interpreters", "own_gil", "free_threading"),
 )
+OWN_GIL_SINCE = (3, 12)
 # Settings of the pool (the table in pyglue/engine/serve.c). A supervisor from before an upgrade
 # does not say all of them: 0 is then what it means.
 AS_THEY_ARE = (
@@ -69,6 +71,7 @@ FAILURE_IDS = {
     BAD_SETTINGS: "PG2013",
     NO_PYTHON: "PG2014",
     NO_THREADS: "PG1150",
+    TOO_OLD: "PG3035",
 }
 UNTOLD, NO_LOCALE, PRELOAD = "PG2015", "PG2016", "PG2017"
 
@@ -122,7 +125,18 @@ def read_settings() -> Settings:
 
 def interpreter_settings(settings: Settings) -> str:
     """What pyglue.loader.interpreter.prepare gets: docs/bridge.md 8. It decodes the texts."""
-    return json.dumps({name: settings[name] for name in INTERPRETER_SETTINGS})
+    return json.dumps({name: settings.get(name) for name in INTERPRETER_SETTINGS})
+
+
+def check_python(settings: Settings) -> None:
+    """Can this Python do what the group wants of it?"""
+    if settings.get("interpreters", 1) > 1 and sys.version_info < OWN_GIL_SINCE:
+        raise Failure(
+            TOO_OLD,
+            f"interpreters={settings['interpreters']} needs Python 3.12 or later, and "
+            f"{sys.executable} is {sys.version.split()[0]}: give the group another by python=, or "
+            "use processes= instead",
+        )
 
 
 def is_homeless(settings: Settings) -> bool:
@@ -454,6 +468,7 @@ class Worker:
 def start() -> Worker:
     settings = read_settings()
     tell(HELLO, VERSION, settings["number"])
+    check_python(settings)
     package = os.fsdecode(as_bytes(settings["package"]))
     import_package(package)
     worker = Worker(settings, import_engine(package))

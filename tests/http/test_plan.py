@@ -19,12 +19,13 @@ from pyglue.supervisor.plan import parse
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = (
     "processes=1 threads=1 umask=0 send-buffer-size=0 receive-buffer-size=512 listen-backlog=0 "
+    "interpreters=1 "
     "maximum-requests=0 startup-timeout=0 launch-timeout=0 shutdown-timeout=0 socket-timeout=0 "
     "reload=rolling drain-timeout=0 graceful-timeout=0 eviction-timeout=0 "
     "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#1"
 )
 MOST = (
-    "processes=256 threads=1023 umask=777 send-buffer-size=2147483647 "
+    "processes=256 threads=1023 interpreters=256 umask=777 send-buffer-size=2147483647 "
     "receive-buffer-size=2147483647 header-buffer-size=2147483647 listen-backlog=65535 "
     "maximum-requests=2147483647 startup-timeout=8784h launch-timeout=31622400 "
     "reload=strict drain-timeout=8784h graceful-timeout=8784h eviction-timeout=8784h "

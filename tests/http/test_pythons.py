@@ -6,81 +6,30 @@ One copy of each, made once for the run where httpd's user may enter, with an en
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import conf
+from harness import conf, pythons
 from harness.client import ask, chunked, facts
 from harness.httpd import Httpd
 
 APPS = Path(__file__).parents[1] / "apps"
 SMOKE = ("process", "echo", "raises")
-OLDEST = (3, 10)
 Start = Callable[..., Httpd]
 
 
-def numbers(name: str) -> tuple[int, ...]:
-    return tuple(map(int, name.split(".")))
-
-
-@cache
-def found_pythons() -> tuple[Path, ...]:
-    """Executables from PYGLUE_TEST_PYTHONS, else the system's and pyenv's that are new enough."""
-    named = os.environ.get("PYGLUE_TEST_PYTHONS")
-    if named:
-        return tuple(map(Path, named.split(os.pathsep)))
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    names = [path.name for path in versions.glob("3.*") if re.fullmatch(r"[\d.]+", path.name)]
-    new = sorted((name for name in names if numbers(name) >= OLDEST), key=numbers)
-    return (Path("/usr/bin/python3"), *(versions / name / "bin" / "python3" for name in new))
-
-
-@pytest.fixture(scope="session")
-def copies() -> Iterator[Path]:
-    """Root-owned, for workers run as root's choice only from what root alone can change."""
-    parent = "/opt" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="mod_pyglue-test-pythons-", dir=parent))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", params=found_pythons(), ids=lambda path: path.parts[-3])
+@pytest.fixture(scope="session", params=pythons.found(), ids=lambda path: path.parts[-3])
 def python(request: pytest.FixtureRequest, copies: Path) -> Path:
     """One Python with its engine."""
     original: Path = request.param
     if not original.exists():
         pytest.skip(f"{original} is not installed")
-    reachable = original if original.is_relative_to("/usr") else copied(original, copies)
-    if original.is_relative_to("/usr") and conf.prefix() not in original.parents:
-        return reachable  # the environment of the product was made of it: it has the engine
-    command = [conf.prefix() / "bin" / "pyglue", "install-engine", "--python", reachable]
-    done = subprocess.run(command, timeout=300, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return reachable
-
-
-def copied(python: Path, folder: Path) -> Path:
-    """A copy of the installation without its tests, which finds its own libpython and names it."""
-    copy = folder / python.parents[1].name
-    left_out = shutil.ignore_patterns("test", "tests", "__pycache__", "idlelib", "share", "*.a")
-    shutil.copytree(python.parents[1], copy, symlinks=True, ignore=left_out)
-    executable = (copy / "bin" / python.name).resolve()
-    subprocess.run(["patchelf", "--set-rpath", copy / "lib", executable], check=True)
-    return executable
-
-
-def version_of(python: Path) -> list[int]:
-    printed = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"])
-    return [int(part) for part in printed.split()]
+    return pythons.reachable(original, copies)
 
 
 def mounts(folder: Path, options: str = "") -> list[str]:
@@ -88,12 +37,6 @@ def mounts(folder: Path, options: str = "") -> list[str]:
         shutil.copytree(APPS / name, folder / name, dirs_exist_ok=True)
     aliases = [f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py" {options}' for name in SMOKE]
     return [*aliases, "WSGIApplicationGroup %{GLOBAL}", *conf.granted(folder)]
-
-
-def is_shared(python: Path) -> bool:
-    """httpd's children can open a libpython only."""
-    program = "import sysconfig; print(sysconfig.get_config_var('Py_ENABLE_SHARED'))"
-    return subprocess.check_output([python, "-c", program]).strip() == b"1"
 
 
 def python_home(python: Path) -> Path:
@@ -110,13 +53,13 @@ def test_every_python_serves_in_every_mpm(
     if mode == "daemon":
         own = f"WSGIDaemonProcess own python={python}\nWSGIProcessGroup own"
     server = start_httpd([own, *mounts(folder)], mpm=mpm)
-    if mode == "embedded" and not is_shared(python):
+    if mode == "embedded" and not pythons.is_shared(python):
         server.log.expect("GL0402.*no shared library.*WSGIDaemonProcess")
         server.log.allow("GL0403")
         assert ask(server.address, "/process").status == 500
         return
     server.log.expect_traceback("raised before")
-    assert facts(server.address, "/process")["version"] == version_of(python)
+    assert facts(server.address, "/process")["version"] == list(pythons.version_of(python))
     body = os.urandom(100_000)
     coding = {"Transfer-Encoding": "chunked"}
     assert ask(server.address, "/echo", "POST", body=body).body == body
@@ -124,17 +67,77 @@ def test_every_python_serves_in_every_mpm(
     assert ask(server.address, "/raises?before").status == 500
 
 
+TELLS = """\
+import json, sys
+import own_of_the_environment
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    engine = sys.modules["pyglue._engine"].__file__
+    facts = [list(sys.version_info[:2]), own_of_the_environment.name, engine]
+    return [json.dumps(facts).encode()]
+"""
+
+
+def environment(python: Path, folder: Path, has_engine: bool) -> Path:
+    """A virtual environment with a module of its own, and with mod_pyglue as pip installs it there
+    (without the module for httpd) or without. Returns its Python."""
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    executable = folder / "bin" / "python"
+    show = "import sysconfig; print(sysconfig.get_path('platlib'))"
+    packages = Path(pythons.tell(executable, show))
+    (packages / "own_of_the_environment.py").write_text(f"name = {folder.name!r}\n")
+    if has_engine:
+        shutil.copytree(
+            pythons.package(),
+            packages / "pyglue",
+            ignore=shutil.ignore_patterns("engines", "*.so", "__pycache__"),
+        )
+        shutil.copy(pythons.engine_of(python), packages / "pyglue")
+    return executable
+
+
+@contextlib.contextmanager
+def without_engine_of(python: Path) -> Iterator[None]:
+    """The engine folder of mod_pyglue has none for this Python."""
+    engine = pythons.engine_of(python)
+    away = engine.rename(engine.with_suffix(".away"))
+    try:
+        yield
+    finally:
+        away.rename(engine)
+
+
 @pytest.mark.slow
-def test_each_python_serves_beside_the_others(
-    request: pytest.FixtureRequest, copies: Path, start_httpd: Start, folder: Path
+def test_groups_of_every_python_have_environments_of_their_own(
+    copies: Path, start_httpd: Start, folder: Path
 ) -> None:
-    """One httpd, as many groups as there are copies with an engine."""
-    shutil.copy(APPS / "process" / "wsgi.py", folder / "app.py")
-    pythons = [Path("/usr/bin/python3"), *sorted(copies.glob("3.*/bin/python3"))]
-    lines = [f"WSGIDaemonProcess p{number} python={one}" for number, one in enumerate(pythons)]
-    for number in range(len(pythons)):
-        options = f"process-group=p{number} application-group=%{{GLOBAL}}"
-        lines.append(f'WSGIScriptAlias /{number} "{folder}/app.py" {options}')
-    server = start_httpd([*lines, *conf.granted(folder)])
-    seen: list[Any] = [facts(server.address, f"/{n}")["version"] for n in range(len(pythons))]
-    assert seen == [version_of(one) for one in pythons]
+    """Under one httpd: with mod_pyglue inside and without, and one whose Python has no engine
+    anywhere, which is disabled alone."""
+    (folder / "app.py").write_text(TELLS)
+    originals = [path for path in pythons.found() if path.exists()]
+    here = [pythons.reachable(path, copies) for path in originals]
+    environments: dict[str, Path] = {}
+    for number, python in enumerate(here):
+        for kind in ("plain", "own"):
+            name = f"{kind}{number}"
+            environments[name] = environment(python, copies / name, kind == "own")
+    lines = [f'WSGIDaemonProcess {name} "python={one}"' for name, one in environments.items()]
+    for name in environments:
+        options = f"process-group={name} application-group=%{{GLOBAL}}"
+        lines.append(f'WSGIScriptAlias /{name} "{folder}/app.py" {options}')
+    missing = f"plain{len(here) - 1}"
+    with without_engine_of(here[-1]):
+        server = start_httpd([*lines, *conf.granted(folder)])
+        server.log.expect(
+            f"PG2011: no engine for {environments[missing]} .*Install it: "
+            f"pyglue install-engine --python {environments[missing]}"
+        )
+        server.log.expect(f"PG1110.*{missing}.*pyglue install-engine --python")
+        server.log.allow("GL05")
+        assert ask(server.address, f"/{missing}").status == 500
+        for name in environments:
+            if name != missing:
+                version, own, engine = facts(server.address, f"/{name}")
+                assert (tuple(version), own) == (pythons.version_of(environments[name]), name)
+                inside = Path(engine).is_relative_to(copies / name)
+                assert inside is name.startswith("own")

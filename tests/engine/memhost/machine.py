@@ -22,7 +22,7 @@ GET = [(b"REQUEST_METHOD", b"GET"), (b"SERVER_NAME", b"test"), (b"SERVER_PORT", 
        (b"SERVER_PROTOCOL", b"HTTP/1.1"), (b"PATH_INFO", b"/")]  # fmt: skip
 
 
-def python() -> str:
+def default_python() -> str:
     """The Python that has mod_pyglue installed."""
     prefix = os.environ.get("PYGLUE_PREFIX")
     return str(Path(prefix) / "bin" / "python") if prefix else sys.executable
@@ -70,21 +70,35 @@ class Answer:
 class Machine:
     """A process in which the engine is open."""
 
-    def __init__(self, module: Path, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        module: Path,
+        settings: dict[str, Any] | None = None,
+        python: Path | None = None,
+        engine: Path | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        """`python` is another one than that of the product, with an engine of its own."""
         self.process = subprocess.Popen(
-            [python(), "-X", "faulthandler", str(HERE / "player.py"), str(module)],
+            [python or default_python(), *options, "-X", "faulthandler", str(HERE / "player.py"),
+             str(module)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
         )  # fmt: skip
         build = os.environ.get("PYGLUE_BUILD")
-        engine = glob.glob(f"{build}/pyglue/engine/_engine*.so")[0] if build else None
-        package = str(BRIDGE.parent) if build else None
-        self.ask("open", engine, package, settings or {})
+        if build and engine is None:
+            engine = Path(glob.glob(f"{build}/pyglue/engine/_engine*.so")[0])
+        package = str(engine.parents[2]) if engine else None
+        if build:
+            package = str(BRIDGE.parent)
+        self.ask("open", engine and str(engine), package, settings or {})
 
     @staticmethod
-    def build(folder: Path) -> Path:
+    def build(folder: Path, python: Path | None = None) -> Path:
         """Compile the memory host for that Python."""
         show = "import sysconfig; print(sysconfig.get_paths()['include'])"
-        include = subprocess.check_output([python(), "-c", show], text=True).strip()
+        include = subprocess.check_output(
+            [python or default_python(), "-c", show], text=True
+        ).strip()
         target = folder / "_memhost.so"
         sources = [HERE / "memhost.c", BRIDGE / "types.c", BRIDGE / "snapshot.c"]
         flags = ["-shared", "-fPIC", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra"]

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sub-interpreters with a GIL of their own, and application groups spread over several."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import pythons
+
+from .memhost.machine import GET, Machine
+
+Open = Callable[..., Machine]
+
+HELLO = """
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [{body}]
+"""
+
+# Two requests meet where both run at once. Neither lets its GIL go while it waits: reading memory
+# does not, and the interval after which Python would do it by itself is longer than any test.
+MEETS = """
+import mmap, os, sys, time
+
+def claim():
+    for mine in range(2):
+        try:
+            os.close(os.open(f'{folder}/claim{{mine}}', os.O_CREAT | os.O_EXCL))
+            return mine
+        except FileExistsError:
+            pass
+
+def application(environ, start_response):
+    sys.setswitchinterval(100000)
+    mine = claim()
+    with open('{folder}/flags', 'r+b') as file:
+        flags = mmap.mmap(file.fileno(), 2)
+    end = time.monotonic() + {patience}
+    flags[mine] = 1
+    has_met = False
+    while not has_met and time.monotonic() < end:
+        has_met = flags[1 - mine] == 1
+    sys.setswitchinterval(0.005)
+    start_response('200 OK', [])
+    return [b'met' if has_met else b'alone']
+"""
+
+# Each waits until all are there, letting its GIL go, and tells the interpreter that it ran in.
+GATHERS = """
+import os, time
+mark = os.urandom(8).hex()
+
+def application(environ, start_response):
+    open(f'{folder}/here-{{os.urandom(8).hex()}}', 'w').close()
+    end = time.monotonic() + 30
+    while len(os.listdir('{folder}')) < {count} and time.monotonic() < end:
+        time.sleep(0.001)
+    start_response('200 OK', [])
+    return [mark.encode()]
+"""
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def meeting(folder: Path, patience: float) -> str:
+    """A script whose first two requests try to meet."""
+    (folder / "flags").write_bytes(bytes(2))
+    return write(folder / "a.wsgi", MEETS.format(folder=folder, patience=patience))
+
+
+def leave(machine: Machine) -> None:
+    """As workers do: interpreters with a GIL of their own are left to the process."""
+    if machine.process.poll() is None:
+        machine.ask("close")
+        assert machine.outside() == ""
+        machine.abandon()
+
+
+def call_of(script: str, group: str) -> tuple[Any, ...]:
+    return (script, "application", group, "", GET, 0, 0, b"", 1, 0, None, 0, 0)
+
+
+def bodies(answers: list[Any]) -> list[bytes]:
+    return [operations[-1][3] for *_, operations in answers]
+
+
+@pytest.fixture(scope="module", params=pythons.since((3, 12)), ids=lambda path: path.parts[-3])
+def python(request: pytest.FixtureRequest) -> Path:
+    """Each one in which interpreters can have a GIL of their own."""
+    found: Path = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def open_machine(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """Start a process of that Python with the engine open."""
+    module = Machine.build(tmp_path_factory.mktemp("memhost"), python)
+    engine = pythons.engine_of(python)
+    with ExitStack() as started:
+
+        def start(**settings: Any) -> Machine:
+            machine = Machine(module, settings, python, engine)
+            started.callback(leave, machine)
+            return machine
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def owning(open_machine: Open) -> Machine:
+    """With WSGIPerInterpreterGIL On."""
+    return open_machine(own_gil=True)
+
+
+def test_two_groups_run_at_once_with_gils_of_their_own(owning: Machine, tmp_path: Path) -> None:
+    script = meeting(tmp_path, 30)
+    answers = owning.ask("together", call_of(script, "one"), call_of(script, "two"))
+    assert bodies(answers) == [b"met", b"met"]
+
+
+def test_two_groups_that_share_a_gil_do_not_run_at_once(open_machine: Open, tmp_path: Path) -> None:
+    """What shows that the test above proves something."""
+    script = meeting(tmp_path, 0.5)
+    machine = open_machine()
+    answers = machine.ask("together", call_of(script, "one"), call_of(script, "two"))
+    assert sorted(bodies(answers)) == [b"alone", b"met"]
+
+
+def test_a_spread_group_runs_two_requests_at_once(open_machine: Open, tmp_path: Path) -> None:
+    script = meeting(tmp_path, 30)
+    machine = open_machine(interpreters=2)
+    assert bodies(machine.ask("together", *[call_of(script, "")] * 2)) == [b"met", b"met"]
+
+
+def test_a_request_goes_where_the_fewest_run(open_machine: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    script = write(tmp_path / "a.wsgi", GATHERS.format(folder=folder, count=7))
+    machine = open_machine(interpreters=3)
+    marks = Counter(bodies(machine.ask("together", *[call_of(script, "shop")] * 7)))
+    assert sorted(marks.values()) == [2, 2, 3]
+    alone = {machine.call(script, group="shop").body for _ in range(5)}
+    assert len(alone) == 1 and alone <= set(marks)
+
+
+def test_a_script_is_loaded_into_each_interpreter_of_its_group(
+    open_machine: Open, tmp_path: Path
+) -> None:
+    text = f"import os\nopen(f'{tmp_path}/loaded-{{os.urandom(8).hex()}}', 'w').close()\n"
+    script = write(tmp_path / "a.wsgi", text + HELLO.format(body="b'1'"))
+    machine = open_machine(interpreters=3)
+    assert machine.ask("load", script, "shop", "application")
+    assert len(list(tmp_path.glob("loaded-*"))) == 3
+    assert machine.call(script, group="shop").body == b"1"
+    assert len(list(tmp_path.glob("loaded-*"))) == 3
+    bad = write(tmp_path / "b.wsgi", f"open('{tmp_path}/tried', 'a').write('x')\n1 / 0\n")
+    assert not machine.ask("load", bad, "shop", None)
+    assert (tmp_path / "tried").read_text() == "x"  # what fails in one need not be tried in others
+    assert machine.outside().count("ZeroDivisionError: division by zero") == 1
+
+
+def test_each_interpreter_has_the_groups_name_and_what_serving_needs(
+    open_machine: Open, tmp_path: Path
+) -> None:
+    text = "import json, logging, mod_wsgi, signal, ssl, subprocess\n"
+    body = """repr([environ['mod_wsgi.application_group'], mod_wsgi.application_group,
+                    subprocess.run(['echo', 'x'], capture_output=True).stdout,
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)]).encode()"""
+    script = write(tmp_path / "a.wsgi", text + HELLO.format(body=body))
+    for settings, group in (({"own_gil": True}, "sub"), ({"interpreters": 2}, "")):
+        answer = open_machine(**settings).call(script, group=group)
+        assert answer.kind == "complete", answer.log
+        assert eval(answer.body) == [group, group, b"x\n", None]
+        assert "PG3105" in answer.log
+
+
+def test_threads_that_come_and_go_leave_every_interpreter_whole(
+    owning: Machine, tmp_path: Path
+) -> None:
+    text = "import threading\nlocal = threading.local()\n" + HELLO.format(body="b'here'")
+    script = write(tmp_path / "a.wsgi", text)
+    for group in ("", "one", "two", "three", "") * 3:
+        answers = owning.ask("threads", 16, 2, *call_of(script, group))
+        assert bodies(answers) == [b"here"] * 32
+
+
+def test_exit_callbacks_run_in_each_interpreter(open_machine: Open, tmp_path: Path) -> None:
+    text = "import atexit, os\n"
+    text += (
+        f"atexit.register(lambda: open(f'{tmp_path}/left-{{os.urandom(8).hex()}}', 'w').close())\n"
+    )
+    script = write(tmp_path / "a.wsgi", text + HELLO.format(body="b'1'"))
+    for settings, count in (({"own_gil": True}, 1), ({"interpreters": 3}, 4)):
+        machine = open_machine(**settings)
+        assert machine.ask("load", script, "sub", "application")
+        leave(machine)
+        assert len(list(tmp_path.glob("left-*"))) == count
+
+
+def test_files_of_every_interpreter_are_watched(open_machine: Open, tmp_path: Path) -> None:
+    script = write(tmp_path / "a.wsgi", HELLO.format(body="b'1'"))
+    os.utime(script, (1000, 1000))
+    show = "__import__('pyglue.loader.reload').loader.reload.watched()"
+    other = write(tmp_path / "b.wsgi", HELLO.format(body=f"repr({show}).encode()"))
+    machine = open_machine(interpreters=2)
+    machine.call(script, group="sub")
+    assert eval(machine.call(other, group="").body)[script] == 1000 * 10**9
+
+
+def test_an_extension_that_refuses_is_named_with_the_remedy(
+    owning: Machine, open_machine: Open, tmp_path: Path
+) -> None:
+    """One of CPython's own is one of these."""
+    script = write(tmp_path / "a.wsgi", "import faulthandler\n" + HELLO.format(body="b'1'"))
+    answer = owning.call(script, group="sub")
+    assert answer.kind == "failed"
+    told = "PG3034: the extension module 'faulthandler' does not run in the sub-interpreter of"
+    assert f"{told} application group 'sub': " in answer.log
+    assert (
+        "WSGIApplicationGroup %{GLOBAL}" in answer.log and "WSGIPerInterpreterGIL Off" in answer.log
+    )
+    spread = open_machine(interpreters=2).call(script)
+    assert (
+        f"{told} application group '': " in spread.log and "leave interpreters= out" in spread.log
+    )
+    assert owning.call(script).body == b"1"  # the main interpreter takes it
