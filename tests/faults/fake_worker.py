@@ -475,6 +475,79 @@ OTHERS |= {
     "next-answer-first": next_answer_first,
     "withdrawn": withdrawn,
 }
+
+
+def after_much(*make: Callable[[int], Frame | bytes], first: bytes = PLAIN, count: int = 32) -> Lie:
+    """Blocks that a client which does not read leaves to httpd, and what comes behind them."""
+
+    def lie(peer: Peer, number: int) -> None:
+        peer.send(head(number, first))
+        for _ in range(count):
+            peer.send(Frame(Type.BODY, number, b"x" * 65536))
+        peer.socket.sendall(b"".join(bytes(one(number)) for one in make))
+        os.write(2, b"all of request %d was taken\n" % number)
+
+    return lie
+
+
+def for_ever(peer: Peer, number: int) -> None:
+    """How much is taken of a response that does not end, while nobody reads it."""
+    peer.send(head(number, PLAIN))
+    peer.socket.settimeout(1)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    frame = bytes(Frame(Type.BODY, number, b"x" * 65520))
+    sent = 0
+    try:
+        while True:
+            sent += peer.socket.send(frame[sent % len(frame) :])
+    except OSError:
+        os.write(2, b"so many bytes were taken: %d.\n" % sent)
+        raise
+
+
+# A client that is slow: what is wrong comes while nobody has asked for it yet.
+AHEAD_CUT: dict[str, Lie] = {
+    "much-then-head": after_much(head),
+    "much-then-unknown-type": after_much(lambda n: struct.pack("=IBBHQ", 0, 99, 0, 0, n)),
+    "much-then-too-large": after_much(lambda n: struct.pack("=IBBHQ", 262145, Type.BODY, 0, 0, n)),
+    "much-then-empty-body": after_much(
+        lambda n: Frame(Type.BODY, n), lambda n: end(n, Outcome.COMPLETE)
+    ),
+    "much-then-number-of-another": after_much(lambda n: Frame(Type.BODY, n + 1, b"x")),
+    "much-then-half-a-header": after_much(lambda n: b"\0\0\0\0\7"),
+    "much-then-half-a-frame": after_much(lambda n: struct.pack("=IBBHQ", 9, Type.BODY, 0, 0, n)),
+    "much-then-failed": after_much(lambda n: end(n, Outcome.FAILED, 500)),
+    "much-then-cut": after_much(lambda n: end(n, Outcome.CUT)),
+    "much-then-read-and-end": after_much(
+        lambda n: Frame(Type.READ, n, struct.pack("=I", 9)), lambda n: end(n, Outcome.COMPLETE)
+    ),
+    "much-then-refuse": after_much(lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1))),
+    "much-then-file": after_much(
+        lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5)),
+        lambda n: Frame(Type.BODY, n, b"x" * 4),
+        lambda n: end(n, Outcome.COMPLETE),
+    ),
+}
+AHEAD_WHOLE: dict[str, Lie] = {
+    "much-and-end": after_much(lambda n: end(n, Outcome.COMPLETE)),
+    "much-and-goodbye": after_much(
+        lambda n: Frame(Type.GOODBYE), lambda n: end(n, Outcome.COMPLETE)
+    ),
+    "much-and-more": after_much(
+        lambda n: end(n, Outcome.COMPLETE), lambda n: Frame(Type.BODY, n, b"x")
+    ),
+    "much-and-next-answer": after_much(
+        lambda n: end(n, Outcome.COMPLETE),
+        lambda n: head(n + 1),
+        lambda n: end(n + 1, Outcome.COMPLETE),
+    ),
+}
+OTHERS |= {**AHEAD_CUT, **AHEAD_WHOLE, "for-ever": for_ever}
+OTHERS["much-beyond-length"] = after_much(
+    lambda n: end(n, Outcome.COMPLETE),
+    first=bytes(Head(200, b"OK", ((b"Content-Length", b"1048576"),), 1 << 20)),
+)
+
 LIES = {**BEFORE_HEAD, **AFTER_HEAD, **PASSED, **GRANTED, **OTHERS}
 
 

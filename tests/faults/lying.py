@@ -24,13 +24,14 @@ def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | Non
     root = root or new_root()
     fake = fake_worker(root)
     (root / "app.wsgi").write_text("")
-    options = f'home=/ python="{fake}" socket-timeout=1'
+    options = f'home=/ python="{fake}" socket-timeout=1 response-socket-timeout=15'
     return Httpd(
         [
             f"WSGIDaemonProcess liars threads=5 {options}",
             f"WSGIDaemonProcess passing threads=5 pass-descriptors=on {options}",
             f"WSGIDaemonProcess innocent threads=5 {options}",
             f"WSGIDaemonProcess mute threads=5 {options}",
+            "SendBufferSize 16384",  # who does not read is soon waited for
             "Timeout 3",  # the default of response-timeout and queue-timeout
             "<Location /passing>",
             "WSGIEnableSendfile On",

@@ -64,10 +64,17 @@ def chunked(*blocks: bytes) -> bytes:
 
 
 class Connection:
-    """One connection. Every wait has a deadline."""
+    """One connection. Every wait has a deadline. With a small receive buffer the server soon waits
+    for a client that does not read."""
 
-    def __init__(self, address: tuple[str, int], deadline: float = DEADLINE) -> None:
-        self.socket = socket.create_connection(address, timeout=deadline)
+    def __init__(
+        self, address: tuple[str, int], deadline: float = DEADLINE, receive_buffer: int = 0
+    ) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(deadline)
+        self.socket.connect(address)
         self._rest = b""
 
     def send(self, data: bytes) -> None:
@@ -90,9 +97,7 @@ class Connection:
 
     def read_response(self, method: str = "GET") -> Response:
         """The next final response with its body; raises CutError when it is not complete."""
-        response = self.read_head()
-        self._read_body(response, method)
-        return response
+        return self.read_body(self.read_head(), method)
 
     def read_head(self) -> Response:
         """The next final response without its body; interim ones are noted in it."""
@@ -124,9 +129,10 @@ class Connection:
             data += piece
         return data
 
-    def _read_body(self, response: Response, method: str) -> None:
+    def read_body(self, response: Response, method: str = "GET") -> Response:
+        """The body of a response of which the head was read."""
         if method == "HEAD" or response.status in (204, 304):
-            return
+            return response
         length = response.header("Content-Length")
         coding = response.header("Transfer-Encoding")
         if coding:
@@ -135,6 +141,7 @@ class Connection:
             self._read_length(response, int(length))
         else:
             response.body = self.read_all()
+        return response
 
     def _read_chunks(self, response: Response) -> None:
         try:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from harness import census, conf
-from harness.client import Connection, ask, request, wait_until
+from harness.client import Connection, CutError, ask, connected, request, wait_until
 from harness.httpd import Httpd, complaint
 
 APPS = Path(__file__).parents[1] / "apps"
-NAMES = ("sends_a_file", "sends_blocks", "raises", "who")
+NAMES = ("sends_a_file", "sends_blocks", "who")
 Start = Callable[..., Httpd]
 MIB = 1 << 20
 
@@ -48,12 +48,7 @@ def blocks(count: int) -> bytes:
 
 def slow(server: Httpd, target: str) -> Connection:
     """A client that asked, and takes no more than a few KiB before it reads."""
-    client = Connection.__new__(Connection)
-    client.socket = socket.socket()
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.socket.settimeout(20)
-    client.socket.connect(server.address)
-    client._rest = b""
+    client = Connection(server.address, 20, receive_buffer=4096)
     client.send(request("GET", target))
     return client
 
@@ -110,8 +105,7 @@ def test_response_passes_through_the_spool_whole(
         head = client.read_head()
         if options != "response-spool=100K":
             wait_until(lambda: spool_files(server, folder) == 1, "there is a file")
-        client._read_body(head, "GET")
-        assert head.body == blocks(512)
+        assert client.read_body(head).body == blocks(512)
     assert ask(server.address, "/who").status == 200
 
 
@@ -121,8 +115,7 @@ def test_without_a_spool_a_slow_reader_holds_its_thread(start_httpd: Start, fold
     with slow_ones(server, "/sends_blocks?64", 1) as (client,):
         head = client.read_head()
         assert ask(server.address, "/who").status == 503
-        client._read_body(head, "GET")
-        assert head.body == blocks(64)
+        assert client.read_body(head).body == blocks(64)
 
 
 def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> None:
@@ -134,6 +127,64 @@ def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> Non
     wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
     wait_until(lambda: closed(folder) == 4, "the application knows")
     assert ask(server.address, "/who").status == 200
+
+
+RAISES = """\
+def application(environ, start_response):
+    start_response("200 OK", [])
+    for number in range(16):
+        yield b"%08d" % number * 8192
+    open(environ["files"] + "/closed", "w").write("closed")
+    raise ValueError("raised at the end")
+"""
+
+
+def test_response_that_fails_while_its_client_is_slow_is_seen_as_cut(
+    start_httpd: Start, folder: Path
+) -> None:
+    (folder / "raises.py").write_text(RAISES)
+    server = started(
+        start_httpd, folder, "threads=1", f'WSGIScriptAlias /raises "{folder}/raises.py"'
+    )
+    server.log.expect_traceback("ValueError: raised at the end")
+    with slow_ones(server, "/raises", 1) as (client,):
+        wait_until(lambda: closed(folder) == 1, "it fails")
+        assert ask(server.address, "/who").status == 200
+        with pytest.raises(CutError) as cut:
+            client.read_response()
+    assert cut.value.response.body == blocks(16)
+
+
+def test_client_that_a_filter_makes_slow_holds_no_thread(start_httpd: Start, folder: Path) -> None:
+    """mod_ratelimit sleeps where it is called."""
+    limit = ["<Location /sends_blocks>", "SetOutputFilter RATE_LIMIT", "SetEnv rate-limit 256"]
+    server = started(
+        start_httpd, folder, "threads=1", *limit, "</Location>", modules=("ratelimit",)
+    )
+    with connected(server.address) as client:
+        client.send(request("GET", "/sends_blocks?8"))
+        wait_until(lambda: closed(folder) == 1, "the application is rid of it")
+        assert ask(server.address, "/who").status == 200
+        assert client.read_response().body == blocks(8)
+
+
+def test_slow_reader_of_http2_holds_no_thread(start_httpd: Start, folder: Path) -> None:
+    """It is stopped by a pipe that nobody reads."""
+    server = started(
+        start_httpd, folder, "threads=1 response-spool=64M", "Protocols h2c", modules=("http2",)
+    )
+    url = f"{server.url}/sends_blocks?512"
+    command = ["curl", "-s", "--http2-prior-knowledge", "--max-time", "60", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+        assert client.stdout
+        first = client.stdout.read(65536)
+        wait_until(lambda: closed(folder) == 1, "the application is rid of it")
+        again = subprocess.run(
+            [*command[:-1], f"{server.url}/who"], stdout=subprocess.PIPE, check=True
+        )
+        assert b"pid" in again.stdout
+        assert first + client.stdout.read() == blocks(512)
+    assert client.returncode == 0
 
 
 @pytest.mark.parametrize("value", ["-1", "2G", "some"])
