@@ -224,6 +224,10 @@ int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len) {
     return 0;
 }
 
+int glue_conn_socket(const glue_conn_t *conn) {
+    return conn->fd;
+}
+
 int glue_conn_has_more(glue_conn_t *conn) {
     struct pollfd p = {.fd = conn->fd, .events = POLLIN};
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <util_filter.h>
 
+#include "glue_clock.h"
 #include "glue_log.h"
 
 #define HELD_MAX 16384 /* more than this is not copied and held, but passed on */
@@ -69,6 +70,44 @@ static apr_status_t fetch_body(glue_host_t *h, apr_read_type_e mode, apr_size_t 
     if (!APR_BRIGADE_EMPTY(h->in))
         return APR_SUCCESS;
     return ap_get_brigade(h->r->input_filters, h->in, AP_MODE_READBYTES, mode, (apr_off_t)len);
+}
+
+/* Until the client's socket can be read, or the peer of fd has closed it: then PYGLUE_E_IO. A
+ * second at most, because filters of httpd have deadlines of their own. Streams of HTTP/2 have no
+ * socket: they wait in the read. */
+static int await_client(glue_host_t *h, int fd, apr_read_type_e *mode) {
+    conn_rec *c = h->r->connection;
+    struct pollfd p[] = {{.fd = fd, .events = POLLRDHUP}, {.events = POLLIN}};
+
+    if (c->master != NULL || apr_os_sock_get(&p[1].fd, ap_get_conn_socket(c)) != APR_SUCCESS)
+        *mode = APR_BLOCK_READ;
+    else
+        poll(p, 2, 1000);
+    return p[0].revents != 0 ? PYGLUE_E_IO : 0;
+}
+
+ssize_t glue_host_read_while(glue_host_t *h, void *buf, size_t len, int fd) {
+    /* Only a read that waits has httpd send 100 Continue. */
+    apr_read_type_e mode = h->r->expecting_100 ? APR_BLOCK_READ : APR_NONBLOCK_READ;
+    apr_interval_time_t patience = h->r->server->timeout;
+    apr_time_t began = glue_clock_now();
+    apr_ssize_t taken = 0;
+    int error = 0;
+
+    if (h->r->connection->master == NULL)
+        apr_socket_timeout_get(ap_get_conn_socket(h->r->connection), &patience);
+    while (error == 0 && taken == 0 && !h->body_done && !h->body_error) {
+        apr_status_t rv = fetch_body(h, mode, len);
+        int is_nothing = rv == APR_SUCCESS && APR_BRIGADE_EMPTY(h->in);
+
+        if (!is_nothing && !APR_STATUS_IS_EAGAIN(rv))
+            taken = rv == APR_SUCCESS ? take_body(h, buf, len) : body_failed(h, rv);
+        else if (glue_clock_now() - began > patience)
+            taken = body_failed(h, APR_TIMEUP);
+        else
+            error = await_client(h, fd, &mode);
+    }
+    return error ? error : h->body_error ? PYGLUE_E_BODY : taken;
 }
 
 static ssize_t op_read(pyglue_host_t *base, void *buf, size_t len) {
@@ -549,8 +588,10 @@ int glue_host_end(glue_host_t *h, const pyglue_outcome_t *outcome) {
     if (h->body_answered)
         return OK;
     if (!h->has_started) {
-        /* ap_die discards the body first, and would wait for one that was never invited. */
-        if (h->r->expecting_100)
+        /* ap_die discards the body first, and would wait for one that was never invited, or that
+         * a client sends slowly to a worker that is no more. */
+        if (h->r->expecting_100 || outcome->status == HTTP_BAD_GATEWAY ||
+            outcome->status == HTTP_GATEWAY_TIME_OUT)
             h->r->connection->keepalive = AP_CONN_CLOSE;
         return outcome->status;
     }

@@ -46,6 +46,10 @@ void glue_host_head_refused(glue_host_t *h, int error);
  * *is_end: the body ends with them. Returns the count; 0 when nothing is at hand. */
 apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end);
 
+/* As the operation `read`, but returns PYGLUE_E_IO as soon as the socket fd was closed by its peer:
+ * who asked for these bytes is there no more, and the client may never send them. */
+ssize_t glue_host_read_while(glue_host_t *h, void *buf, size_t len, int fd);
+
 /* The rest of the response: `length` bytes that `pull` fetches. One bucket of known length and EOS
  * go down in one brigade, so that httpd's range filter works. Returns when all was sent, or an
  * error. */

@@ -77,9 +77,9 @@ apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end) {
     if (glue_spool_held(&x->upload) > 0) {
         got = glue_spool_take(&x->upload, x->buffer, len);
         *is_end = glue_upload_is_whole(x);
-        return got;
+        return got < 0 ? PYGLUE_E_BODY : got;
     }
-    got = glue_exchange_ops(x)->read(&x->host->base, x->buffer, len);
+    got = glue_host_read_while(x->host, x->buffer, len, glue_conn_socket(x->conn));
     *is_end = got == 0;
     if (got > 0)
         glue_host_read_at_hand(x->host, x->buffer, 0, is_end);
