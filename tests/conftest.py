@@ -15,6 +15,7 @@ from harness import census
 from harness import site as sites
 from harness.client import wait_until
 from harness.httpd import Httpd, new_root
+from process import shop
 
 APPS = Path(__file__).parent / "apps"
 MODES = ("embedded", "daemon")
@@ -80,6 +81,19 @@ def start_httpd(folder: Path) -> Iterator[Callable[..., Httpd]]:
     with ExitStack() as ends:  # each is ended, also when the end of another fails
         for server in started:
             ends.callback(sites.end, server)
+
+
+@pytest.fixture
+def start_shop(folder: Path, start_httpd: Callable[..., Httpd]) -> Callable[..., Httpd]:
+    """start_shop(options, *more lines, workers=1, mpm="event"): one httpd with the process group
+    `shop`, serving when it returns."""
+
+    def start(options: str = "", *more: str, workers: int = 1, mpm: str = "event") -> Httpd:
+        server = start_httpd(shop.lines(folder, options, *more), root=folder, mpm=mpm)
+        shop.wait_for_workers(server, workers)
+        return server
+
+    return start
 
 
 @pytest.fixture(scope="module")

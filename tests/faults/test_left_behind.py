@@ -29,7 +29,7 @@ def server(start_shop: StartShop) -> Httpd:
 
 
 def left_behind(server: Httpd, worker: int) -> list[int]:
-    """Processes that are none of the product's own. Those that fork left carry the name of theirs."""
+    """Processes that are none of the product's own. A fork carries the name of its worker."""
     known = {worker, server.pid, server.supervisor(), *census.children(server.pid)}
     return [pid for pid in server.processes() if pid not in known and is_left(server, pid)]
 

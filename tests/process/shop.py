@@ -11,7 +11,10 @@ from harness.httpd import Httpd
 from harness.load import Load
 
 APPS = Path(__file__).parents[1] / "apps"
-NAMES = ("who", "dies", "numbered", "waits", "waits_between_blocks")
+NAMES = (
+    *("who", "dies", "numbered", "waits", "waits_between_blocks"),
+    *("echo_streaming", "leaves_behind", "limits_itself", "reads", "zeros"),
+)
 
 
 def lines(root: Path, options: str = "", *more: str, name: str = "shop") -> list[str]:
