@@ -73,13 +73,19 @@ static int find_worker(glue_exchange_t *x, int *failure) {
     return error;
 }
 
+/* What EACCES says of a socket. */
+static const char *remedy_of_denial(const glue_group_t *group) {
+    if (group->socket_uid >= 0)
+        return "; socket-user= gives it to another user than the one that this child runs as";
+    return "; httpd's user may not enter a folder of this path: set WSGISocketPrefix to a path in "
+           "folders that it may enter";
+}
+
 static void log_unreachable(const glue_exchange_t *x, int failure, int reason) {
     ap_log_rerror(APLOG_MARK, APLOG_ERR, reason, x->r,
                   GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s%s",
                   x->group->name, x->place.worker.path, pyglue_error_text(failure),
-                  reason == EACCES ? "; httpd's user may not enter a folder of this path: set "
-                                     "WSGISocketPrefix to a path in folders that it may enter"
-                                   : "");
+                  reason == EACCES ? remedy_of_denial(x->group) : "");
 }
 
 /* PYGLUE_E_REFUSED: another worker may be tried, unless the fault is this child's. */

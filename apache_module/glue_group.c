@@ -45,6 +45,16 @@ int glue_group_is_open_to(const glue_group_t *group, const server_rec *s) {
            strcmp(group->server->server_hostname, s->server_hostname) == 0;
 }
 
+const char *glue_group_path(const glue_group_t *group, const char *path) {
+    apr_size_t length = group != NULL && group->chroot != NULL ? strlen(group->chroot) : 0;
+
+    while (length > 0 && group->chroot[length - 1] == '/')
+        length--;
+    return length > 0 && strncmp(path, group->chroot, length) == 0 && path[length] == '/'
+               ? path + length
+               : path;
+}
+
 /* Users and groups: "name" or "#number". */
 
 static int is_numeric(apr_int64_t *number, const char *word) {
@@ -79,6 +89,36 @@ static const char *find_group(apr_int64_t *gid, const char *word, apr_pool_t *po
     return NULL;
 }
 
+/* The groups of a comma list: exactly these, the primary one apart. An empty list is none. */
+static const char *find_listed(glue_definition_t *definition, const char *subject,
+                               apr_pool_t *pool) {
+    const char *rest = definition->supplementary_groups, *problem = NULL, *word = rest;
+
+    subject = apr_pstrcat(pool, subject, " supplementary-groups=", NULL);
+    definition->listed = apr_array_make(pool, 8, sizeof(gid_t));
+    while (problem == NULL && *rest != '\0') {
+        apr_size_t length = strcspn(rest, ",");
+        apr_int64_t gid = -1;
+
+        word = apr_pstrmemdup(pool, rest, length);
+        problem = find_group(&gid, word, pool);
+        if (problem == NULL && gid == 0)
+            problem = "is root's group, and applications do not run in it";
+        APR_ARRAY_PUSH(definition->listed, gid_t) = (gid_t)gid;
+        rest += length;
+        if (*rest == ',' && *++rest == '\0' && problem == NULL)
+            problem = find_group(&gid, word = "", pool);
+    }
+    if (problem != NULL)
+        return glue_value_complaint(subject, word, problem, pool);
+    if (definition->listed->nelts < NGROUPS_MAX) /* less the primary one */
+        return NULL;
+    return apr_psprintf(pool,
+                        "%s: %d groups and the primary one are more than the %d that this "
+                        "system allows a process",
+                        subject, definition->listed->nelts, NGROUPS_MAX);
+}
+
 /* The names that were written, checked while the line is known. */
 static const char *check_names(glue_definition_t *definition, const char *subject,
                                apr_pool_t *pool) {
@@ -91,6 +131,7 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
     } names[] = {
         {"user", definition->user, &uid, find_user},
         {"group", definition->group_name, &gid, find_group},
+        {"socket-user", definition->socket_user, &group->socket_uid, find_user},
         {"script-user", definition->script_user, &group->script_uid, find_user},
         {"script-group", definition->script_group, &group->script_gid, find_group},
     };
@@ -109,7 +150,10 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
     }
     if (definition->script_user != NULL && definition->script_group != NULL)
         return glue_value_complaint(subject, "script-group", "excludes script-user", pool);
-    return NULL;
+    if (group->chroot != NULL && geteuid() != 0)
+        return glue_value_complaint(apr_pstrcat(pool, subject, " chroot=", NULL), group->chroot,
+                                    "needs an httpd that root starts, and that root tests", pool);
+    return definition->supplementary_groups != NULL ? find_listed(definition, subject, pool) : NULL;
 }
 
 /* WSGIDaemonProcess. */
@@ -124,7 +168,7 @@ static glue_definition_t *definition_make(const char *name, const char *where, s
     group->name = name;
     group->where = where;
     group->server = s;
-    group->script_uid = group->script_gid = -1;
+    group->socket_uid = group->script_uid = group->script_gid = -1;
     group->bounds = pyglue_bounds_default;
     return definition;
 }
@@ -254,6 +298,15 @@ static apr_array_header_t *groups_of(const char *user, gid_t gid, apr_pool_t *po
     return groups;
 }
 
+/* The primary group, and those that were listed. */
+static apr_array_header_t *exactly(gid_t gid, const apr_array_header_t *listed, apr_pool_t *pool) {
+    apr_array_header_t *groups = apr_array_make(pool, 1 + listed->nelts, sizeof(gid_t));
+
+    APR_ARRAY_PUSH(groups, gid_t) = gid;
+    apr_array_cat(groups, listed);
+    return groups;
+}
+
 static void resolve_identity(glue_definition_t *definition, apr_pool_t *pool) {
     glue_group_t *group = &definition->group;
     apr_int64_t uid = ap_unixd_config.user_id, gid = ap_unixd_config.group_id;
@@ -275,7 +328,8 @@ static void resolve_identity(glue_definition_t *definition, apr_pool_t *pool) {
     if (name != NULL && apr_uid_homepath_get(&home, name, pool) == APR_SUCCESS)
         group->user_home = home;
     group->user = name;
-    group->groups = groups_of(name, group->gid, pool);
+    group->groups = definition->listed != NULL ? exactly(group->gid, definition->listed, pool)
+                                               : groups_of(name, group->gid, pool);
 }
 
 static void resolve_gils(glue_group_t *group, const glue_site_t *site) {

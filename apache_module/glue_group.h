@@ -51,7 +51,8 @@ struct glue_group {
     int child_threads;                               /* percent of a child's */
     int response_header_size, response_header_count; /* 0: by header-buffer-size too; fields */
     int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
-    apr_int64_t script_uid, script_gid;              /* -1: not asked for */
+    apr_int64_t socket_uid;             /* owner of the sockets; -1: httpd's children */
+    apr_int64_t script_uid, script_gid; /* -1: not asked for */
     apr_interval_time_t drain_timeout, graceful_timeout, eviction_timeout; /* -1: not written */
     int cpu_priority;                                                      /* nice, 0: as httpd */
     int process_limit; /* of the user; 0: none */
@@ -92,6 +93,10 @@ void glue_group_advise_use(const server_rec *s, const char *subject, const char 
 /* May a request to this server be served by the group? (Defined in the main server, in this one,
  * or in one of the same ServerName.) */
 int glue_group_is_open_to(const glue_group_t *group, const server_rec *s);
+
+/* The path by which the workers of a group know a file: within its chroot, if it lies there. What
+ * does not must have the same path on both sides. group may be NULL. */
+const char *glue_group_path(const glue_group_t *group, const char *path);
 
 /* All groups of the server, in the order of the file; never NULL. s may be any server. */
 const apr_array_header_t *glue_groups(const server_rec *s); /* of glue_group_t * */

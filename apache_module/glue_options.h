@@ -12,6 +12,9 @@ typedef struct glue_definition {
     glue_group_t group;            /* first: glue_group_resolve gets from it to the words */
     const char *user, *group_name; /* NULL: httpd's */
     const char *script_user, *script_group; /* at most one of them */
+    const char *socket_user;                /* NULL: httpd's children */
+    const char *supplementary_groups;       /* a list; NULL: the user's own */
+    apr_array_header_t *listed;             /* of gid_t: that list resolved */
 } glue_definition_t;
 
 /* Sets all fields that have a row to their unset value. */

@@ -50,6 +50,7 @@ static const struct field {
     FIELD(INTEGER, send_buffer_size),
     FIELD(INTEGER, receive_buffer_size),
     FIELD(INTEGER, listen_backlog),
+    FIELD(WIDE, socket_uid),
     FIELD(WIDE, script_uid),
     FIELD(WIDE, script_gid),
     FIELD(BOOLEAN, pass_descriptors),
@@ -150,7 +151,7 @@ static void put_scripts(glue_json_t *w, const glue_group_t *group, const server_
         if (strcmp(script->process_group, group->name) != 0)
             continue;
         glue_json_format(w, "%s{\"script\": ", separator);
-        glue_json_text(w, script->path);
+        glue_json_text(w, glue_group_path(group, script->path));
         glue_json_plain(w, ", \"application_group\": ");
         glue_json_text(w, script->application_group);
         glue_json_plain(w, ", \"callable\": ");

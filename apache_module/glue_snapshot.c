@@ -270,7 +270,7 @@ static apr_size_t split_path(const char **path_info, const request_rec *r) {
     return length;
 }
 
-static void add_request(pairs_t *p) {
+static void add_request(pairs_t *p, const char *file) {
     request_rec *r = p->r;
     const char *target = target_of(r), *path_info;
     apr_size_t length = split_path(&path_info, r);
@@ -285,7 +285,7 @@ static void add_request(pairs_t *p) {
     add(p, "PATH_INFO", path_info);
     add_str(p, pyglue_str("mod_wsgi.script_name"), script);
     add(p, "mod_wsgi.path_info", path_info);
-    add(p, "SCRIPT_FILENAME", r->filename);
+    add(p, "SCRIPT_FILENAME", file);
     add(p, "DOCUMENT_ROOT", ap_document_root(r));
     add(p, "CONTEXT_PREFIX", ap_context_prefix(r));
     add(p, "CONTEXT_DOCUMENT_ROOT", ap_context_document_root(r));
@@ -323,6 +323,7 @@ static uint32_t flags_of(const request_rec *r, const glue_route_t *route, int is
 
 const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *route,
                                             apr_int64_t content_length) {
+    const char *file = glue_group_path(route->group, r->filename);
     pairs_t pairs = {.r = r};
     int is_https = add_environment(&pairs);
     pyglue_snapshot_spec_t spec;
@@ -333,7 +334,7 @@ const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *
     add_connection(&pairs);
     add_user(&pairs);
     add_redirect(&pairs);
-    add_request(&pairs);
+    add_request(&pairs, file);
     spec = (pyglue_snapshot_spec_t){
         .flags = flags_of(r, route, is_https, content_length),
         .number = __atomic_add_fetch(&child.number, 1, __ATOMIC_RELAXED),
@@ -341,7 +342,7 @@ const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *
         .request_start = r->request_time,
         .queue_start = apr_time_now(),
         .httpd_version = {child.version[0], child.version[1], child.version[2]},
-        .script = pyglue_str(r->filename),
+        .script = pyglue_str(file),
         .process_group = pyglue_str(route->process_group),
         .application_group = pyglue_str(route->application_group),
         .callable = pyglue_str(route->callable),

@@ -78,9 +78,10 @@ def without_folders(group: GroupPlan) -> GroupPlan:
     """An alias can lead to a folder of scripts: which of them are applications is not known."""
     if not group.scripts:
         return group
+    root = group.chroot or ""  # within which they are named
 
     def files() -> bytes:
-        return bytes(not os.path.isdir(script.script) for script in group.scripts)
+        return bytes(not os.path.isdir(f"{root}{script.script}") for script in group.scripts)
 
     is_file = answered_as(group.uid, group.gid, group.groups, files)
     scripts = tuple(script for script, wanted in zip(group.scripts, is_file, strict=True) if wanted)

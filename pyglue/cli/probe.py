@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from pyglue import _pages
 from pyglue.cli.reach import closed_to
 from pyglue.supervisor import jailed
-from pyglue.supervisor.launch import Recipe, recipe, settings
+from pyglue.supervisor.launch import Recipe, connecting_uid, recipe, settings
 from pyglue.supervisor.listeners import Directory, ListenError
 from pyglue.supervisor.logs import escape
 from pyglue.supervisor.loop import READ, Loop, now
@@ -64,7 +64,7 @@ def worker(plan: Plan, made: Recipe, directory: Directory) -> Iterator[Process]:
         directory.remove_socket(listener)
         raise
     try:
-        directory.give(listener, plan.httpd.uid)
+        directory.give(listener, connecting_uid(group, plan))
         process.send(settings(group, plan, NUMBER, key))
         yield process
     finally:

@@ -295,7 +295,8 @@ static PyObject *serve_name(PyObject *unused, PyObject *args) {
     (void)unused;
     if (!PyArg_ParseTuple(args, "y:name", &name))
         return NULL;
-    return none_or_error(wkr_process_name(name));
+    wkr_process_name(name);
+    Py_RETURN_NONE;
 }
 
 static PyObject *serve_undumpable(PyObject *unused, PyObject *none) {

@@ -71,8 +71,8 @@ class Births:
     def open_listener(self, worker: Process) -> None:
         """To httpd's children, from now on; ours is closed. ListenError."""
         assert self.plan is not None
-        httpd = self.plan.httpd
-        self._directory(httpd.socket_prefix).give(worker.listener, httpd.uid)
+        uid = launch.connecting_uid(worker.definition, self.plan)
+        self._directory(self.plan.httpd.socket_prefix).give(worker.listener, uid)
 
     def remove_socket(self, listener: Listener) -> None:
         for directory in self._directories.values():

@@ -18,6 +18,8 @@ REMEDIES = {
     " more than httpd's own hard limits where httpd may not raise those (CAP_SYS_RESOURCE); without"
     " its limits no worker is started",
     "nice": ". cpu-priority= below httpd's own needs root, and CAP_SYS_NICE",
+    "chroot": ". chroot= names a folder that exists, and of which each part, from / on, is a"
+    " folder of root's that nobody else may write, and no link",
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
     "execve": ". python-home= names an environment or prefix with bin/python or bin/python3 in it,"
     " as WSGIPythonHome does, and python= an executable; the user of the group must be able to"
@@ -53,13 +55,21 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
     )
 
 
+def file_of(step: str, recipe: Recipe) -> str:
+    """What the step was about, as far as it has a name."""
+    root = recipe.definition.chroot
+    if step == "chroot":
+        return str(root)
+    file = recipe.directory if step == "chdir" else recipe.executable
+    return f"{file} within chroot={root}" if root and step in OWN_STEPS else file
+
+
 def describe(report: bytes, recipe: Recipe) -> Death | None:
     """Why the step failed, as a clause; None if it did not."""
     if len(report) != _jail.REPORT_SIZE:
         return None
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
-    file = recipe.directory if step == "chdir" else recipe.executable
-    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file})"
+    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file_of(step, recipe)})"
     remedy = TOO_MANY if error == errno.EAGAIN and step in COUNTED else REMEDIES.get(step, "")
     return Death(told + remedy, is_undropped=step not in OWN_STEPS)

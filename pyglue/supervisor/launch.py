@@ -83,6 +83,14 @@ def directory_of(definition: GroupPlan, plan: Plan) -> str:
     return definition.user_home if is_other else "/"
 
 
+def connecting_uid(definition: GroupPlan, plan: Plan) -> int:
+    """Whose processes connect to its workers: they own the sockets, and no other user is answered.
+    Without root no socket can be given away."""
+    if definition.socket_uid is None or not plan.httpd.privileged:
+        return plan.httpd.uid
+    return definition.socket_uid
+
+
 def python_of(definition: GroupPlan, plan: Plan) -> str:
     if definition.python:
         return definition.python
@@ -152,7 +160,7 @@ def settings(
         "package": PACKAGE,
         "group": definition.name,
         "directory": directory_of(definition, plan),
-        "peer_uid": plan.httpd.uid,
+        "peer_uid": connecting_uid(definition, plan),
         "request_max": plan.httpd.request_max,
         "preloads": preloads,
         **{name: getattr(definition, name) for name in FOR_WORKER},

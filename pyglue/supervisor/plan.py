@@ -96,6 +96,7 @@ class GroupPlan:
     send_buffer_size: int = row(INT, for_worker=True)
     receive_buffer_size: int = row(INT, for_worker=True)
     listen_backlog: int = row(INT)
+    socket_uid: int | None = row(maybe(ID), absent=None)  # None: httpd's children
     script_uid: int | None = row(maybe(ID), for_worker=True)
     script_gid: int | None = row(maybe(ID), for_worker=True)
     pass_descriptors: bool = row(flag, for_worker=True)

@@ -142,7 +142,7 @@ def check_python(settings: Settings) -> None:
 def is_homeless(settings: Settings) -> bool:
     """It was to begin in its user's home, which cannot be entered."""
     # A supervisor from before an upgrade names no directory, and does not know the message.
-    return bool(settings.get("directory", "/") != "/" and os.readlink("/proc/self/cwd") == "/")
+    return bool(settings.get("directory", "/") != "/" and os.path.samefile(os.curdir, "/"))
 
 
 # The package and its engine.

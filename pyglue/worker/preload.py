@@ -87,7 +87,10 @@ def take_places(ends: list[int]) -> None:
 
 
 def tell_of_threads(say: Say) -> None:
-    count = len(list(Path("/proc/self/task").iterdir())) - 1
+    try:
+        count = len(list(Path("/proc/self/task").iterdir())) - 1
+    except FileNotFoundError:  # a chroot need not have /proc: then it is not told
+        return
     if count:
         say(
             f"preload: the application has started {count} threads while it was loaded. Workers "

@@ -217,17 +217,17 @@ static char *command_line(size_t *size) {
     return (char *)(uintptr_t)start;
 }
 
-int wkr_process_name(const char *name) {
+void wkr_process_name(const char *name) {
     size_t size;
     char *at = command_line(&size);
     size_t len = strlen(name);
 
     prctl(PR_SET_NAME, name);
-    if (at == NULL)
-        return PYGLUE_E_IO;
+    if (at ==
+        NULL) /* a chroot need not have /proc: `ps -o comm` shows the name, and no more does */
+        return;
     memset(at, 0, size);
     memcpy(at, name, len < size ? len : size - 1);
-    return 0;
 }
 
 int wkr_process_undumpable(void) {

@@ -91,8 +91,8 @@ void wkr_process_ready(void);
 /* Exits after so many ms, whatever Python does then. 0 or PYGLUE_E_NOMEM. */
 int wkr_process_watchdog(uint32_t milliseconds);
 
-/* What ps shows instead of the command line; cut to the room that this leaves. 0 or PYGLUE_E_IO. */
-int wkr_process_name(const char *name);
+/* What ps shows instead of the command line; cut to the room that this leaves. */
+void wkr_process_name(const char *name);
 
 /* dumpable=off: no core, no ptrace by others of this user. 0 or PYGLUE_E_IO. */
 int wkr_process_undumpable(void);

@@ -383,6 +383,8 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("log-burst=1000001", "log-burst"),
         ("log-request-size=0", "log-request-size=: '0' is not a size"),
         ("cpu-time-limit=-1", "cpu-time-limit"),
+        ("socket-user=no-such-user", "socket-user=: 'no-such-user' is no user"),
+        ("socket-user=", "socket-user"),
         ("cpu-priority=20", "from -20 to 19"),
         ("cpu-priority=-21", "from -20 to 19"),
         ("cpu-priority=--1", "from -20 to 19"),

@@ -95,6 +95,25 @@ def test_sockets_are_httpds_alone_in_a_folder_of_roots(server: Httpd) -> None:
         assert (found.st_mode & 0o7777, found.st_uid) == (mode, owner)
 
 
+def test_socket_user_alone_may_speak_to_the_workers(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    """For an httpd whose children run as another user than User. Here they do not, and get none."""
+    first, *rest = lines(folder)
+    server = start_httpd([f"{first} socket-user=#{STRANGER}", *rest], root=folder)
+    server.log.expect("Permission denied.*GL0503.*socket-user= gives it to another user")
+    server.log.allow("GL0506")
+    entry = the_entry(server)
+    assert entry.path.lstat().st_uid == STRANGER
+
+    def threads() -> int:
+        with Peer.connect(entry.path) as peer:
+            return peer.greet(entry.number, entry.key)
+
+    assert sight.as_user(STRANGER, STRANGER, threads) == 2
+    assert sight.ask(server, "/?what=setuid")[0] in (500, 503)
+
+
 @pytest.mark.parametrize("uid", [UID, STRANGER])
 def test_another_local_user_cannot_connect(server: Httpd, uid: int) -> None:
     """The group's own user neither: he has no business at httpd's end."""
