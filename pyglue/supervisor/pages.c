@@ -422,10 +422,26 @@ static PyObject *rows_sum(PyObject *self, PyObject *args) {
     return rows ? PyLong_FromUnsignedLong(pyglue_rows_sum(rows, slot, number)) : NULL;
 }
 
+static PyObject *rows_waiting(PyObject *self, PyObject *args) {
+    const pyglue_rows_t *rows;
+    const char *digest;
+    Py_ssize_t digest_len;
+    unsigned slot;
+
+    if (!PyArg_ParseTuple(args, "Iy#:waiting", &slot, &digest, &digest_len) ||
+        !has_slot(slot, PYGLUE_GROUP_SLOTS) || !has_size("digest", digest_len, PYGLUE_DIGEST_SIZE))
+        return NULL;
+    rows = borrowed_copy(self);
+    return rows ? PyLong_FromUnsignedLong(pyglue_rows_waiting(rows, slot, (const uint8_t *)digest))
+                : NULL;
+}
+
 static PyMethodDef rows_methods[] = {
     {"check", rows_check, METH_NOARGS, "Is it of this layout and version?"},
     {"children", rows_children, METH_NOARGS, "children() -> list of (pid, plan)"},
     {"sum", rows_sum, METH_VARARGS, "sum(slot, number) -> requests at this worker"},
+    {"waiting", rows_waiting, METH_VARARGS,
+     "waiting(slot, digest) -> requests that wait for this group"},
     {NULL, NULL, 0, NULL},
 };
 
