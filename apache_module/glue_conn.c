@@ -349,7 +349,7 @@ static int dial(glue_conn_t *conn, const char *path) {
     conn->is_open = 1;
     admit_descriptors(conn, 0);
     if (connect(conn->fd, (struct sockaddr *)&address, sizeof address) != 0)
-        return errno == EAGAIN                            ? PYGLUE_E_REFUSED
+        return errno == EAGAIN                            ? PYGLUE_E_TOO_BIG
                : errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_GONE
                                                           : PYGLUE_E_IO;
     if (!is_supervisors(conn->fd))
@@ -359,7 +359,7 @@ static int dial(glue_conn_t *conn, const char *path) {
 }
 
 static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
-    apr_time_t patience = glue_clock_now() + conn->terms->frame_timeout;
+    apr_time_t patience = glue_clock_now() + conn->terms->hello_timeout;
     pyglue_hello_t hello = {.version = PYGLUE_WIRE_VERSION, .worker = worker->number};
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof hello);
     struct iovec v[] = {{&frame, sizeof frame}, {&hello, sizeof hello}};
@@ -372,7 +372,8 @@ static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_tim
     /* One that leaves closes what it had not yet accepted. */
     if (error == PYGLUE_E_IO || (error == 0 && frame.type == PYGLUE_FRAME_GOODBYE))
         return PYGLUE_E_REFUSED;
-    if (error == 0 && (frame.type != PYGLUE_FRAME_HELLO || frame.number != 0))
+    if (error == PYGLUE_E_TOO_BIG ||
+        (error == 0 && (frame.type != PYGLUE_FRAME_HELLO || frame.number != 0)))
         error = PYGLUE_E_PROTOCOL;
     if (error == 0)
         error = glue_conn_copy(conn, &hello, sizeof hello);

@@ -21,6 +21,7 @@ typedef struct glue_conn glue_conn_t;
 typedef struct glue_conn_terms {
     const pyglue_bounds_t *bounds;
     apr_interval_time_t frame_timeout; /* socket-timeout: a whole frame, from its first byte */
+    apr_interval_time_t hello_timeout; /* until its first byte */
     int takes_descriptors;             /* reads stop at the end of each frame, so that a descriptor
                                         * that comes behind one is not lost */
     apr_off_t spool;                   /* response-spool: bytes that are read ahead; 0: none */
@@ -30,11 +31,12 @@ typedef struct glue_conn_terms {
 void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor);
 
 /* A connection to this worker: an idle one (which may have been closed meanwhile), or a
- * new one after its hello, which is awaited for a frame's time, but not beyond `deadline`. terms
- * must live until it is put back or closed.
- * 0; PYGLUE_E_GONE: nobody listens any more; PYGLUE_E_REFUSED: it is leaving, or its queue is full;
- * PYGLUE_E_TIMEOUT, PYGLUE_E_PROTOCOL: its hello failed; PYGLUE_E_NOMEM; PYGLUE_E_IO: errno says
- * why, and another worker would not help. Logged nowhere. */
+ * new one after its hello, which is awaited for terms->hello_timeout, but not beyond `deadline`.
+ * terms must live until it is put back or closed.
+ * 0; PYGLUE_E_GONE: nobody listens any more; PYGLUE_E_REFUSED: it is leaving; PYGLUE_E_TOO_BIG: the
+ * queue of its socket is full; PYGLUE_E_TIMEOUT, PYGLUE_E_PROTOCOL: its hello failed;
+ * PYGLUE_E_NOMEM; PYGLUE_E_IO: errno says why, and another worker would not help. Logged nowhere.
+ */
 int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
                   const glue_conn_terms_t *terms, apr_time_t deadline);
 /* After a whole exchange: kept for the next request, unless bytes are left over. */

@@ -73,19 +73,26 @@ static int find_worker(glue_exchange_t *x, int *failure) {
     return error;
 }
 
-/* What EACCES says of a socket. */
-static const char *remedy_of_denial(const glue_group_t *group) {
-    if (group->socket_uid >= 0)
-        return "; socket-user= gives it to another user than the one that this child runs as";
-    return "; httpd's user may not enter a folder of this path: set WSGISocketPrefix to a path in "
-           "folders that it may enter";
+static const char *remedy_of(int reason, const glue_group_t *group) {
+    switch (reason) {
+    case EACCES:
+        return group->socket_uid >= 0
+                   ? "; socket-user= gives it to another user than the one that this child runs as"
+                   : "; httpd's user may not enter a folder of this path: set WSGISocketPrefix to "
+                     "a path in folders that it may enter";
+    case EMFILE:
+    case ENFILE:
+        return "; raise the limit of open files (LimitNOFILE= of httpd's service, or ulimit -n)";
+    default:
+        return "";
+    }
 }
 
 static void log_unreachable(const glue_exchange_t *x, int failure, int reason) {
     ap_log_rerror(APLOG_MARK, APLOG_ERR, reason, x->r,
                   GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s%s",
                   x->group->name, x->place.worker.path, pyglue_error_text(failure),
-                  reason == EACCES ? remedy_of_denial(x->group) : "");
+                  remedy_of(reason, x->group));
 }
 
 /* PYGLUE_E_REFUSED: another worker may be tried, unless the fault is this child's. */
@@ -98,6 +105,22 @@ static int have_no_connection(glue_exchange_t *x, int failure) {
     if (failure != PYGLUE_E_REFUSED)
         log_unreachable(x, failure, reason);
     return PYGLUE_E_REFUSED;
+}
+
+/* The queue of the worker's socket is full, which is over in a moment, or never: it is tried again
+ * for connect-timeout. 0, or as glue_place_take. */
+static int knock_again(glue_exchange_t *x) {
+    apr_time_t now = glue_clock_now();
+
+    glue_place_give(&x->place);
+    x->search.avoided = x->place.worker.number;
+    if (x->connect_by == 0)
+        x->connect_by = now + x->group->connect_timeout;
+    x->search.refusals++;
+    if (now < x->connect_by)
+        return glue_place_rest(&x->search);
+    x->search.refusal = GLUE_REFUSAL_QUEUES_FULL;
+    return glue_refusal_error(x->search.refusal);
 }
 
 /* 0: the exchange is over. PYGLUE_E_REFUSED: it did not start, another worker may be tried. */
@@ -181,35 +204,58 @@ static int judge(glue_exchange_t *x, int error) {
 }
 
 /* No place was found; nothing was started. A client that left is nobody's fault. */
-static int judge_search(glue_exchange_t *x, int error) {
-    ap_log_rerror(APLOG_MARK, error == PYGLUE_E_GONE ? APLOG_INFO : APLOG_ERR, 0, x->r,
-                  GLUE_ID(0506) "process group '%s': %s", x->group->name, x->search.reason);
-    return error;
+static int judge_search(const glue_exchange_t *x) {
+    glue_refusal_log(x->search.refusal, x->group, x->r, x->search.cause);
+    return glue_refusal_error(x->search.refusal);
+}
+
+static int is_late(glue_exchange_t *x) {
+    if (glue_clock_now() < x->search.deadline)
+        return 0;
+    x->search.refusal = GLUE_REFUSAL_QUEUE_TIMEOUT;
+    return 1;
 }
 
 static int run_tries(glue_exchange_t *x) {
-    while (x->search.refusals < REFUSALS_MAX) {
+    for (int refused = 0; refused < REFUSALS_MAX;) {
         int failure, error = find_worker(x, &failure);
 
+        if (error == 0 && failure == PYGLUE_E_TOO_BIG && (error = knock_again(x)) == 0)
+            continue;
         if (error != 0)
-            return judge_search(x, error);
+            return judge_search(x);
         error = failure != 0 ? have_no_connection(x, failure) : try_once(x);
         if (error != 0 && error != PYGLUE_E_REFUSED)
             error = judge(x, error);
         if (error != PYGLUE_E_REFUSED || x->cannot_connect)
             return error;
-        if (glue_clock_now() >= x->search.deadline)
-            break;
-        if (!x->will_refuse) /* one that leaves is not asked again: its successor is waited for */
+        if (is_late(x))
+            return judge_search(x);
+        if (!x->will_refuse) { /* one that leaves is not asked again: its successor is waited for */
+            refused++;
             x->search.refusals++;
+        }
         x->will_refuse = 0;
     }
-    log_failure(x, PYGLUE_E_REFUSED, "its workers refused it again and again");
-    return PYGLUE_E_REFUSED;
+    x->search.refusal = GLUE_REFUSAL_ALWAYS_REFUSED;
+    return judge_search(x);
 }
 
-static apr_interval_time_t or_timeout(apr_interval_time_t configured, const glue_exchange_t *x) {
-    return configured > 0 ? configured : x->r->server->timeout;
+static apr_interval_time_t or_timeout(apr_interval_time_t configured, const server_rec *s) {
+    return configured > 0 ? configured : s->timeout;
+}
+
+static glue_conn_terms_t terms_of(const glue_group_t *group, const glue_host_t *host,
+                                  const server_rec *s) {
+    apr_interval_time_t frame = or_timeout(group->socket_timeout, s);
+    apr_interval_time_t hello = group->connect_timeout;
+
+    return (glue_conn_terms_t){.bounds = &group->bounds,
+                               .frame_timeout = frame,
+                               .hello_timeout = hello > 0 && hello < frame ? hello : frame,
+                               .takes_descriptors =
+                                   group->pass_descriptors && host->allows_sendfile,
+                               .spool = group->response_spool};
 }
 
 /* The snapshot goes to a worker, with a buffer for what goes to and fro. */
@@ -220,7 +266,7 @@ static int run(glue_exchange_t *x) {
     if (x->buffer == NULL)
         return PYGLUE_E_IO;
     glue_upload_gather(x);
-    x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x);
+    x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x->r->server);
     error = run_tries(x);
     glue_flood_end(&x->flood);
     glue_spool_end(&x->upload);
@@ -236,6 +282,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
     glue_place_child_init(pchild, threads, groups);
     glue_flood_child_init(pchild, groups);
+    glue_refusal_child_init(pchild, s);
     glue_watchdog_child_init(pchild);
     glue_janitor_child_init(pchild);
     glue_passed_child_init();
@@ -252,17 +299,16 @@ int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_h
                          .snapshot = snapshot,
                          .outcome = outcome,
                          .flood = {.group = group, .r = host->r},
-                         .search = {.group = group, .host = &host->base}};
+                         .search = {.group = group, .host = host}};
     int error = glue_place_enter(&x.search);
 
     if (error != 0)
-        return judge_search(&x, error);
-    x.terms = (glue_conn_terms_t){&group->bounds, or_timeout(group->socket_timeout, &x),
-                                  group->pass_descriptors && host->allows_sendfile,
-                                  group->response_spool};
-    x.response_timeout = or_timeout(group->response_timeout, &x);
+        return judge_search(&x);
+    x.terms = terms_of(group, host, host->r->server);
+    x.response_timeout = or_timeout(group->response_timeout, host->r->server);
     host->client_timeout = group->response_socket_timeout;
     error = run(&x);
     glue_place_leave(group);
+    glue_refusal_settle(group);
     return error;
 }

@@ -21,15 +21,16 @@ typedef struct glue_exchange {
     glue_conn_terms_t terms;
     glue_search_t search;
     apr_interval_time_t response_timeout;
-    apr_time_t answer_by; /* until when the worker's next word is awaited (docs/wire.md 12) */
-    apr_time_t look_at;   /* when the client is looked after next */
-    apr_time_t flush_by;  /* when body bytes are flushed though nothing asks for it */
-    char *buffer;         /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
-    size_t at_hand;       /* body bytes in it, for each try */
-    glue_spool_t upload;  /* those that were read ahead and did not fit */
-    int is_whole_body;    /* the client has sent all of it */
-    int has_died;         /* a worker died under it: no second repetition */
-    int cannot_connect;   /* to any worker: the reason has been logged */
+    apr_time_t answer_by;  /* until when the worker's next word is awaited (docs/wire.md 12) */
+    apr_time_t look_at;    /* when the client is looked after next */
+    apr_time_t flush_by;   /* when body bytes are flushed though nothing asks for it */
+    char *buffer;          /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
+    size_t at_hand;        /* body bytes in it, for each try */
+    glue_spool_t upload;   /* those that were read ahead and did not fit */
+    int is_whole_body;     /* the client has sent all of it */
+    int has_died;          /* a worker died under it: no second repetition */
+    int cannot_connect;    /* to any worker: the reason has been logged */
+    apr_time_t connect_by; /* until when full queues are tried again; 0: none was full yet */
     glue_flood_t flood;
     /* of this try */
     glue_place_t place;

@@ -60,7 +60,7 @@ struct glue_group {
     apr_int64_t memory_limit, virtual_memory_limit; /* bytes; 0: none */
     apr_interval_time_t cpu_time_limit;             /* µs of CPU time; 0: none */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
-        queue_timeout, response_socket_timeout, response_flush_delay,
+        queue_timeout, connect_timeout, response_socket_timeout, response_flush_delay,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */
     pyglue_bounds_t bounds; /* on what its workers send */
 };

@@ -517,17 +517,25 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
 
 /* The client, the log, the end. */
 
+/* Has this happened to the client's socket? */
+static int has_event(conn_rec *c, short events) {
+    struct pollfd p = {.fd = -1, .events = events & POLLRDHUP};
+
+    if (c->master != NULL || apr_os_sock_get(&p.fd, ap_get_conn_socket(c)) != APR_SUCCESS)
+        return 0;
+    return poll(&p, 1, 0) > 0 && (p.revents & events) != 0;
+}
+
 /* A client that only closed its sending side is still there to read: POLLHUP means both. */
 static int op_gone(pyglue_host_t *base) {
     glue_host_t *h = host_of(base);
-    conn_rec *c = h->r->connection;
-    struct pollfd p = {.fd = -1};
 
-    if (c->aborted || h->error == PYGLUE_E_GONE)
-        return 1;
-    if (c->master != NULL || apr_os_sock_get(&p.fd, ap_get_conn_socket(c)) != APR_SUCCESS)
-        return 0;
-    return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
+    return h->r->connection->aborted || h->error == PYGLUE_E_GONE ||
+           has_event(h->r->connection, POLLHUP | POLLERR);
+}
+
+int glue_host_is_closing(glue_host_t *h) {
+    return has_event(h->r->connection, POLLRDHUP);
 }
 
 static void op_log(pyglue_host_t *base, int level, pyglue_str_t text) {

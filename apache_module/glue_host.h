@@ -57,6 +57,9 @@ int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t
 /* As the operation `file`, but nothing of it is open any more when this returns. */
 int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len);
 
+/* Will its client send nothing more? It may still read. Never blocks; of a stream of HTTP/2: 0. */
+int glue_host_is_closing(glue_host_t *h);
+
 /* Ends the response. COMPLETE: EOS. CUT: an error bucket, EOS: the client sees that it is
  * incomplete (HTTPD 2). FAILED: nothing is sent here. Returns what the handler hook returns: OK, or
  * for FAILED the outcome's status. */

@@ -93,6 +93,7 @@ static const struct option {
     DURATION("socket-timeout", group.socket_timeout, 0),
     INTEGER("child-threads", group.child_threads, 75, 1, 100),
     DURATION("queue-timeout", group.queue_timeout, 0),
+    DURATION("connect-timeout", group.connect_timeout, SECONDS(15)),
     DURATION("response-timeout", group.response_timeout, 0),
     DURATION("response-socket-timeout", group.response_socket_timeout, 0),
     OPTION("response-flush-delay", group.response_flush_delay, .type = GLUE_DELAY, .standard = 5000,

@@ -13,6 +13,7 @@
  * gives to one of them (SUCCESSION 11). */
 #define WAITING_SHARE 75
 #define CLIENT_CHECK 64u /* looks for a place between two looks for the client */
+#define REST_MOST 7u     /* the longest sleep is of 2 to the power of this pauses */
 
 static int threads_here;       /* of this child; frozen after child_init */
 static _Atomic int waiting;    /* threads */
@@ -89,9 +90,9 @@ static enum sight look(glue_place_t *place, const glue_search_t *search) {
 
 /* Waiting. */
 
-static int fail(glue_search_t *search, int error, const char *reason) {
-    search->reason = reason;
-    return error;
+static int fail(glue_search_t *search, enum glue_refusal refusal) {
+    search->refusal = refusal;
+    return glue_refusal_error(refusal);
 }
 
 static int is_accepted(const glue_placement_t *p) {
@@ -110,12 +111,12 @@ static int expect_group(glue_search_t *search) {
         if (entry.state != PYGLUE_GROUP_DISABLED)
             return 0;
         memcpy(search->cause, entry.cause, sizeof search->cause);
-        return fail(search, PYGLUE_E_STATE, search->cause);
+        return fail(search, GLUE_REFUSAL_DISABLED);
     }
     if (pyglue_pages_plan_refused(p->pages) >= p->plan)
-        return fail(search, PYGLUE_E_STATE, "the supervisor refused the configuration");
+        return fail(search, GLUE_REFUSAL_PLAN);
     if (was_accepted && is_accepted(p))
-        return fail(search, PYGLUE_E_STATE, "the supervisor does not know it");
+        return fail(search, GLUE_REFUSAL_UNKNOWN);
     return 0;
 }
 
@@ -125,11 +126,33 @@ static int expect(glue_search_t *search, enum sight sight) {
     enum pyglue_parent_state parent = pyglue_rows_parent(glue_placement()->rows);
 
     if (parent == PYGLUE_PARENT_ENDING)
-        return fail(search, PYGLUE_E_REFUSED, "httpd ends while the request waits");
+        return fail(search, GLUE_REFUSAL_ENDING);
     if (parent == PYGLUE_PARENT_HELPLESS && sight == SIGHT_NOBODY && glue_placement_is_late())
-        return fail(search, PYGLUE_E_STATE,
-                    "no supervisor can be started; the main server's error log says why");
+        return fail(search, GLUE_REFUSAL_HELPLESS);
     return expect_group(search);
+}
+
+/* A client that does not wait any more: one that only closed its sending side too, because who
+ * gives up a page closes just so, and what waits is not run for nobody. */
+static int has_left(const glue_search_t *search) {
+    return search->host->base.ops->gone(&search->host->base) || glue_host_is_closing(search->host);
+}
+
+static void sleep_longer(const glue_search_t *search) {
+    unsigned power = search->refusals < REST_MOST ? search->refusals : REST_MOST;
+
+    for (unsigned i = 0; i < 1u << power; i++)
+        glue_place_pause();
+}
+
+int glue_place_rest(glue_search_t *search) {
+    int error;
+
+    sleep_longer(search);
+    error = expect(search, SIGHT_FULL);
+    if (error == 0 && has_left(search))
+        error = fail(search, GLUE_REFUSAL_LEFT);
+    return error;
 }
 
 static int wait_and_look(glue_place_t *place, glue_search_t *search) {
@@ -137,21 +160,23 @@ static int wait_and_look(glue_place_t *place, glue_search_t *search) {
         enum sight sight;
         int error;
 
-        for (unsigned i = 0; i < 1u << search->refusals; i++)
-            glue_place_pause();
+        sleep_longer(search);
         search->avoided = 0;
         sight = look(place, search);
         if (sight == SIGHT_TAKEN)
-            return 0;
+            break;
         error = expect(search, sight);
         if (error != 0)
             return error;
         if (glue_clock_now() >= search->deadline)
-            return fail(search, PYGLUE_E_REFUSED,
-                        "no worker had a thread free within queue-timeout=");
-        if (looks % CLIENT_CHECK == 0 && search->host->ops->gone(search->host))
-            return fail(search, PYGLUE_E_GONE, "the client left while the request waited");
+            return fail(search, GLUE_REFUSAL_QUEUE_TIMEOUT);
+        if (looks % CLIENT_CHECK == 0 && has_left(search))
+            return fail(search, GLUE_REFUSAL_LEFT);
     }
+    if (!has_left(search))
+        return 0;
+    glue_place_give(place);
+    return fail(search, GLUE_REFUSAL_LEFT);
 }
 
 /* Within the group's bound over all children. */
@@ -164,8 +189,7 @@ static int wait_among_all(glue_place_t *place, glue_search_t *search) {
         return wait_and_look(place, search);
     if (!pyglue_rows_wait(p->rows, p->row, (unsigned)slot, group->digest,
                           (unsigned)group->listen_backlog))
-        return fail(search, PYGLUE_E_REFUSED,
-                    "as many requests wait for its workers as listen-backlog= allows");
+        return fail(search, GLUE_REFUSAL_BACKLOG);
     error = wait_and_look(place, search);
     pyglue_rows_wait_end(p->rows, p->row, (unsigned)slot, group->digest);
     return error;
@@ -179,8 +203,7 @@ int glue_place_take(glue_place_t *place, glue_search_t *search) {
     if (atomic_fetch_add(&waiting, 1) < share_of(WAITING_SHARE))
         error = wait_among_all(place, search);
     else
-        error = fail(search, PYGLUE_E_REFUSED,
-                     "too many requests of this httpd process wait for workers");
+        error = fail(search, GLUE_REFUSAL_ALL_WAIT);
     atomic_fetch_sub(&waiting, 1);
     return error;
 }
@@ -201,15 +224,12 @@ void glue_place_strike(const glue_place_t *place) {
 
 int glue_place_enter(glue_search_t *search) {
     if (glue_placement()->pages == NULL)
-        return fail(search, PYGLUE_E_STATE,
-                    "the memories of placement could not be made; the main server's error log says "
-                    "why");
+        return fail(search, GLUE_REFUSAL_NO_PLACEMENT);
     if (atomic_fetch_add(&held[search->group->position], 1) <
         share_of(search->group->child_threads))
         return 0;
     glue_place_leave(search->group);
-    return fail(search, PYGLUE_E_REFUSED,
-                "it holds its share of this httpd process's threads (child-threads=)");
+    return fail(search, GLUE_REFUSAL_CHILD_THREADS);
 }
 
 void glue_place_leave(const glue_group_t *group) {

@@ -5,7 +5,8 @@
 #ifndef GLUE_PLACE_H
 #define GLUE_PLACE_H
 
-#include "glue_group.h"
+#include "glue_host.h"
+#include "glue_refusal.h"
 
 /* A place taken at a worker: to be given back once. */
 typedef struct glue_place {
@@ -16,12 +17,12 @@ typedef struct glue_place {
 /* One request's search, over all its tries. */
 typedef struct glue_search {
     const glue_group_t *group;
-    pyglue_host_t *host; /* is its client still there? */
-    apr_time_t deadline; /* of waiting for a thread, or for a worker to start */
-    uint64_t avoided;    /* the worker that refused last, tried only after a sleep; 0: none */
-    unsigned refusals;   /* so far: each makes the sleeps longer */
-    const char *reason;  /* why it failed, for the log; static or the search's own */
-    char cause[PYGLUE_CAUSE_SIZE];
+    glue_host_t *host;         /* is its client still there? */
+    apr_time_t deadline;       /* of waiting for a thread, or for a worker to start */
+    uint64_t avoided;          /* the worker that refused last, tried only after a sleep; 0: none */
+    unsigned refusals;         /* so far: each makes the sleeps longer */
+    enum glue_refusal refusal; /* why it failed */
+    char cause[PYGLUE_CAUSE_SIZE]; /* of GLUE_REFUSAL_DISABLED, else "" */
 } glue_search_t;
 
 /* Once in child_init: how many threads this child has, and how many groups there are. */
@@ -35,8 +36,11 @@ void glue_place_leave(const glue_group_t *group);
 
 /* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, too many wait already, or httpd ends;
  * PYGLUE_E_STATE: the group is disabled, its plan was refused, or nothing can start it;
- * PYGLUE_E_GONE: the client has left. search->reason tells which. */
+ * PYGLUE_E_GONE: the client has left. search->refusal tells which. */
 int glue_place_take(glue_place_t *place, glue_search_t *search);
+/* Nothing came of the place that was taken: sleeps, the longer the more refusals there were. 0:
+ * look again; else as glue_place_take. */
+int glue_place_rest(glue_search_t *search);
 void glue_place_give(const glue_place_t *place);
 /* Gives it back, and this child asks for no other at that worker: it takes nothing any more. It has
  * died, or leaves, and the pages do not say so yet. */

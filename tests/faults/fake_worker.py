@@ -572,11 +572,12 @@ def message(kind: int, argument: int, value: int) -> None:
     os.write(MESSAGES, struct.pack("=IIQ", kind, argument, value))
 
 
-def settings() -> tuple[int, bool]:
-    """The worker's number; whether it is of the group that never says hello to httpd's children."""
+def settings() -> tuple[int, str]:
+    """The worker's number and its group: `mute` never says hello to httpd's children, `late`
+    accepts no connection until a file of that name is there."""
     (length,) = struct.unpack("=I", os.read(CONTROL, 4))
     told = json.loads(os.read(CONTROL, length))
-    return int(told["number"]), told["group"] == "mute"
+    return int(told["number"]), str(told["group"])
 
 
 def end_with_supervisor() -> None:
@@ -589,16 +590,18 @@ def end_with_supervisor() -> None:
 
 def main() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # "your lease is broken"
-    worker, is_mute = settings()
+    worker, group = settings()
     listener = socket.socket(fileno=LISTENER)
     listener.setblocking(True)
     message(1, 1, worker)
     message(2, 1, 0)
     threading.Thread(target=end_with_supervisor, daemon=True).start()
+    while group == "late" and not (FILES / group).exists():
+        time.sleep(0.01)
     while True:
         connection, _ = listener.accept()
         peer = Peer(connection, patience=60.0)
-        if is_mute:
+        if group == "mute":
             KEPT.append(connection)
             continue
         threading.Thread(target=serve, args=(peer, worker), daemon=True).start()

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import shutil
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +19,9 @@ import pytest
 from harness import conf
 from harness.client import Connection, Response, connected, request, wait_until
 from harness.httpd import Httpd
+from harness.memories import Memories
+
+from . import lying
 
 APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
@@ -26,10 +32,14 @@ def lines(folder: Path, options: str) -> list[str]:
     folder.chmod(0o777)
     for name in ("waits", "writes"):
         shutil.copytree(APPS / name, folder / name)
+    (folder / "page.txt").write_text("static")
     return [
         f"WSGIDaemonProcess own {options}",
         "WSGIDaemonProcess other",
+        f"WSGIDaemonProcess third {options}",
+        f'Alias /static "{folder}"',
         f'WSGIScriptAlias /waits "{folder}/waits/wsgi.py" process-group=own',
+        f'WSGIScriptAlias /third "{folder}/waits/wsgi.py" process-group=third',
         f'WSGIScriptAlias /other "{folder}/writes/wsgi.py" process-group=other',
         f'SetEnv files "{folder}"',
         *conf.granted(folder),
@@ -43,33 +53,53 @@ def get(server: Httpd, target: str) -> Response:
 
 
 @contextmanager
-def held(server: Httpd, folder: Path, count: int) -> Iterator[list[Connection]]:
+def held(
+    server: Httpd, folder: Path, count: int, where: str = "/waits", prefix: str = ""
+) -> Iterator[list[Connection]]:
     """One request that runs in the only thread, and others that wait behind it."""
     with ExitStack() as stack:
         connections = []
         for i in range(count):
             connections.append(stack.enter_context(connected(server.address)))
-            connections[-1].send(request("GET", f"/waits?{i}"))
+            connections[-1].send(request("GET", f"{where}?{prefix}{i}"))
             if i == 0:
-                wait_until((folder / "0.runs").exists, "the first request runs", 20)
+                runs = folder / f"{prefix}0.runs"
+                wait_until(runs.exists, "the first request runs", 20)
         try:
             yield connections
         finally:
-            for i in range(count):
-                (folder / f"{i}.end").touch()
+            release(folder, count, prefix)
+
+
+def release(folder: Path, count: int, prefix: str = "") -> None:
+    for i in range(count):
+        (folder / f"{prefix}{i}.end").touch()
+
+
+def answered(connections: list[Connection]) -> list[Connection]:
+    """Those of them that have something to be read."""
+    ready = select.select([one.socket for one in connections], [], [], 0)[0]
+    return [one for one in connections if one.socket in ready]
 
 
 def statuses(server: Httpd, folder: Path, count: int, refused: int, words: str) -> list[int]:
     """Of so many requests at once, when so many of them were refused and the rest was let run."""
-    server.log.expect(words)
+    server.log.expect(f"GL0506.*{words}")
     with held(server, folder, count) as waiting:
-        wait_until(lambda: server.log.text().count(words) == refused, "some are refused")
+        wait_until(lambda: len(answered(waiting)) == refused, "some are refused")
         assert get(server, "/other").status == 200
-        for i in range(count):
-            (folder / f"{i}.end").touch()
+        assert get(server, "/static/page.txt").body == b"static"
+        release(folder, count)
         answers = [one.read_response() for one in waiting]
     assert {a.header("Retry-After") for a in answers if a.status == 503} == {"1"}
     return sorted(answer.status for answer in answers)
+
+
+def requests_told(server: Httpd, words: str) -> tuple[int, int]:
+    """In how many lines the log tells of such refusals, and of how many requests they tell."""
+    lines = re.findall(f"GL0506.*{words}.*$", server.log.text(), re.MULTILINE)
+    counts = [re.search(r"; (\d+) requests since", line) for line in lines]
+    return len(lines), sum(int(count[1]) if count else 1 for count in counts)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +118,138 @@ def test_requests_wait_up_to_the_groups_backlog(start_httpd: Start, folder: Path
     assert statuses(server, folder, 5, 2, "listen-backlog") == [200] * 3 + [503] * 2
 
 
-def test_request_whose_client_left_while_it_waited_never_reaches_python(
-    start_httpd: Start, folder: Path
-) -> None:
-    server = start_httpd([*lines(folder, "threads=1"), "LogLevel wsgi:info"])
-    with held(server, folder, 2) as (first, leaving):
-        leaving.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        leaving.close()
-        server.log.wait_for("the client left while the request waited")
+def test_overload_fills_no_log(start_httpd: Start, folder: Path) -> None:
+    """One line a second of each reason, which tells how many requests it was."""
+    server = start_httpd(lines(folder, "threads=1 listen-backlog=0"))
+    server.log.expect("GL0506.*listen-backlog=")
+    with held(server, folder, 1) as (first,):
+        begin = time.monotonic()
+        for i in range(100):
+            assert get(server, f"/waits?more{i}").status == 503
+        seconds = time.monotonic() - begin
         (folder / "0.end").touch()
         assert first.read_response().status == 200
-    assert not (folder / "1.runs").exists()
+    server.stop()  # what is untold then a child tells at its end
+    told, of_requests = requests_told(server, "listen-backlog=")
+    assert of_requests == 100
+    assert told <= seconds + 2
+
+
+def test_static_files_are_answered_while_groups_are_saturated(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Two groups may hold all of the 12 threads each, but what waits for both holds 9 at most: 2
+    run, 9 wait, 5 are refused."""
+    server = start_httpd(lines(folder, "threads=1 child-threads=100"))
+    server.log.expect("GL0506.*too many requests of this httpd process wait")
+    with held(server, folder, 8) as own, held(server, folder, 8, "/third", "t") as third:
+        waiting = own + third
+        wait_until(lambda: len(answered(waiting)) == 5, "some are refused")
+        for _ in range(20):
+            assert get(server, "/static/page.txt").body == b"static"
+        assert len(answered(waiting)) == 5, "what waited still waits"
+        release(folder, 8)
+        release(folder, 8, "t")
+        answers = sorted(one.read_response().status for one in waiting)
+    assert answers == [200] * 11 + [503] * 5
+
+
+@pytest.mark.parametrize("is_reset", [True, False], ids=["reset", "closed"])
+def test_requests_whose_clients_left_while_they_waited_never_reach_python(
+    start_httpd: Start, folder: Path, is_reset: bool
+) -> None:
+    """RELIABILITY C 8. Whoever comes behind them is served."""
+    server = start_httpd([*lines(folder, "threads=1"), "LogLevel wsgi:info"])
+    words = "the client left while the request waited"
+    with held(server, folder, 5) as (first, *leaving, last):
+        for one in leaving:
+            if is_reset:
+                one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.close()
+        server.log.wait_for(words)
+        (folder / "0.end").touch()
+        (folder / "4.end").touch()
+        assert first.read_response().status == last.read_response().status == 200
+    server.stop()
+    assert sorted(path.name for path in folder.glob("?.runs")) == ["0.runs", "4.runs"]
+    assert requests_told(server, words)[1] == 3
+
+
+@pytest.mark.looks_inside
+def test_a_client_that_left_just_before_its_turn_never_reaches_python(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Between two looks for the client a thread becomes free."""
+    server = start_httpd([*lines(folder, "threads=1"), "LogLevel wsgi:info"])
+    for turn in range(10):
+        prefix = f"turn{turn}-"
+        with (
+            held(server, folder, 2, prefix=prefix) as (first, leaving),
+            Memories(server) as memories,
+        ):
+            wait_until(lambda rows=memories: rows.waiting() == 1, "the second one waits")
+            leaving.close()
+            (folder / f"{prefix}0.end").touch()
+            assert first.read_response().status == 200
+    server.stop()
+    assert requests_told(server, "the client left while the request waited")[1] == 10
+    assert not list(folder.glob("*-1.runs"))
+
+
+def test_full_queues_of_workers_are_tried_again_for_connect_timeout(
+    start_httpd: Start, folder: Path
+) -> None:
+    """RELIABILITY C 12. A worker that accepts nothing fills its queue: 503, and all is well as soon
+    as it does."""
+    fake = lying.fake_worker(folder)
+    (folder / "app.wsgi").write_text("")
+    server = start_httpd(
+        [
+            "WSGIDaemonProcess late threads=5 listen-backlog=1 connect-timeout=300ms home=/ "
+            f'python="{fake}"',
+            f'WSGIScriptAlias / "{folder}/app.wsgi" process-group=late '
+            "application-group=%{GLOBAL}",
+            *conf.granted(folder),
+        ]
+    )
+    server.log.expect("GL0506.*listen-backlog=, were full for connect-timeout=")
+    server.log.allow("GL0503.*'late'")  # what still had room in it
+    refused = get(server, "/?lie=none")
+    assert (refused.status, refused.header("Retry-After")) == (503, "1")
+    (folder / "faults" / "files" / "late").touch()
+    wait_until(lambda: get(server, "/?lie=none").body == b"hello", "it is served", 20)
+
+
+def limit_files(child: int, most: int) -> None:
+    """As the child's own user, who alone may without CAP_SYS_RESOURCE."""
+    user = {"user": conf.USER, "group": conf.USER, "extra_groups": []}
+    command = ["prlimit", "--pid", str(child), f"--nofile={most}:"]
+    subprocess.run(command, check=True, **(user if os.geteuid() == 0 else {}))  # type: ignore[call-overload]
+
+
+@pytest.mark.looks_inside
+def test_a_child_without_descriptors_refuses_and_recovers(start_httpd: Start, folder: Path) -> None:
+    """RELIABILITY C 13: EMFILE where a connection to a worker would be made."""
+    server = start_httpd(lines(folder, "threads=1"))
+    server.log.expect("GL0503.*LimitNOFILE")
+    with ExitStack() as stack:
+        # httpd closes a connection behind a 503, and can accept none while it is short of files.
+        clients = [stack.enter_context(connected(server.address)) for _ in range(4)]
+
+        def ask(client: Connection, target: str) -> Response:
+            client.send(request("GET", target))
+            return client.read_response()
+
+        for client in clients:
+            assert ask(client, "/static/page.txt").body == b"static"
+        (child,) = set(lying.children(server)) - {server.pid}
+        held_already = {int(path.name) for path in Path(f"/proc/{child}/fd").iterdir()}
+        limit_files(child, min(set(range(len(held_already) + 1)) - held_already))
+        for client in clients[:3]:
+            refused = ask(client, "/other")
+            assert (refused.status, refused.header("Retry-After")) == (503, "1")
+        limit_files(child, 512)
+        assert ask(clients[3], "/other").status == 200
 
 
 def test_a_clock_that_jumps_ends_no_waiting(start_httpd: Start, folder: Path) -> None:

@@ -376,6 +376,7 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("response-socket-timeout=x", "response-socket-timeout=: 'x' is not a duration"),
         ("child-threads=101", "child-threads"),
         ("queue-timeout=-1", "queue-timeout=: '-1' is not a duration"),
+        ("connect-timeout=1x", "connect-timeout=: '1x' is not a duration"),
         ("response-timeout=soon", "response-timeout=: 'soon' is not a duration"),
         ("response-header-size=1K", "response-header-size=: '1K' is not a size"),
         ("response-header-count=0", "response-header-count=: '0' is not a whole number"),

@@ -119,7 +119,8 @@ def test_without_a_spool_a_slow_reader_holds_its_thread(start_httpd: Start, fold
 
 
 def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> None:
-    server = started(start_httpd, folder, "threads=1 response-spool=4M")
+    """Both run: one that still waited would never reach the application."""
+    server = started(start_httpd, folder, "threads=2 response-spool=4M")
     with slow_ones(server, "/sends_blocks?16", 2):
         wait_until(lambda: closed(folder) == 2, "both have ended")
     with slow_ones(server, "/sends_blocks?100000", 2):
