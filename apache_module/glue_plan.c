@@ -205,15 +205,40 @@ static int log_of(const server_rec *s) {
     return STDERR_FILENO;
 }
 
+/* `ErrorLog syslog` has no descriptor: its name, or NULL. A virtual host may have the main one's.
+ */
+static const char *syslog_of(const server_rec *s, const server_rec *main_server) {
+    const char *name = s->error_fname != NULL ? s->error_fname : main_server->error_fname;
+
+    return s->error_log == NULL && name != NULL && strncasecmp(name, "syslog", 6) == 0 ? name
+                                                                                       : NULL;
+}
+
+static int is_same(const char *one, const char *other) {
+    return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
+}
+
 /* The position of this server's log among the plan's. */
-static int list_log(apr_array_header_t *logs, const server_rec *s) {
+static int list_log(glue_plan_t *plan, const server_rec *s, const server_rec *main_server) {
+    const char *name = syslog_of(s, main_server);
     int fd = log_of(s);
 
-    for (int i = 0; i < logs->nelts; i++)
-        if (APR_ARRAY_IDX(logs, i, int) == fd)
+    for (int i = 0; i < plan->logs->nelts; i++)
+        if (APR_ARRAY_IDX(plan->logs, i, int) == fd &&
+            is_same(APR_ARRAY_IDX(plan->syslogs, i, const char *), name))
             return i;
-    APR_ARRAY_PUSH(logs, int) = fd;
-    return logs->nelts - 1;
+    APR_ARRAY_PUSH(plan->logs, int) = fd;
+    APR_ARRAY_PUSH(plan->syslogs, const char *) = name;
+    return plan->logs->nelts - 1;
+}
+
+static void put_logs(glue_json_t *w, const glue_plan_t *plan) {
+    glue_json_format(w, ",\n \"logs\": %d, \"syslogs\": [", plan->logs->nelts);
+    for (int i = 0; i < plan->syslogs->nelts; i++) {
+        glue_json_plain(w, i ? ", " : "");
+        glue_json_text(w, APR_ARRAY_IDX(plan->syslogs, i, const char *));
+    }
+    glue_json_plain(w, "]");
 }
 
 static void put_environ(glue_json_t *w) {
@@ -245,7 +270,8 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_p
     glue_json_t w = {.pool = pool};
 
     plan->logs = apr_array_make(pool, 4, sizeof(int));
-    list_log(plan->logs, s);
+    plan->syslogs = apr_array_make(pool, 4, sizeof(const char *));
+    list_log(plan, s, s);
     glue_json_format(&w, "{\"version\": 1, \"plan\": %" APR_UINT64_T_FMT ", \"module\": \"%s\",\n ",
                      number, GLUE_VERSION);
     put_httpd(&w, s);
@@ -258,9 +284,11 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_p
         const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
 
         glue_json_plain(&w, i ? ",\n  " : "");
-        put_group(&w, group, list_log(plan->logs, group->server));
+        put_group(&w, group, list_log(plan, group->server, s));
     }
-    glue_json_format(&w, "],\n \"logs\": %d}\n", plan->logs->nelts);
+    glue_json_plain(&w, "]");
+    put_logs(&w, plan);
+    glue_json_plain(&w, "}\n");
     plan->text = w.text;
     plan->length = w.length;
 }

@@ -9,7 +9,8 @@
 typedef struct glue_plan {
     const char *text;
     apr_size_t length;
-    apr_array_header_t *logs; /* of int: httpd's own descriptors, at least one */
+    apr_array_header_t *logs;    /* of int: httpd's own descriptors, at least one */
+    apr_array_header_t *syslogs; /* of const char *: each one's name where it is syslog, or NULL */
 } glue_plan_t;
 
 /* Parent, in post_config. */

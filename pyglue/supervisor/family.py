@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,12 +128,12 @@ def own_children() -> list[int]:
     return found
 
 
-def sweep(seconds: float) -> list[int]:
-    """Kills and reaps all that is left below us, again and again: what they fork meanwhile comes
-    to us as its parent dies. Returns the pids that would not end in time."""
+def sweep(seconds: float, spared: Set[int] = frozenset()) -> list[int]:
+    """Kills and reaps all that is left below us but for those spared, again and again: what they
+    fork meanwhile comes to us as its parent dies. Returns the pids that would not end in time."""
     deadline = time.monotonic() + seconds
     while True:
-        left = own_children()
+        left = [pid for pid in own_children() if pid not in spared]
         if not left or time.monotonic() >= deadline:
             return left
         for pid in left:

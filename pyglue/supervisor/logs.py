@@ -3,7 +3,8 @@
 
 A worker's text is that of a stranger: split into lines of bounded length, control characters
 escaped, limited in rate by group. Writing never blocks: a pipe is re-opened for a description of
-our own that is non-blocking (httpd's stays blocking), and what it does not take is counted.
+our own that is non-blocking (httpd's stays blocking), files and syslog are a scribe's
+(scribe.py), and what is not taken is counted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from .budget import Budget
 from .messages import LEVEL_NAMES, LINES_LOST, Level, Message
+from .scribe import FAREWELL, Scribe, Syslog
 
 LINE_MAX = 4096
 LAST_LINES = 200  # a traceback of many threads
@@ -59,7 +61,7 @@ class Rate:
 
 
 class ErrorLog:
-    """One error log of httpd's. Takes the descriptor."""
+    """One error log of httpd's, a pipe or what else never blocks. Takes the descriptor."""
 
     def __init__(self, fd: int) -> None:
         self._fd = _own_description(fd)
@@ -71,14 +73,56 @@ class ErrorLog:
         micro = int(now % 1 * 1e6)
         year = time.localtime(now).tm_year
         line = f"[{stamp}.{micro:06d} {year}] [wsgi:{LEVEL_NAMES[level]}] [pid {pid}] {text}\n"
-        try:
-            return os.write(self._fd, line.encode("utf-8", "surrogateescape")) > 0
-        except OSError:
-            return False
+        return self._put(level, line.encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
         if self._fd > 2:
             os.close(self._fd)
+
+    def _put(self, level: Level, line: bytes) -> bool:
+        try:
+            return os.write(self._fd, line) > 0
+        except OSError:
+            return False
+
+
+class ScribedLog(ErrorLog):
+    """One that a scribe writes to: a file, a terminal, syslog."""
+
+    def __init__(self, scribe: Scribe, index: int) -> None:
+        self._scribe, self._index = scribe, index
+
+    def close(self) -> None:
+        """It is the scribe that owns it."""
+
+    def is_of(self, scribe: Scribe) -> bool:
+        return self._scribe is scribe
+
+    def _put(self, level: Level, line: bytes) -> bool:
+        return self._scribe.write(self._index, level, line, time.monotonic())
+
+
+def open_logs(fds: list[int], syslogs: tuple[str | None, ...]) -> tuple[list[ErrorLog], Scribe]:
+    """Those of a plan, and who writes to what may block. syslogs: names of those that are not
+    descriptors at all. Takes the descriptors."""
+    names = dict(enumerate(syslogs))
+    is_pipe = [
+        names.get(i) is None and stat.S_ISFIFO(os.fstat(fd).st_mode) for i, fd in enumerate(fds)
+    ]
+    others = {i: index for index, i in enumerate(i for i, pipe in enumerate(is_pipe) if not pipe)}
+    scribe = Scribe([_of_scribe(fds[i], names.get(i)) for i in others])
+    logs = [
+        ErrorLog(fd) if is_pipe[i] else ScribedLog(scribe, others[i]) for i, fd in enumerate(fds)
+    ]
+    return logs, scribe
+
+
+def _of_scribe(fd: int, name: str | None) -> int | Syslog:
+    if name is None:
+        return fd
+    if fd > 2:
+        os.close(fd)
+    return Syslog.parse(name)
 
 
 def _own_description(fd: int) -> int:
@@ -108,11 +152,25 @@ class _Target:
 
 
 class Logs:
-    """All error logs in use. A plan brings a new set; an old set is closed with its last group."""
+    """All error logs in use. A plan brings a new set. What nobody writes to any more is closed, or
+    old piped loggers and rotated files would be kept for ever."""
 
     def __init__(self, main_fd: int) -> None:
         self._main = ErrorLog(main_fd)
         self._targets: dict[bytes, _Target] = {}
+        self._open: set[ErrorLog] = set()
+        self._scribes: list[Scribe] = []
+
+    def take(self, fds: list[int], syslogs: tuple[str | None, ...] = ()) -> list[ErrorLog]:
+        """The logs of a new plan. Lines of no group, and all that is written to descriptors 1 and
+        2, go to the first of them from now on. Takes the descriptors."""
+        for own in (1, 2):
+            os.dup2(fds[0], own)
+        logs, scribe = open_logs(fds, syslogs)
+        self._scribes.append(scribe)
+        self._open.update({self._main, *logs})
+        self._main = logs[0]
+        return logs
 
     def assign(
         self, digest: bytes, name: str, log: ErrorLog, threshold: int, rate: Rate | None = None
@@ -124,17 +182,29 @@ class Logs:
     def forget(self, digest: bytes) -> None:
         self._flush_lost(digest)
         self._targets.pop(digest, None)
+        self.close_unused()
 
-    def move_main(self, fd: int) -> None:
-        """Lines of no group, and all that is written to descriptors 1 and 2, go there from now on.
-        Else a log that was rotated, or a piped logger that was replaced, would be kept for ever."""
-        for own in (1, 2):
-            os.dup2(fd, own)
-        self._main.close()
-        self._main = ErrorLog(2)
+    def close_unused(self) -> None:
+        used = {self._main, *(target.log for target in self._targets.values())}
+        for log in self._open - used:
+            log.close()
+        self._open &= used
+        for scribe in self._scribes[:-1]:
+            if not any(isinstance(log, ScribedLog) and log.is_of(scribe) for log in used):
+                self._scribes.remove(scribe)
+                scribe.close()
 
-    def in_use(self) -> set[ErrorLog]:
-        return {target.log for target in self._targets.values()}
+    def scribes(self) -> set[int]:
+        """Pids of our own, which are no descendants of workers."""
+        return {scribe.pid for scribe in self._scribes if scribe.pid}
+
+    def end(self) -> None:
+        """All is over: what is queued is written, for a bounded time."""
+        until = time.monotonic() + FAREWELL
+        for scribe in self._scribes:
+            scribe.close()
+        for scribe in self._scribes:
+            scribe.wait(until)
 
     def say(self, message: Message, values: dict[str, object], digest: bytes | None = None) -> None:
         """A line of our own: of a group's server, or of the main log."""

@@ -70,6 +70,10 @@ PARENT_GONE = Message(
     "PG1007", Level.WARNING, "httpd's parent is gone; serving until its {children} children are"
 )
 
+UNWRITTEN = Message(
+    "PG1012", Level.WARNING, "{lost} lines could not be written to this log: {reason}"
+)
+
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")
 WORKER_READY = Message("PG1101", Level.INFO, "worker {number} is ready")
 WORKER_HOMELESS = Message(

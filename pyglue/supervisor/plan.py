@@ -139,6 +139,8 @@ class Plan:
     environ: tuple[str, ...] = row(list_of(text))  # httpd's own, NAME=value
     python_home: str | None = row(maybe(path))
     logs: int = row(whole(1, 65536))  # how many error log descriptors come with it
+    # of each log: the name of one that is no descriptor, "syslog:local7:httpd"
+    syslogs: tuple[str | None, ...] = row(list_of(maybe(text)), absent=())
     groups: tuple[GroupPlan, ...] = row(list_of(record(GroupPlan)))
 
     @property

@@ -40,7 +40,7 @@ from .births import Births
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
 from .listeners import ListenError
-from .logs import ErrorLog, Logs, Rate
+from .logs import Logs, Rate
 from .loop import READ, WRITE, Callback, Loop, now
 from .nursery import NUMBER as PRELOADER
 from .nursery import Calls, is_fork
@@ -106,7 +106,6 @@ class Supervisor:
         )
         self._assembly = Assembly()
         self._plan: Plan | None = None
-        self._open_logs: set[ErrorLog] = set()
         self._births = Births(given.parent, given.epoch, given.memory, given.spawn)
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
@@ -230,22 +229,13 @@ class Supervisor:
         self._take_logs(plan, log_fds)
         self._warn_of_limits(plan)
         self._do(self._roster.take(plan, now()))
-        self._close_logs()
+        self._logs.close_unused()
 
     def _take_logs(self, plan: Plan, log_fds: list[int]) -> None:
-        self._logs.move_main(log_fds[0])
-        logs = [ErrorLog(fd) for fd in log_fds]
-        self._open_logs.update(logs)
+        logs = self._logs.take(log_fds, plan.syslogs)
         for group in plan.groups:
             rate = Rate(group.log_rate, group.log_burst)
             self._logs.assign(group.digest, group.name, logs[group.log], group.log_level, rate)
-
-    def _close_logs(self) -> None:
-        """Those of older plans that no group writes to any more: else old piped loggers live on."""
-        unused = self._open_logs - self._logs.in_use()
-        self._open_logs -= unused
-        for log in unused:
-            log.close()
 
     def _warn_of_limits(self, plan: Plan) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -331,7 +321,6 @@ class Supervisor:
         if action.state is GroupState.NONE:
             self._orphans.leave(action.digest, 0.0)
             self._logs.forget(action.digest)
-            self._close_logs()
 
     def _forget(self, action: Forget) -> None:
         self._pages.forget(action.number)
@@ -480,12 +469,13 @@ class Supervisor:
 
     def _clean_up(self) -> None:
         self._orphans.wait(self._longest_shutdown() + ORPHANS_GRACE)
-        survivors = family.sweep(SWEEP_SECONDS)
+        survivors = family.sweep(SWEEP_SECONDS, self._logs.scribes())
         if survivors:
             self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})
         for number in list(self._processes):
             self._pages.forget(number)
         self._births.remove_directories()
+        self._logs.end()
 
 
 def _raise_open_files() -> None:
