@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of any size pass through httpd and worker in constant memory (RELIABILITY C 11)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from harness import conf
+from harness.client import connected, request
+from harness.httpd import Httpd
+
+APPS = Path(__file__).parents[1] / "apps"
+NAMES = ("hashes_the_body", "sends_blocks")
+Start = Callable[..., Httpd]
+MIB = 1 << 20
+COUNT = 4096  # blocks of 64 KiB: 256 MiB
+BLOCKS = [b"%08d" % number * 8192 for number in range(64)]
+
+
+def started(start_httpd: Start, folder: Path, options: str) -> Httpd:
+    folder.chmod(0o777)
+    for name in NAMES:
+        shutil.copytree(APPS / name, folder / name)
+    return start_httpd(
+        [
+            f"WSGIDaemonProcess own {options}",
+            "WSGIProcessGroup own",
+            *(f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in NAMES),
+            f'SetEnv files "{folder}"',
+            *conf.granted(folder),
+        ],
+    )
+
+
+def resident(server: Httpd) -> dict[int, int]:
+    """Bytes of each process."""
+    found = {}
+    for pid in server.processes():
+        with suppress(OSError):  # it has ended
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            found[pid] = int(re.search(r"^Rss: +(\d+) kB", text, re.MULTILINE)[1]) << 10  # type: ignore[index]
+    return found
+
+
+@contextmanager
+def flat(server: Httpd) -> Iterator[None]:
+    """While the block runs, no process that is there before grows by 4 MiB."""
+    before, most = resident(server), {}
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(0.02):
+            for pid, size in resident(server).items():
+                most[pid] = max(size, most.get(pid, 0))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+    grown = {pid: (most[pid] - size) / MIB for pid, size in before.items() if pid in most}
+    assert grown and max(grown.values()) < 4, grown
+
+
+def upload(server: Httpd, count: int, coding: str) -> None:
+    """So many blocks, and the digest that comes back."""
+    digest = hashlib.sha256()
+    with connected(server.address) as client:
+        chunked = coding == "chunked"
+        head = {"Transfer-Encoding": coding} if chunked else {"Content-Length": str(count << 16)}
+        client.send(request("POST", "/hashes_the_body", head))
+        for number in range(count):
+            block = BLOCKS[number % len(BLOCKS)]
+            digest.update(block)
+            client.send(b"10000\r\n%s\r\n" % block if chunked else block)
+        client.send(b"0\r\n\r\n" if chunked else b"")
+        assert client.read_response().text == digest.hexdigest()
+
+
+def download(server: Httpd, count: int, coding: str) -> None:
+    expected, found = hashlib.sha256(), hashlib.sha256()
+    for number in range(count):
+        expected.update(b"%08d" % number * 8192)
+    with connected(server.address) as client:
+        query = f"{count}&length" if coding == "length" else str(count)
+        client.send(request("GET", f"/sends_blocks?{query}"))
+        client.read_head()
+        if coding == "length":
+            for _ in range(count):
+                found.update(client.read_exactly(65536))
+        else:
+            while chunk := client.read_chunk():
+                found.update(chunk)
+    assert found.hexdigest() == expected.hexdigest()
+
+
+@pytest.mark.looks_inside
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+@pytest.mark.parametrize("options", ["", "request-buffering=1G", "request-buffering=10M"])
+def test_upload_of_256_mib(start_httpd: Start, folder: Path, options: str, coding: str) -> None:
+    server = started(start_httpd, folder, options)
+    upload(server, 64, coding)
+    with flat(server):
+        upload(server, COUNT, coding)
+
+
+@pytest.mark.looks_inside
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+@pytest.mark.parametrize("options", ["", "response-spool=1G", "response-spool=0"])
+def test_download_of_256_mib(start_httpd: Start, folder: Path, options: str, coding: str) -> None:
+    server = started(start_httpd, folder, options)
+    download(server, 64, coding)
+    with flat(server):
+        download(server, COUNT, coding)
