@@ -8,6 +8,7 @@
 #include "glue_janitor.h"
 #include "glue_log.h"
 #include "glue_passed.h"
+#include "glue_pull.h"
 #include "glue_upload.h"
 
 #define CLIENT_CHECK apr_time_from_sec(2) /* how often, while a frame is awaited */
@@ -22,7 +23,7 @@ static int flush(glue_exchange_t *x) {
 }
 
 /* How much of it is logged is glue_flood.c's; httpd escapes what is in it. */
-static int take_log(glue_exchange_t *x, const pyglue_frame_t *frame) {
+int glue_exchange_log(glue_exchange_t *x, const pyglue_frame_t *frame) {
     uint32_t number;
     pyglue_str_t part = {0};
     int level, error = glue_conn_copy(x->conn, &number, sizeof number);
@@ -39,9 +40,8 @@ static int take_log(glue_exchange_t *x, const pyglue_frame_t *frame) {
     return error;
 }
 
-/* A frame within a request that has started: one that cannot be sent is no refusal any more. */
-static int send_more(glue_exchange_t *x, struct iovec v[2]) {
-    int error = glue_conn_send(x->conn, v, 2);
+int glue_exchange_send(glue_exchange_t *x, struct iovec *v, int n) {
+    int error = glue_conn_send(x->conn, v, n);
 
     return error == PYGLUE_E_REFUSED ? PYGLUE_E_IO : error;
 }
@@ -70,7 +70,8 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     /* The client was waited for; and whoever got something to work on has the whole time again. */
     x->answer_by = got > 0 ? glue_clock_now() + x->response_timeout
                            : x->answer_by + (glue_clock_now() - asked);
-    return send_more(x, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}});
+    return glue_exchange_send(
+        x, (struct iovec[]){{&answer, sizeof answer}, {x->buffer, answer.length}}, 2);
 }
 
 static void note_length(glue_exchange_t *x) {
@@ -216,8 +217,7 @@ static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     }
 }
 
-/* The next frame of this request, in order. */
-static int next_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
+int glue_exchange_next(glue_exchange_t *x, pyglue_frame_t *frame) {
     int error;
 
     while ((error = await_frame(x, frame)) == 0 && frame->type == PYGLUE_FRAME_GOODBYE &&
@@ -235,7 +235,7 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame);
 static int (*const takers[PYGLUE_FRAME_TYPES])(glue_exchange_t *, const pyglue_frame_t *) = {
     [PYGLUE_FRAME_BODY] = take_body,   [PYGLUE_FRAME_READ] = take_read,
     [PYGLUE_FRAME_HEAD] = take_head,   [PYGLUE_FRAME_FILE] = take_file,
-    [PYGLUE_FRAME_FLUSH] = take_flush, [PYGLUE_FRAME_LOG] = take_log,
+    [PYGLUE_FRAME_FLUSH] = take_flush, [PYGLUE_FRAME_LOG] = glue_exchange_log,
     [PYGLUE_FRAME_END] = take_end,     [PYGLUE_FRAME_REFUSE] = take_refuse,
 };
 
@@ -249,15 +249,14 @@ static int take_frames(glue_exchange_t *x) {
         if (x->wants_flush && !glue_conn_has_more(x->conn))
             error = flush(x);
         if (error == 0)
-            error = next_frame(x, &frame);
+            error = glue_exchange_next(x, &frame);
         if (error == 0)
             error = takers[frame.type](x, &frame);
     }
     return error;
 }
 
-/* The client may be slow: whatever the worker says meanwhile is read ahead. */
-static void while_passing(void *baton, int is_passing) {
+void glue_exchange_passing(void *baton, int is_passing) {
     glue_exchange_t *x = baton;
 
     if (is_passing)
@@ -267,49 +266,6 @@ static void while_passing(void *baton, int is_passing) {
 }
 
 /* Files. */
-
-static int send_pull(glue_exchange_t *x, apr_uint64_t offset, apr_size_t len) {
-    pyglue_pull_t pull = {.offset = offset, .length = (uint32_t)len};
-    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_PULL, 0, x->order.number, sizeof pull);
-
-    return send_more(x, (struct iovec[]){{&frame, sizeof frame}, {&pull, sizeof pull}});
-}
-
-/* What a pull got wrong outlives glue_host_pulled, which tells only that something did. */
-struct file_pull {
-    glue_exchange_t *x;
-    int error;
-};
-
-static apr_ssize_t pull_now(struct file_pull *p, apr_int64_t offset, void *buf, apr_size_t len) {
-    glue_exchange_t *x = p->x;
-    pyglue_frame_t frame;
-
-    p->error = send_pull(x, (apr_uint64_t)offset, len);
-    while (p->error == 0 && (p->error = next_frame(x, &frame)) == 0 &&
-           frame.type == PYGLUE_FRAME_LOG)
-        p->error = take_log(x, &frame);
-    if (p->error == 0 && frame.type == PYGLUE_FRAME_BODY && frame.flags == PYGLUE_BODY_ERROR &&
-        frame.length == 0)
-        return PYGLUE_E_BODY; /* the file is shorter than it was: END tells the rest */
-    if (p->error == 0 &&
-        (frame.type != PYGLUE_FRAME_BODY || frame.flags != 0 || frame.length != len))
-        p->error = PYGLUE_E_PROTOCOL;
-    if (p->error == 0)
-        p->error = glue_conn_copy(x->conn, buf, len);
-    return p->error ? p->error : (apr_ssize_t)len;
-}
-
-/* Called by a filter, while the host passes the bucket down. */
-static apr_ssize_t pull(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
-    struct file_pull *p = baton;
-    apr_ssize_t got;
-
-    while_passing(p->x, 0);
-    got = pull_now(p, offset, buf, len);
-    while_passing(p->x, 1);
-    return got;
-}
 
 static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
     int fd, error = glue_conn_descriptor(x->conn, &fd);
@@ -330,18 +286,6 @@ static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
     return refusal != NULL ? PYGLUE_E_PROTOCOL : error;
 }
 
-static int take_pulled(glue_exchange_t *x, const pyglue_file_t *file) {
-    struct file_pull p = {x, 0};
-    int error = glue_host_pulled(x->host, pull, &p, (apr_int64_t)file->length);
-
-    if (p.error != 0)
-        return p.error;
-    /* A pull that found the file shortened leaves the exchange whole, and the response cut. */
-    if (error != 0 && glue_exchange_ops(x)->gone(&x->host->base))
-        return PYGLUE_E_GONE;
-    return glue_conn_is_over(x->conn) ? 0 : send_pull(x, 0, 0);
-}
-
 static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
     pyglue_file_t file;
     int error = glue_conn_copy(x->conn, &file, sizeof file);
@@ -356,7 +300,7 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
     x->left = x->left >= 0 ? 0 : -1;
     x->wants_flush = 0; /* what went before goes down with the file */
     x->unflushed = 0;
-    return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : take_pulled(x, &file);
+    return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : glue_pull_file(x, &file);
 }
 
 /* The whole. */
@@ -391,7 +335,7 @@ int glue_exchange_run(glue_exchange_t *x) {
     if (error != 0)
         return error;
     x->host->baton = x;
-    x->host->passing = while_passing;
+    x->host->passing = glue_exchange_passing;
     error = take_frames(x);
     x->host->passing = NULL;
     return error;

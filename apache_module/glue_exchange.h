@@ -54,4 +54,16 @@ static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *
  * PYGLUE_E_IO: the worker has closed or died; anything else: it broke the wire's rules. */
 int glue_exchange_run(glue_exchange_t *x);
 
+/* For glue_pull.c, which follows a file while the response goes down httpd's filters. */
+
+/* The next frame of this request, in order. 0 or an error as above. */
+int glue_exchange_next(glue_exchange_t *x, pyglue_frame_t *frame);
+/* Logs the payload of a LOG frame. */
+int glue_exchange_log(glue_exchange_t *x, const pyglue_frame_t *frame);
+/* Sends frames of a request that has started: one that cannot be sent is no refusal any more. */
+int glue_exchange_send(glue_exchange_t *x, struct iovec *v, int n);
+/* The calling thread is inside httpd's filters from now on, or is not any more: what the worker
+ * says meanwhile is read ahead. baton: the exchange. */
+void glue_exchange_passing(void *baton, int is_passing);
+
 #endif

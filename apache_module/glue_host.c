@@ -19,7 +19,6 @@
 #include "glue_log.h"
 
 #define HELD_MAX 16384 /* more than this is not copied and held, but passed on */
-#define PULL_MAX 65536
 
 static glue_host_t *host_of(pyglue_host_t *base) {
     return (glue_host_t *)(void *)base;
@@ -384,8 +383,10 @@ static void pulled_split_off(apr_bucket *b, char *buf, apr_size_t n) {
 
 static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *length,
                                 apr_read_type_e mode) {
-    pulled_t *source = ((pulled_data_t *)b->data)->source;
-    apr_size_t wanted = b->length < PULL_MAX ? b->length : PULL_MAX;
+    pulled_data_t *data = b->data;
+    pulled_t *source = data->source;
+    glue_wanted_t wanted = {b->start, b->length < GLUE_PULL_MAX ? b->length : GLUE_PULL_MAX,
+                            b->start + (apr_off_t)b->length, data->refcount.refcount == 1};
     apr_ssize_t got = PYGLUE_E_STATE;
     char *buf;
 
@@ -394,9 +395,9 @@ static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *le
     *length = 0;
     if (source->pull == NULL)
         return APR_EGENERAL;
-    buf = apr_bucket_alloc(wanted, b->list);
-    got = source->pull(source->baton, b->start, buf, wanted);
-    if (got <= 0 || (apr_size_t)got > wanted) {
+    buf = apr_bucket_alloc(wanted.len, b->list);
+    got = source->pull(source->baton, buf, &wanted);
+    if (got <= 0 || (apr_size_t)got > wanted.len) {
         source->pull = NULL;
         source->has_failed = 1;
         apr_bucket_free(buf);
@@ -469,12 +470,12 @@ struct plain_file {
     int64_t offset;
 };
 
-static apr_ssize_t pull_plain(void *baton, apr_int64_t offset, void *buf, apr_size_t len) {
+static apr_ssize_t pull_plain(void *baton, void *buf, const glue_wanted_t *wanted) {
     const struct plain_file *file = baton;
     ssize_t got;
 
     do
-        got = pread(file->fd, buf, len, file->offset + offset);
+        got = pread(file->fd, buf, wanted->len, file->offset + wanted->offset);
     while (got < 0 && errno == EINTR);
     return got > 0 ? got : PYGLUE_E_IO;
 }

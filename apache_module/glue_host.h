@@ -30,10 +30,19 @@ typedef struct glue_host {
     void *baton;
 } glue_host_t;
 
-/* Fetches up to len bytes at offset of an announced file into buf (len > 0, at most 64 KiB).
- * Returns the count, or a negative PYGLUE_E*: the response is then cut. Never called after
- * glue_host_end has returned. */
-typedef apr_ssize_t (*glue_pull_fn)(void *baton, apr_int64_t offset, void *buf, apr_size_t len);
+#define GLUE_PULL_MAX 65536
+
+/* Bytes of an announced file that a filter wants now, and what it is likely to want then. */
+typedef struct glue_wanted {
+    apr_int64_t offset;
+    apr_size_t len;  /* above 0, at most GLUE_PULL_MAX */
+    apr_int64_t end; /* of the part that is read in order from here, in steps of GLUE_PULL_MAX */
+    int is_last;     /* nothing but that part will be wanted */
+} glue_wanted_t;
+
+/* Fetches up to wanted->len bytes into buf. Returns the count, or a negative PYGLUE_E*: the
+ * response is then cut. Never called after glue_host_end has returned. */
+typedef apr_ssize_t (*glue_pull_fn)(void *baton, void *buf, const glue_wanted_t *wanted);
 
 /* bounds must live as long as the request. The caller may set allows_sendfile and client_timeout
  * afterwards. */

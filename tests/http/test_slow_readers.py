@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -46,10 +47,10 @@ def blocks(count: int) -> bytes:
     return b"".join(b"%08d" % number * 8192 for number in range(count))
 
 
-def slow(server: Httpd, target: str) -> Connection:
+def slow(server: Httpd, target: str, part: str = "") -> Connection:
     """A client that asked, and takes no more than a few KiB before it reads."""
     client = Connection(server.address, 20, receive_buffer=4096)
-    client.send(request("GET", target))
+    client.send(request("GET", target, {"Range": part} if part else {}))
     return client
 
 
@@ -128,6 +129,32 @@ def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> Non
     wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
     wait_until(lambda: closed(folder) == 4, "the application knows")
     assert ask(server.address, "/who").status == 200
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "line"),
+    [
+        ("", "", ""),
+        ("bytes=100000-2000000", "", ""),
+        ("", "pass-descriptors=on", "WSGIEnableSendfile On"),
+    ],
+)
+def test_slow_readers_of_files_hold_no_thread(
+    start_httpd: Start, folder: Path, part: str, option: str, line: str
+) -> None:
+    """A file that httpd pulls, a part of it, and one that it was passed."""
+    server = started(start_httpd, folder, f"threads=1 {option}", line)
+    data = os.urandom(3 * MIB)
+    (folder / "data").write_bytes(data)
+    with ExitStack() as stack:
+        clients = [slow(server, "/sends_a_file?data", part) for _ in range(8)]
+        for client in clients:
+            stack.callback(client.close)
+        heads = [client.read_head() for client in clients]
+        for _ in range(20):
+            assert ask(server.address, "/who").status == 200
+        bodies = {client.read_body(head).body for client, head in zip(clients, heads)}
+    assert bodies == {data[100_000:2_000_001] if part else data}
 
 
 RAISES = """\

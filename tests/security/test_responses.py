@@ -113,7 +113,7 @@ def test_file_that_grows_is_sent_as_long_as_it_was(site: Httpd) -> None:
 
 def test_file_that_shrinks_makes_an_incomplete_response(site: Httpd) -> None:
     """The size is fixed at the start; what is missing is seen as cut."""
-    site.log.allow("script|GL0|AH0|Error|Traceback|  File|    ")
+    site.log.allow("script|GL0|PG2001|AH0|Error|Traceback|  File|    ")
     path = site.root / "files" / "shrinks"
     path.write_bytes(b"x" * (64 << 20))
     with connected(site.address) as connection:
