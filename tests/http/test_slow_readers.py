@@ -150,10 +150,10 @@ def test_slow_readers_of_files_hold_no_thread(
         clients = [slow(server, "/sends_a_file?data", part) for _ in range(8)]
         for client in clients:
             stack.callback(client.close)
-        heads = [client.read_head() for client in clients]
+        heads = {client: client.read_head() for client in clients}
         for _ in range(20):
             assert ask(server.address, "/who").status == 200
-        bodies = {client.read_body(head).body for client, head in zip(clients, heads)}
+        bodies = {client.read_body(head).body for client, head in heads.items()}
     assert bodies == {data[100_000:2_000_001] if part else data}
 
 
