@@ -18,6 +18,9 @@
 
 #define RESPONSE_BUFFER (8 << 20) /* mod_wsgi's */
 
+/* What starts on demand stops again, unless the configuration says otherwise. */
+#define ON_DEMAND_INACTIVITY apr_time_from_sec(300)
+
 const apr_array_header_t *glue_groups(const server_rec *s) {
     return glue_config_site(s)->groups;
 }
@@ -176,8 +179,10 @@ static glue_definition_t *definition_make(const char *name, const char *where, s
 static void definition_finish(glue_definition_t *definition, apr_pool_t *pool) {
     glue_group_t *group = &definition->group;
 
-    group->has_processes = group->processes != GLUE_UNSET;
+    group->has_processes = group->processes.most != GLUE_UNSET;
     glue_options_default(definition);
+    if (group->inactivity_timeout == GLUE_UNSET)
+        group->inactivity_timeout = group->processes.least == 0 ? ON_DEMAND_INACTIVITY : 0;
     if (group->response_buffer_size == 0)
         group->response_buffer_size = RESPONSE_BUFFER;
     if (group->header_buffer_size > 0)
@@ -371,7 +376,7 @@ static const char *check_totals(const apr_array_header_t *groups, apr_pool_t *po
     int processes = 0;
 
     for (int i = 0; i < groups->nelts; i++)
-        processes += APR_ARRAY_IDX(groups, i, glue_group_t *)->processes;
+        processes += APR_ARRAY_IDX(groups, i, glue_group_t *)->processes.most;
     if (groups->nelts <= PYGLUE_GROUP_SLOTS && processes <= PYGLUE_WORKER_SLOTS)
         return NULL;
     return apr_psprintf(pool,

@@ -5,6 +5,7 @@
 #define GLUE_GROUP_H
 
 #include "glue.h"
+#include "glue_value.h"
 #include "placement.h"
 
 /* A script known from the configuration: what a worker loads before it is ready. */
@@ -34,7 +35,7 @@ struct glue_group {
     const char *python_home, *python, *python_path;
     const char *display_name, *lang, *locale, *python_eggs;
     int environ_mode; /* GLUE_ENVIRON_* */
-    int processes;
+    glue_range_t processes;
     int has_processes; /* `processes=` was written */
     int threads;
     int interpreters;            /* that each application group is spread over, in each process */
@@ -54,6 +55,7 @@ struct glue_group {
     apr_int64_t socket_uid;             /* owner of the sockets; -1: httpd's children */
     apr_int64_t script_uid, script_gid; /* -1: not asked for */
     apr_interval_time_t drain_timeout, graceful_timeout, eviction_timeout; /* -1: not written */
+    apr_interval_time_t inactivity_timeout;                                /* 0: off */
     int cpu_priority;                                                      /* nice, 0: as httpd */
     int process_limit; /* of the user; 0: none */
     int stack_size;    /* of a thread that runs requests; bytes, 0: the system's */

@@ -47,7 +47,8 @@ static const struct option {
 } options[] = {
     OPTION("user", user, .type = GLUE_NAME),
     OPTION("group", group_name, .type = GLUE_NAME),
-    INTEGER("processes", group.processes, 1, 1, PYGLUE_WORKER_SLOTS / 2),
+    OPTION("processes", group.processes, .type = GLUE_RANGE, .standard = 1, .least = 0,
+           .most = PYGLUE_WORKER_SLOTS / 2),
     INTEGER("threads", group.threads, 15, 1, PYGLUE_RECORD_SLOTS - 1),
     INTEGER("interpreters", group.interpreters, 1, 1, GLUE_INTERPRETERS_MAX),
     OPTION("supplementary-groups", supplementary_groups, .type = GLUE_TEXT),
@@ -87,6 +88,7 @@ static const struct option {
     DURATION("launch-timeout", group.launch_timeout, SECONDS(30)),
     DURATION("shutdown-timeout", group.shutdown_timeout, SECONDS(5)),
     OPTION("reload", group.strict_reload, .type = GLUE_CHOICE, .allowed = reload_words),
+    DURATION("inactivity-timeout", group.inactivity_timeout, GLUE_UNSET),
     DURATION("drain-timeout", group.drain_timeout, GLUE_UNSET),
     DURATION("graceful-timeout", group.graceful_timeout, GLUE_UNSET),
     DURATION("eviction-timeout", group.eviction_timeout, GLUE_UNSET),

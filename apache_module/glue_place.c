@@ -155,8 +155,11 @@ int glue_place_rest(glue_search_t *search) {
     return error;
 }
 
-static int wait_and_look(glue_place_t *place, glue_search_t *search) {
-    for (unsigned looks = 0;; looks++) {
+enum { STILL = 1 }; /* it waits, and nothing is decided */
+
+/* Some looks. 0: *place is taken. */
+static int look_on(glue_place_t *place, glue_search_t *search) {
+    for (unsigned looks = 0; looks < CLIENT_CHECK; looks++) {
         enum sight sight;
         int error;
 
@@ -164,35 +167,53 @@ static int wait_and_look(glue_place_t *place, glue_search_t *search) {
         search->avoided = 0;
         sight = look(place, search);
         if (sight == SIGHT_TAKEN)
-            break;
+            return 0;
         error = expect(search, sight);
         if (error != 0)
             return error;
         if (glue_clock_now() >= search->deadline)
             return fail(search, GLUE_REFUSAL_QUEUE_TIMEOUT);
-        if (looks % CLIENT_CHECK == 0 && has_left(search))
+        if (looks == 0 && has_left(search))
             return fail(search, GLUE_REFUSAL_LEFT);
     }
-    if (!has_left(search))
-        return 0;
-    glue_place_give(place);
-    return fail(search, GLUE_REFUSAL_LEFT);
+    return STILL;
 }
 
-/* Within the group's bound over all children. */
-static int wait_among_all(glue_place_t *place, glue_search_t *search) {
+/* Counts the request among those that wait for the group, within its bound over all children, by
+ * the group's slot in the pages: the supervisor starts and adds workers by that. The slot changes
+ * (-1: none): a group gets into the pages, and the next supervisor may put it elsewhere. */
+static int count_waiting(glue_search_t *search, int *slot) {
     const glue_placement_t *p = glue_placement();
     const glue_group_t *group = search->group;
-    int slot = p->row < 0 ? -1 : pyglue_pages_group_slot(p->pages, group->digest), error;
+    int now = p->row < 0 ? -1 : pyglue_pages_group_slot(p->pages, group->digest);
 
-    if (slot < 0)
-        return wait_and_look(place, search);
-    if (!pyglue_rows_wait(p->rows, p->row, (unsigned)slot, group->digest,
-                          (unsigned)group->listen_backlog))
-        return fail(search, GLUE_REFUSAL_BACKLOG);
-    error = wait_and_look(place, search);
-    pyglue_rows_wait_end(p->rows, p->row, (unsigned)slot, group->digest);
-    return error;
+    if (now == *slot)
+        return 0;
+    if (*slot >= 0)
+        pyglue_rows_wait_end(p->rows, p->row, (unsigned)*slot, group->digest);
+    *slot = now;
+    if (now < 0 || pyglue_rows_wait(p->rows, p->row, (unsigned)now, group->digest,
+                                    (unsigned)group->listen_backlog))
+        return 0;
+    *slot = -1;
+    return fail(search, GLUE_REFUSAL_BACKLOG);
+}
+
+static int wait_among_all(glue_place_t *place, glue_search_t *search) {
+    const glue_placement_t *p = glue_placement();
+    int slot = -1, rv;
+
+    do {
+        rv = count_waiting(search, &slot);
+        if (rv == 0)
+            rv = look_on(place, search);
+    } while (rv == STILL);
+    if (slot >= 0)
+        pyglue_rows_wait_end(p->rows, p->row, (unsigned)slot, search->group->digest);
+    if (rv != 0 || !has_left(search))
+        return rv;
+    glue_place_give(place);
+    return fail(search, GLUE_REFUSAL_LEFT);
 }
 
 int glue_place_take(glue_place_t *place, glue_search_t *search) {

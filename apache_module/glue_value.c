@@ -12,6 +12,10 @@ static int *as_int(void *base, const glue_row_t *row) {
     return (int *)(void *)((char *)base + row->offset);
 }
 
+static glue_range_t *as_range(void *base, const glue_row_t *row) {
+    return (glue_range_t *)(void *)((char *)base + row->offset);
+}
+
 static apr_int64_t *as_long(void *base, const glue_row_t *row) {
     return (apr_int64_t *)(void *)((char *)base + row->offset);
 }
@@ -61,6 +65,25 @@ static const char *integer(int *value, const glue_row_t *row, const char *word, 
     return apr_psprintf(pool,
                         "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT,
                         row->least, row->most);
+}
+
+/* One number alone is both ends and must be above the least that a range may begin with. */
+static const char *range(glue_range_t *value, const glue_row_t *row, const char *word,
+                         apr_pool_t *pool) {
+    apr_int64_t least, most;
+    const char *end;
+    int is_range = is_number(&least, &end, word, 10) && *end == '-';
+
+    if (is_range ? is_number(&most, &end, end + 1, 10) : is_number(&most, &end, word, 10))
+        if (*end == '\0' && most > row->least && most <= row->most &&
+            (!is_range || (least >= row->least && least <= most))) {
+            *value = (glue_range_t){(int)most, (int)(is_range ? least : most)};
+            return NULL;
+        }
+    return apr_psprintf(pool,
+                        "is not a whole number from %" APR_INT64_T_FMT " to %" APR_INT64_T_FMT
+                        ", or two of them as LEAST-MOST, where LEAST may be %" APR_INT64_T_FMT,
+                        row->least + 1, row->most, row->least);
 }
 
 static const char *octal(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
@@ -164,6 +187,8 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
         return choose(as_int(base, row), row->allowed, word, pool);
     case GLUE_INTEGER:
         return integer(as_int(base, row), row, word, pool);
+    case GLUE_RANGE:
+        return range(as_range(base, row), row, word, pool);
     case GLUE_OCTAL:
         return octal(as_int(base, row), row, word, pool);
     case GLUE_SIZE:
@@ -233,6 +258,8 @@ void glue_value_default(void *base, const glue_row_t *row) {
     switch (shape_of(row)) {
     case NUMBER:
         *as_int(base, row) = (int)row->standard;
+        if (row->type == GLUE_RANGE)
+            as_range(base, row)->least = (int)row->standard;
         break;
     case LONG:
         *as_long(base, row) = row->standard;

@@ -19,6 +19,7 @@ enum glue_value_type {
     GLUE_FLAG,     /* int: On, Off */
     GLUE_CHOICE,   /* int: index into allowed */
     GLUE_INTEGER,  /* int: least to most */
+    GLUE_RANGE,    /* glue_range_t: LEAST-MOST, or one number for both */
     GLUE_OCTAL,    /* int: the same, written in octal */
     GLUE_SIZE,     /* int: bytes; K, M, G */
     GLUE_LONG,     /* apr_int64_t: bytes; K, M, G, T */
@@ -29,6 +30,10 @@ enum glue_value_type {
     GLUE_PATH,     /* const char *: absolute */
     GLUE_LIST      /* apr_array_header_t * of const char *: any number of words */
 };
+
+typedef struct glue_range {
+    int most, least; /* unset: most is */
+} glue_range_t;
 
 enum glue_value_home {
     GLUE_REQUEST, /* glue_request_config_t, in the per-directory vector */
@@ -52,7 +57,7 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
 
 void glue_value_unset(void *base, const glue_row_t *row);
 int glue_value_is_unset(const void *base, const glue_row_t *row);
-/* into's field = from's. */
+/* into's field = from's. Not of ranges: no directive has one. */
 void glue_value_copy(void *into, const void *from, const glue_row_t *row);
 /* Gives the field its standard value if it is unset. */
 void glue_value_default(void *base, const glue_row_t *row);

@@ -18,6 +18,7 @@ WORKER_LEAVING: int
 GROUP_STARTING: int
 GROUP_SERVING: int
 GROUP_DISABLED: int
+GROUP_IDLE: int
 
 class Pages:
     """The pages memory. Writing to a read-only mapping raises PermissionError."""
@@ -65,6 +66,9 @@ class Rows:
         """Pid and plan of each listed child of httpd: the word of whoever can write rows."""
 
     def sum(self, slot: int, number: int, /) -> int: ...
+    def levels(self, names: list[tuple[int, bytes | int]], /) -> list[int]:
+        """By slot and digest of a group how many wait for it; by slot and number of a worker how
+        many are there."""
 
 def map(fd: int, writable: bool, /) -> Pages: ...
 def rows(fd: int, /) -> Rows:

@@ -45,7 +45,8 @@ enum pyglue_group_state {
     PYGLUE_GROUP_NONE,
     PYGLUE_GROUP_STARTING, /* no worker is ready yet: wait */
     PYGLUE_GROUP_SERVING,  /* it has, or had a moment ago, a ready worker */
-    PYGLUE_GROUP_DISABLED  /* it cannot start: 500; the reason is in the log and in cause */
+    PYGLUE_GROUP_DISABLED, /* it cannot start: 500; the reason is in the log and in cause */
+    PYGLUE_GROUP_IDLE      /* no worker runs; a request that waits in the rows has one started */
 };
 
 typedef struct pyglue_group_entry {

@@ -224,6 +224,17 @@ static PyObject *serve_connections(PyObject *self, PyObject *unused) {
     return PyLong_FromUnsignedLong(serve->pool != NULL ? wkr_pool_connections(serve->pool) : 0);
 }
 
+static PyObject *serve_activity(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+    uint64_t served = 0;
+    unsigned running = 0;
+
+    (void)unused;
+    if (serve->pool != NULL)
+        wkr_pool_activity(serve->pool, &served, &running);
+    return Py_BuildValue("KI", (unsigned long long)served, running);
+}
+
 static PyObject *serve_stop(PyObject *self, PyObject *unused) {
     serve_t *serve = serve_of(self);
     wkr_pool_t *pool = serve->pool;
@@ -324,6 +335,7 @@ static PyMethodDef serve_methods[] = {
      "keywords: the settings of wkr_settings_t, all of them (the table `rows`)."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
     {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
+    {"activity", serve_activity, METH_NOARGS, "Requests that were run, and those that run now."},
     {"stop", serve_stop, METH_NOARGS, "After EVENT_LEFT: end the threads and wait for them."},
     {"close", serve_close, METH_NOARGS, "After stop: end sub-interpreters."},
     {"commands", serve_commands, METH_VARARGS | METH_STATIC,

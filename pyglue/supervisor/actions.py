@@ -18,6 +18,7 @@ class GroupState(IntEnum):
     STARTING = 1
     SERVING = 2
     DISABLED = 3
+    IDLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,15 @@ class Withdraw:
     """Give it nothing more; its entry says "leaving" until it is forgotten."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesce:
+    """Withdraw the last worker of a group, and then look whether it has requests, or the group has
+    any that wait; answer with `quiet`."""
+
+    number: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,7 @@ Action = (
     Launch
     | Publish
     | Withdraw
+    | Quiesce
     | Bury
     | Forget
     | Drain

@@ -26,6 +26,7 @@ from .actions import (
     Launch,
     Outbox,
     Publish,
+    Quiesce,
     TellGroup,
 )
 from .admission import OWN_BURST, OWN_RATE, Admission
@@ -33,6 +34,7 @@ from .budget import Budget
 from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
+from .scaling import IdleStops, Load, Scale
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
@@ -49,6 +51,7 @@ class Group:
         definition: GroupPlan,
         new_number: NewNumber,
         admission: Admission,
+        idle: IdleStops,
         *,
         inherits: bool = False,
     ) -> None:
@@ -59,6 +62,8 @@ class Group:
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self._new_number = new_number  # None from it: the tables are full
         self._admission = admission
+        self._idle = idle
+        self._scale = Scale(definition, is_served=inherits)
         self._permits = 0  # workers that it may start in this event
         self._starts = Budget(OWN_RATE, OWN_BURST + 2 * definition.processes)
         self._roll = 0  # how often all workers were to be replaced
@@ -86,9 +91,53 @@ class Group:
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
         self.wanted = definition
+        self._scale.fit(definition)
         self._is_exclusive = self._is_exclusive and definition.strict_reload
         self._supersede_all(Why.CHANGE, now)
-        self._out.say(messages.ROLLING, reason=reason)
+        if self._scale.count > 0:
+            self._out.say(messages.ROLLING, reason=reason)
+        return self._settle(now)
+
+    @property
+    def is_elastic(self) -> bool:
+        """It is to be told what waits and runs."""
+        return self._scale.is_elastic and not self._ending
+
+    @property
+    def serving(self) -> list[int]:
+        """Its workers that get requests."""
+        return [w.number for w in self.workers.values() if w.published and w.is_live]
+
+    def look(self, load: Load, now: float) -> list[Action]:
+        """What waits for it, and runs in its workers, now."""
+        if self._ending or (self._scale.count == 0 and not self._failures.backoff.may_start(now)):
+            return []
+        change = self._scale.look(load, now, at_strength=self._is_at_strength())
+        if change > 0 and self._scale.count == 1:
+            self._out.say(messages.STARTED_ON_DEMAND)
+        elif change > 0:
+            self._out.say(messages.GROWN, waiting=load.waiting, count=self._scale.count)
+        elif change < 0:
+            self._out.say(messages.SHRUNK, count=self._scale.count)
+        return self._settle(now) if change else []
+
+    def stop_idle(self, number: int) -> list[Action]:
+        """Its last worker may go, if that is what it still is."""
+        if self._is_last(number):
+            self._out.put(Quiesce(number, self.wanted.digest))
+        return self._out.take()
+
+    def quiet(self, number: int, requests: int, now: float) -> list[Action]:
+        """Withdrawn as the last one it has so many requests, or they wait for it."""
+        worker = self.workers.get(number)
+        if worker is None or worker.state is not State.READY:
+            return self._settle(now)
+        if requests or not self._is_last(number):
+            self._publish(worker)
+            return self._settle(now)
+        self._out.say(messages.STOPPED_IDLE, number=number, pid=worker.pid)
+        self._scale.drop(now)
+        self._leaving.retire(worker, now)
         return self._settle(now)
 
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
@@ -104,6 +153,7 @@ class Group:
         self._admission.ended(number)
         self._out.put(Forget(number))
         self._failures.launch_failed(number, reason, now)
+        self._rest_if_empty(now)
         return self._settle(now)
 
     def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
@@ -139,6 +189,7 @@ class Group:
         is_coming = any(w.is_starting for w in self.workers.values())
         self._failures.account(worker, death, now, is_coming=is_coming)
         worker.state = State.GONE
+        self._rest_if_empty(now)
         return self._settle(now)
 
     def disinherited(self, now: float) -> list[Action]:
@@ -207,7 +258,7 @@ class Group:
         elif message is Message.FAILED:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:
-            self._recycle(worker, Recycle(argument))
+            self._recycle(worker, Recycle(argument), now)
         elif not worker.superseded or self.wanted.strict_reload:
             # CHANGED or RELOAD; else its replacement is on its way.
             self._supersede_all(_WHYS[message], now)
@@ -248,7 +299,10 @@ class Group:
         worker.blamed = True
         worker.deadline = now + FAILED_GRACE
 
-    def _recycle(self, worker: Worker, why: Recycle) -> None:
+    def _recycle(self, worker: Worker, why: Recycle, now: float) -> None:
+        if why is Recycle.INACTIVITY_TIMEOUT and self._scale.count > self._scale.least:
+            self._spare(worker, now)
+            return
         worker.superseded = True
         worker.why = Why.LATE if why is Recycle.REQUEST_TIMEOUT else Why.LIMIT
         worker.recycled = why
@@ -258,6 +312,31 @@ class Group:
             pid=worker.pid,
             reason=RECYCLES[why],
         )
+
+    def _spare(self, worker: Worker, now: float) -> None:
+        """It had no request for inactivity-timeout, and the group may have fewer workers."""
+        if self._is_last(worker.number):
+            self._idle.ask(self.wanted.digest, worker.number)
+        elif worker.published and not worker.superseded and self._is_at_strength():
+            self._scale.drop(now)
+            self._out.say(messages.SHRUNK, count=self._scale.count)
+            self._leaving.retire(worker, now)
+
+    def _is_last(self, number: int) -> bool:
+        """This one alone serves, none is on its way, and none need be there."""
+        live = [w for w in self.workers.values() if w.is_live]
+        return (
+            self._scale.least == 0
+            and [w.number for w in live] == [number]
+            and live[0].published
+            and not live[0].superseded
+        )
+
+    def _rest_if_empty(self, now: float) -> None:
+        """On demand: without a request that waits none is started for one that failed or died."""
+        if self._scale.least == 0 and not any(w.is_live for w in self.workers.values()):
+            while self._scale.count > 0:
+                self._scale.drop(now)
 
     def _breach(self, worker: Worker, what: str) -> None:
         self._out.say(messages.BREACH, number=worker.number, what=what)
@@ -290,7 +369,7 @@ class Group:
                 self._retire_superseded(now)
             self._retire_replaced(now)
             self._start_missing(now)
-        self._tell()
+        self._tell(now)
         return self._out.take()
 
     def _publish_ready(self) -> None:
@@ -312,9 +391,10 @@ class Group:
         if self._good_published():
             self._retire_unloaded(now)
         published = [w for w in self.workers.values() if w.published and w.is_live]
-        excess = len(published) - self.wanted.processes
+        excess = len(published) - self._scale.count
         old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
-        for worker in old[: max(excess, 0)]:
+        fresh = sorted((w for w in published if not w.superseded), key=lambda w: -w.number)
+        for worker in (old + fresh)[: max(excess, 0)]:
             self._leaving.retire(worker, now)
 
     def _retire_superseded(self, now: float) -> None:
@@ -352,8 +432,7 @@ class Group:
 
     def _is_urgent(self) -> bool:
         """It served, and is short of workers now."""
-        published = sum(1 for w in self.workers.values() if w.published and w.is_live)
-        is_short = published < self.wanted.processes
+        is_short = len(self.serving) < self._scale.count
         return self.good is not None and is_short and not self._failures.backoff.is_failing
 
     def _missing_fallbacks(self) -> int:
@@ -363,18 +442,18 @@ class Group:
         if not fails or self.good is None or self.good == self.wanted:
             return 0
         serving = sum(1 for w in live if w.is_good or w.is_starting)
-        return max(self.wanted.processes - serving, 0)
+        return max(self._scale.count - serving, 0)
 
     def _missing_fresh(self) -> int:
         live = [w for w in self.workers.values() if w.is_live]
         fresh = [w for w in live if not w.superseded]
-        missing = self.wanted.processes - len(fresh)
+        missing = self._scale.count - len(fresh)
         old_good = sum(1 for w in live if w.superseded and w.is_good)
         if missing <= 0 or not old_good:
             return max(missing, 0)
         # A roll: one at a time, but as many as it takes to be at strength again.
         pending = sum(1 for w in fresh if not w.published)
-        short = self.wanted.processes - len([w for w in live if w.published or w.is_starting])
+        short = self._scale.count - len([w for w in live if w.published or w.is_starting])
         step = 1 if not pending and not self._is_at_leaving_cap() else 0
         return min(max(step, short), missing)
 
@@ -399,17 +478,27 @@ class Group:
         self._out.put(Launch(number, definition, self._roll))
         return True
 
-    def _tell(self) -> None:
-        told = self._state(), self._failures.cause
+    def _is_at_strength(self) -> bool:
+        """All that were wanted serve, and none of them waits for its successor."""
+        live = [w for w in self.workers.values() if w.is_live]
+        return len(live) == self._scale.count and all(
+            w.published and not w.superseded for w in live
+        )
+
+    def _tell(self, now: float) -> None:
+        state = self._state(now)
+        told = state, self._failures.cause if state is GroupState.DISABLED else ""
         if told != self._told:
             self._told = told
             self._out.put(TellGroup(self.wanted.digest, *told))
 
-    def _state(self) -> GroupState:
+    def _state(self, now: float) -> GroupState:
         if self.is_over:
             return GroupState.NONE
         if self.inherits or any(w.published for w in self.workers.values() if w.is_live):
             return GroupState.SERVING
+        if self._scale.count == 0 and self._failures.backoff.may_start(now):
+            return GroupState.IDLE
         return GroupState.DISABLED if self._failures.cause else GroupState.STARTING
 
     def _good_published(self) -> bool:

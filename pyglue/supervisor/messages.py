@@ -174,6 +174,15 @@ ROLL_WAITS = Message(
     "{leaving} workers are leaving and finish requests yet; the next one is replaced when one of "
     "them has ended. drain-timeout= bounds how long that takes",
 )
+STARTED_ON_DEMAND = Message("PG1124", Level.INFO, "a request waits, so the first worker is started")
+STOPPED_IDLE = Message(
+    "PG1125",
+    Level.INFO,
+    "worker {number} (pid {pid}) was the last one and had no request for inactivity-timeout; the "
+    "next request has one started",
+)
+GROWN = Message("PG1126", Level.INFO, "requests wait ({waiting}): from now on {count} workers")
+SHRUNK = Message("PG1127", Level.INFO, "fewer are enough: from now on {count} workers")
 LOADS_ALONE = Message(
     "PG1123",
     Level.WARNING,

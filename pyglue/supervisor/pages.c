@@ -436,12 +436,61 @@ static PyObject *rows_waiting(PyObject *self, PyObject *args) {
                 : NULL;
 }
 
+/* What the caller names by (slot, digest) and by (slot, number), all from one copy. */
+static int add_level(PyObject *list, const pyglue_rows_t *rows, PyObject *pair) {
+    unsigned slot;
+    PyObject *name, *level;
+    unsigned count;
+
+    if (!PyArg_ParseTuple(pair, "IO", &slot, &name))
+        return -1;
+    if (PyBytes_Check(name)) {
+        if (!has_slot(slot, PYGLUE_GROUP_SLOTS) ||
+            !has_size("digest", PyBytes_GET_SIZE(name), PYGLUE_DIGEST_SIZE))
+            return -1;
+        count = pyglue_rows_waiting(rows, slot, (const uint8_t *)PyBytes_AS_STRING(name));
+    } else {
+        unsigned long long number = PyLong_AsUnsignedLongLong(name);
+
+        if (PyErr_Occurred() || !has_slot(slot, PYGLUE_WORKER_SLOTS))
+            return -1;
+        count = pyglue_rows_sum(rows, slot, number);
+    }
+    level = PyLong_FromUnsignedLong(count);
+    if (level == NULL || PyList_Append(list, level)) {
+        Py_XDECREF(level);
+        return -1;
+    }
+    Py_DECREF(level);
+    return 0;
+}
+
+/* The fence stands between what was just written into the pages and what is read here: a child that
+ * takes a place after this copy has seen those pages (SUCCESSION 6). */
+static PyObject *rows_levels(PyObject *self, PyObject *names) {
+    PyObject *list = PyList_New(0), *sequence = PySequence_Fast(names, "names is not a sequence");
+    const pyglue_rows_t *rows;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    rows = list != NULL && sequence != NULL ? borrowed_copy(self) : NULL;
+    if (rows == NULL)
+        Py_CLEAR(list);
+    for (Py_ssize_t i = 0; list != NULL && i < PySequence_Fast_GET_SIZE(sequence); i++)
+        if (add_level(list, rows, PySequence_Fast_GET_ITEM(sequence, i)))
+            Py_CLEAR(list);
+    Py_XDECREF(sequence);
+    return list;
+}
+
 static PyMethodDef rows_methods[] = {
     {"check", rows_check, METH_NOARGS, "Is it of this layout and version?"},
     {"children", rows_children, METH_NOARGS, "children() -> list of (pid, plan)"},
     {"sum", rows_sum, METH_VARARGS, "sum(slot, number) -> requests at this worker"},
     {"waiting", rows_waiting, METH_VARARGS,
      "waiting(slot, digest) -> requests that wait for this group"},
+    {"levels", rows_levels, METH_O,
+     "levels([(slot, digest) or (slot, number)]) -> list: how many wait for that group, or are at "
+     "that worker"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -577,6 +626,7 @@ static const struct {
     {"GROUP_STARTING", PYGLUE_GROUP_STARTING},
     {"GROUP_SERVING", PYGLUE_GROUP_SERVING},
     {"GROUP_DISABLED", PYGLUE_GROUP_DISABLED},
+    {"GROUP_IDLE", PYGLUE_GROUP_IDLE},
 };
 
 static int add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec) {

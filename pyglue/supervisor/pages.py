@@ -49,6 +49,9 @@ class Slots:
             self._of[name] = next(i for i in range(len(taken) + 1) if i not in taken)
         return self._of[name]
 
+    def find(self, name: object) -> int | None:
+        return self._of.get(name)
+
     def give(self, name: object) -> int | None:
         return self._of.pop(name, None)
 
@@ -92,6 +95,12 @@ class Pages:
         for number in [n for n, of in self._orphans.items() if of == digest]:
             del self._orphans[number]
             self.forget(number)
+
+    def slot_of_group(self, digest: bytes) -> int | None:
+        return self._groups.find(digest)
+
+    def slot_of_worker(self, number: int) -> int | None:
+        return self._workers.find(number)
 
     def withdraw(self, number: int) -> None:
         """Children may still ask for its socket's fate, so the entry stays until it is gone."""

@@ -77,7 +77,10 @@ class GroupPlan:
     gid: int = row(ID)
     groups: tuple[int, ...] = row(list_of(ID))
     user_home: str = row(text)
-    processes: int = row(whole(1, MAX_PROCESSES), for_worker=True)
+    processes: int = row(whole(1, MAX_PROCESSES), for_worker=True)  # the most
+    # The least; 0: the first one is started when a request waits. None: as the most.
+    processes_min: int | None = row(maybe(whole(0, MAX_PROCESSES)), absent=None, for_worker=True)
+    inactivity_timeout: float = row(seconds, absent=0.0, for_worker=True)  # 0: off
     multiprocess: bool = row(flag, for_worker=True)
     threads: int = row(whole(1, MAX_THREADS), for_worker=True)
     interpreters: int = row(whole(1, MAX_INTERPRETERS), absent=1, for_worker=True)
@@ -123,6 +126,11 @@ class GroupPlan:
     graceful_timeout: float | None = row(maybe(seconds), absent=None)
     eviction_timeout: float | None = row(maybe(seconds), absent=None)
     scripts: tuple[Script, ...] = row(list_of(record(Script)), for_worker=True)
+
+    @property
+    def least(self) -> int:
+        """How many workers there are at least."""
+        return self.processes if self.processes_min is None else self.processes_min
 
 
 FOR_WORKER = names_for_worker(GroupPlan)
@@ -180,5 +188,7 @@ def _check_whole(plan: Plan) -> None:
                 f"process group {group.name!r} names error log {group.log}, "
                 f"but only {plan.logs} come with the plan"
             )
+        if group.least > group.processes:
+            raise PlanError(f"process group {group.name!r} has fewer processes at most than least")
         if plan.httpd.privileged and group.uid == 0:
             raise PlanError(f"process group {group.name!r} would run as root")

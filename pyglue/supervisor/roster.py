@@ -7,7 +7,7 @@ after a touch; groups that left the plan serve until no httpd child of an older 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from . import messages
@@ -15,6 +15,7 @@ from .actions import Action, Death, Exit, Say, TellPlan
 from .admission import Admission
 from .group import Group
 from .plan import MAX_GROUPS, MAX_PROCESSES, GroupPlan, Plan
+from .scaling import IdleStops, Load
 
 STOP_BOUND = 10.0  # beyond the longest shutdown-timeout, then processes are left behind
 
@@ -25,6 +26,7 @@ class Roster:
     def __init__(self, epoch: int, inherited: Collection[bytes] = ()) -> None:
         self.groups: dict[bytes, Group] = {}
         self._admission = Admission()
+        self._idle = IdleStops()
         self._inherited = set(inherited)  # digests that workers of a supervisor before us serve
         self._epoch = epoch
         self._sequence = 0
@@ -82,6 +84,7 @@ class Roster:
             definition,
             number,
             self._admission,
+            self._idle,
             inherits=definition.digest in self._inherited,
         )
         return group.start(now)
@@ -120,6 +123,25 @@ class Roster:
         group = self.groups.get(digest)
         return self._after(group.disinherited(now), now) if group is not None else []
 
+    # Scaling.
+
+    def elastic(self) -> dict[bytes, list[int]]:
+        """The groups of which the load matters, with their workers that serve."""
+        return {d: group.serving for d, group in self.groups.items() if group.is_elastic}
+
+    def look(self, loads: Mapping[bytes, Load], now: float) -> list[Action]:
+        """What waits and runs, of the groups of `elastic`."""
+        out: list[Action] = []
+        for digest, load in loads.items():
+            out += self.groups[digest].look(load, now)
+        return self._after(out, now)
+
+    def quiet(self, number: int, requests: int, now: float) -> list[Action]:
+        """The answer to Quiesce: so many are there, or wait."""
+        if number not in self._of:
+            return []
+        return self._after(self._group(number).quiet(number, requests, now), now)
+
     # All of them.
 
     def roll_all(self, reason: str, now: float) -> list[Action]:
@@ -156,7 +178,7 @@ class Roster:
     def next_time(self, now: float) -> float | None:
         """When `tick` has something to do."""
         times = [group.next_time(now) for group in self.groups.values()]
-        times.append(self._admission.next_time(now))
+        times += [self._admission.next_time(now), self._idle.next_time(now)]
         return min((time for time in times if time is not None), default=None)
 
     @staticmethod
@@ -182,6 +204,9 @@ class Roster:
         while (digest := self._admission.next(now)) is not None:
             if digest in self.groups:
                 out += self.groups[digest].admitted(now)
+        while (idle := self._idle.next(now)) is not None:
+            if idle[0] in self.groups:
+                out += self.groups[idle[0]].stop_idle(idle[1])
         for digest in [d for d, group in self.groups.items() if group.is_over]:
             del self.groups[digest]
         if len(self._of) >= MAX_PROCESSES and not self._is_full:

@@ -30,6 +30,7 @@ from .actions import (
     Kill,
     Launch,
     Publish,
+    Quiesce,
     Say,
     Stop,
     TellGroup,
@@ -39,6 +40,7 @@ from .actions import (
 from .births import Births
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
+from .demand import Demand
 from .listeners import ListenError
 from .logs import Logs, Rate
 from .loop import READ, WRITE, Callback, Loop, now
@@ -49,6 +51,7 @@ from .pages import Entry, Pages
 from .plan import Plan, parse
 from .process import Process, Spawn
 from .roster import Roster
+from .scaling import LOOK_EVERY
 from .worker import Command, Message
 
 if TYPE_CHECKING:
@@ -94,6 +97,7 @@ class Supervisor:
         )
         self._pages = Pages(given.pages)
         adopted = self._pages.adopt(given.memory.WORKER_SLOTS, given.memory.GROUP_SLOTS)
+        self._demand = Demand(given.rows, self._pages)
         self._orphans = Orphans(self._loop, adopted)
         self._roster = Roster(given.epoch, self._orphans.groups())
         self._logs = Logs(given.main_log)
@@ -121,12 +125,14 @@ class Supervisor:
         self._resting: dict[int, Callback] = {}  # descriptors not read until the next second
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
+        self._look_at = 0.0
         self._memory = causes.Memory()
         self._is_done = False
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             Launch: self._launch,
             Publish: self._publish,
             Withdraw: lambda action: self._pages.withdraw(action.number),
+            Quiesce: self._quiesce,
             Bury: lambda action: self._pages.bury(action.number, action.death),
             Forget: self._forget,
             Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
@@ -171,11 +177,23 @@ class Supervisor:
             self._release_orphans()
             self._nursery.keep({worker.definition.digest for worker in self._processes.values()})
             self._nursery.tick(at)
+        if at >= self._look_at:
+            self._look_at = at + LOOK_EVERY
+            self._look(at)
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
+
+    def _look(self, at: float) -> None:
+        """At what waits and runs, for the groups whose number of workers may change."""
+        elastic = self._roster.elastic()
+        if elastic:
+            self._do(self._roster.look(self._demand.loads(elastic), at))
 
     def _until_next(self) -> float:
         at = now()
-        return min(self._beat_at, self._roster.next_time(at) or self._beat_at) - at
+        times = [self._beat_at, self._roster.next_time(at) or self._beat_at]
+        if self._roster.elastic():
+            times.append(self._look_at)
+        return min(times) - at
 
     def _release_orphans(self) -> None:
         """Those of groups that no child of httpd needs any more."""
@@ -310,6 +328,12 @@ class Supervisor:
             )
         )
         self._orphans.leave(action.definition.digest, 0.0)
+
+    def _quiesce(self, action: Quiesce) -> None:
+        if action.number in self._processes:
+            self._pages.withdraw(action.number)
+            requests = self._demand.requests(action.digest, action.number)
+            self._do(self._roster.quiet(action.number, requests, now()))
 
     def _command(self, number: int, command: Command, allowed: float | None) -> None:
         worker = self._processes[number]

@@ -60,6 +60,7 @@ class Recycle(IntEnum):
     RSS_LIMIT = 5
     REQUEST_TIMEOUT = 6
     DEADLOCK_TIMEOUT = 7
+    INACTIVITY_TIMEOUT = 8
 
 
 class Why(Enum):
@@ -91,6 +92,7 @@ RECYCLES = {
     Recycle.CPU_TIME_LIMIT: "cpu-time-limit is reached",
     Recycle.RSS_LIMIT: "rss-limit is reached",
     Recycle.REQUEST_TIMEOUT: "a request ran for longer than request-timeout",
+    Recycle.INACTIVITY_TIMEOUT: "it had no request for inactivity-timeout",
     Recycle.DEADLOCK_TIMEOUT: "its interpreter could not be had for deadlock-timeout",
 }
 

@@ -31,7 +31,7 @@ CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
 VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
-MAXIMUM_REQUESTS, SIGNAL = 1, 2  # arguments of RECYCLE
+MAXIMUM_REQUESTS, SIGNAL, INACTIVITY_TIMEOUT = 1, 2, 8  # arguments of RECYCLE
 CPU_TIME_LIMIT = 4
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS, TOO_OLD = range(1, 7)
 TURN = 1.0  # seconds between two looks at the watched files
@@ -238,6 +238,28 @@ class Watch:
                 yield path, now
 
 
+class Activity:
+    """Whether there has been no request for inactivity-timeout. A worker that was started on demand
+    waits for its first one no longer either; others wait for that without a limit, as mod_wsgi."""
+
+    def __init__(self, settings: Settings) -> None:
+        # A supervisor from before an upgrade says neither.
+        self._limit = float(settings.get("inactivity_timeout", 0))
+        self._is_armed = settings.get("processes_min") == 0
+        self._served = 0
+        self._since: float | None = None  # None: told, until the next request
+
+    def has_ceased(self, served: int, running: int, now: float) -> bool:
+        """Once for each time that it ceases."""
+        if running or served != self._served or (self._is_armed and self._since is None):
+            self._served, self._since = served, now
+            self._is_armed = False
+        if not self._limit or self._since is None or now - self._since < self._limit:
+            return False
+        self._since = None
+        return True
+
+
 class Worker:
     """One worker from engine to exit. The main thread runs it."""
 
@@ -246,6 +268,7 @@ class Worker:
         self.engine = engine
         self.worker = engine.Worker()
         self.watch = Watch()
+        self.activity = Activity(settings)
         self.stale_at = 0.0  # when a change was told last that a request found
         self.is_leaving = False
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
@@ -376,6 +399,9 @@ class Worker:
                 self.actions[event]()
             if self.leave_by is not None and time.monotonic() >= self.leave_by:
                 self.leave_in_time()
+            served, running = self.worker.activity()
+            if self.activity.has_ceased(served, running, time.monotonic()):
+                tell(RECYCLE, INACTIVITY_TIMEOUT)
             if ready or self.is_leaving:
                 continue
             if self.is_orphan:

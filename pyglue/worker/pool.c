@@ -460,6 +460,11 @@ void wkr_pool_drain(wkr_pool_t *pool) {
         wkr_pool_tell(pool, WKR_EVENT_LEFT);
 }
 
+void wkr_pool_activity(const wkr_pool_t *pool, uint64_t *served, unsigned *running) {
+    *running = atomic_load(&pool->running);
+    *served = atomic_load(&pool->served);
+}
+
 unsigned wkr_pool_connections(wkr_pool_t *pool) {
     unsigned open;
 

@@ -64,6 +64,9 @@ void wkr_pool_drain(wkr_pool_t *pool);
 /* Connections of httpd's children that are open now. Any thread. */
 unsigned wkr_pool_connections(wkr_pool_t *pool);
 
+/* Requests that were run, and those that run now. Any thread. */
+void wkr_pool_activity(const wkr_pool_t *pool, uint64_t *served, unsigned *running);
+
 /* After WKR_EVENT_LEFT: ends the threads (each calls thread_end), waits for them, frees. */
 void wkr_pool_stop(wkr_pool_t *pool);
 

@@ -32,6 +32,8 @@ UNSAID: dict[str, object] = {
     "launch_timeout": 30.0,
     "shutdown_timeout": 5.0,
     "socket_timeout": 60.0,
+    "processes_min": None,
+    "inactivity_timeout": 0.0,
     "strict_reload": False,
     "drain_timeout": None,
     "graceful_timeout": None,

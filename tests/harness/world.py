@@ -12,12 +12,14 @@ from pyglue.supervisor.actions import (
     GroupState,
     Launch,
     Publish,
+    Quiesce,
     Say,
     TellGroup,
     Withdraw,
 )
 from pyglue.supervisor.plan import GroupPlan, Httpd, Plan
 from pyglue.supervisor.roster import Roster
+from pyglue.supervisor.scaling import LOOK_EVERY, Load
 from pyglue.supervisor.worker import Message
 
 from .plans import UNSAID
@@ -58,6 +60,7 @@ class World:
         self.started: list[int] = []
         self.buried: set[int] = set()
         self.oldest_plan: int | None = 1
+        self.requests = 0  # that the last worker of a group has when it is withdrawn
 
     def do(self, actions: list[Action]) -> list[Action]:
         for action in actions:
@@ -65,6 +68,9 @@ class World:
             if isinstance(action, Launch):
                 self.started.append(action.number)
                 self.do(self.roster.launched(action.number, 1000 + len(self.started), self.now))
+            elif isinstance(action, Quiesce):
+                self.pages[action.number] = "leaving"
+                self.do(self.roster.quiet(action.number, self.requests, self.now))
         self.done += actions
         return actions
 
@@ -123,6 +129,20 @@ class World:
     def wait(self, seconds: float) -> list[Action]:
         self.now += seconds
         return self.do(self.roster.tick(self.now, self.oldest_plan))
+
+    def look(self, waiting: int, running: int = 0, name: str = "shop") -> list[Action]:
+        """What the rows say of a group now."""
+        load = Load(waiting, running)
+        return self.do(self.roster.look({name.encode().ljust(20): load}, self.now))
+
+    def look_for(self, seconds: float, waiting: int, running: int = 0) -> list[Action]:
+        """As the supervisor does, again and again."""
+        out: list[Action] = []
+        for _ in range(round(seconds / LOOK_EVERY)):
+            self.now += LOOK_EVERY
+            out += self.do(self.roster.tick(self.now, self.oldest_plan))
+            out += self.look(waiting, running)
+        return out
 
     def ready(self) -> list[int]:
         return sorted(number for number, state in self.pages.items() if state == "ready")

@@ -21,14 +21,15 @@ LEAST = (
     "processes=1 threads=1 umask=0 send-buffer-size=0 receive-buffer-size=512 listen-backlog=0 "
     "interpreters=1 "
     "maximum-requests=0 startup-timeout=0 launch-timeout=0 shutdown-timeout=0 socket-timeout=0 "
-    "reload=rolling drain-timeout=0 graceful-timeout=0 eviction-timeout=0 "
+    "inactivity-timeout=0 reload=rolling drain-timeout=0 graceful-timeout=0 eviction-timeout=0 "
     "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#1"
 )
 MOST = (
     "processes=256 threads=1023 interpreters=256 umask=777 send-buffer-size=2147483647 "
     "receive-buffer-size=2147483647 header-buffer-size=2147483647 listen-backlog=65535 "
     "maximum-requests=2147483647 startup-timeout=8784h launch-timeout=31622400 "
-    "reload=strict drain-timeout=8784h graceful-timeout=8784h eviction-timeout=8784h "
+    "inactivity-timeout=8784h reload=strict "
+    "drain-timeout=8784h graceful-timeout=8784h eviction-timeout=8784h "
     "shutdown-timeout=31622400s socket-timeout=31622400000ms environ=inherit python-path=/a:/b::c "
     "home=/ python-home=/x python=/y pass-descriptors=on no-new-privs=off dumpable=off "
     "script-group=#4294967294 user=#4294967294 group=#4294967294 "
@@ -57,13 +58,16 @@ def test_supervisor_takes_the_least_and_the_most_that_httpd_accepts(httpd: Httpd
         f"WSGIDaemonProcess least {LEAST}",
         f"WSGIDaemonProcess \xe9\xff {MOST}",
         "WSGIDaemonProcess unsaid",
+        "WSGIDaemonProcess elastic processes=0-8",
         "WSGIPythonHome /opt/x",
         "WSGISocketPrefix run/s",
         "WSGIImportScript relative.py process-group=unsaid application-group=%{GLOBAL}",
         "WSGIScriptAlias /a relative.py process-group=unsaid application-group=x",
     )
-    least, most, unsaid = parse(text).groups
+    least, most, unsaid, elastic = parse(text).groups
     assert (least.threads, most.threads, unsaid.threads) == (1, 1023, 15)
+    assert (unsaid.least, unsaid.processes, unsaid.inactivity_timeout) == (1, 1, 0)
+    assert (elastic.least, elastic.processes, elastic.inactivity_timeout) == (0, 8, 300)
     assert most.python_path == ("/a", "/b", "c")
     assert {script.script for script in unsaid.scripts} == {f"{httpd.root}/relative.py"}
 

@@ -57,7 +57,7 @@ def test_drain_timeout_alone_ends_what_an_old_worker_still_runs(
     bounded = option != "drain-timeout=0"
     if bounded:
         server.log.expect(r"PG1121.*had 1 s to finish its requests \(drain-timeout\)")
-        server.log.allow("PG2005|GL0504.*exited with status 0")
+        server.log.allow("PG2005|PG1140|GL05.*exited with status 0")
     (old,) = server.workers()
     files = server.root / "files"
     with connected(server.address) as connection:
