@@ -4,7 +4,7 @@
 #   make serve [APP=app.wsgi] [HOST=127.0.0.1] [PORT=8000] [MODE=daemon|embedded] [USER_=www-data]
 #   make test [T=tests/http]    every test, or those of one folder or file
 #   make check                  c, unit, engine, house: under a minute
-#   make build lint format asan fuzz clients perf-counts debug docs clean
+#   make build lint format asan fuzz clients perf-counts free-threaded debug docs clean
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -26,13 +26,15 @@ PIP := PATH=$(BIN):$$PATH $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST := $(BIN)/pytest
 STAMP := $(VENV)/.mod_pyglue.installed
 EXTRAS ?=
+FREE_THREADED ?= $(STATE)/python3.13t/bin/python3.13t
+TEST_ENV = PYGLUE_PREFIX=$(VENV) PYGLUE_FREE_THREADED=$(FREE_THREADED)
 
 C_FILES = $(wildcard apache_module/*.[ch] pyglue/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 BUILD_SETUP ?= -Dwerror=true
 BUILD_INPUT = find pyglue apache_module httpd-conf meson.build meson.options pyproject.toml \
 	-type f ! -name '*.pyc' ! -name '*.md'
 
-.PHONY: help serve test check clients perf-counts build lint format asan fuzz docs debug clean \
+.PHONY: help serve test check clients perf-counts free-threaded build lint format asan fuzz docs debug clean \
 	setup-serve setup-test venv build-test build-lint
 
 help:
@@ -75,16 +77,23 @@ serve: setup-serve build
 	    --host $(HOST) --port $(PORT) --mode $(MODE) $(if $(IS_ROOT),--user $(USER_))
 
 test: setup-test build-test
-	PYGLUE_PREFIX=$(VENV) $(PYTEST) $(T)
+	$(TEST_ENV) $(PYTEST) $(T)
 
 check: setup-test build-test
-	PYGLUE_PREFIX=$(VENV) $(PYTEST) $(wildcard tests/c tests/unit tests/engine tests/house)
+	$(TEST_ENV) $(PYTEST) $(wildcard tests/c tests/unit tests/engine tests/house)
 
 clients: setup-test build-test
 	PYGLUE_PREFIX=$(VENV) $(PYTEST) -m clients tests
 
 perf-counts: setup-test build-test
 	PYGLUE_PREFIX=$(VENV) $(BIN)/python tests/perf/perf_counts.py
+
+# The first time it builds a free-threaded Python, which takes minutes; `make test` uses what is there. All that is said
+# of the engine holds without a GIL as well.
+free-threaded: setup-test build-test
+	@.ci/setup free-threaded && .ci/free-threaded $(abspath $(dir $(FREE_THREADED))..)
+	$(TEST_ENV) PYGLUE_ENGINE_PYTHON=$(FREE_THREADED) $(PYTEST) tests/engine
+	$(TEST_ENV) $(PYTEST) tests/http/test_free_threading.py
 
 lint: setup-test build-lint
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy -p pyglue

@@ -32,8 +32,8 @@ static pyglue_str_t text_of(const visit_t *visit, pyglue_slice_t slice) {
     return pyglue_snapshot_text(visit->snapshot, slice);
 }
 
-/* From here on the application's objects of this request are harmless. */
-static void end_request(visit_t *visit, eng_request_t *request) {
+/* In the request's critical section. */
+static void end_request_exclusive(visit_t *visit, eng_request_t *request) {
     /* Held only when a thread that the application started uses this request just now: the GIL is
      * let go for that case alone, as taking it again is what a request does once. */
     if (pthread_mutex_trylock(&request->lock) != 0) {
@@ -47,6 +47,13 @@ static void end_request(visit_t *visit, eng_request_t *request) {
     pthread_mutex_unlock(&request->lock);
     visit->error = request->error;
     visit->is_gathered = request->is_gathered && request->error == 0;
+}
+
+/* From here on the application's objects of this request are harmless. */
+static void end_request(visit_t *visit, eng_request_t *request) {
+    Py_BEGIN_CRITICAL_SECTION(request);
+    end_request_exclusive(visit, request);
+    Py_END_CRITICAL_SECTION();
 }
 
 static void fail(visit_t *visit, eng_request_t *request, const char *id, const char *what) {
@@ -106,10 +113,12 @@ static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObje
         result = PyObject_Vectorcall(application, args, 2, NULL);
     if (result != NULL)
         rv = eng_result_run(visit->state, request, result);
+    Py_BEGIN_CRITICAL_SECTION(request);
     if (rv < 0)
         fail(visit, request, ENG_ID(3001), "the request failed");
     else
         succeed(visit, request);
+    Py_END_CRITICAL_SECTION();
     Py_XDECREF(result);
     Py_XDECREF(args[0]);
     Py_DECREF(application);

@@ -8,7 +8,7 @@ typedef struct eng_app {
     PyObject *callable;
     PyObject *reload_required; /* the script's own say, or NULL */
     long long modified;        /* µs */
-    int watched; /* in a worker, by the last request's WSGIScriptReloading; -1: none */
+    atomic_int watched; /* in a worker, by the last request's WSGIScriptReloading; -1: none */
 } eng_app_t;
 
 static eng_app_t *app_of(PyObject *self) {
@@ -86,7 +86,7 @@ static eng_app_t *load(eng_state_t *state, pyglue_str_t script, pyglue_str_t cal
     if (app == NULL)
         return NULL;
     app->module = app->callable = app->reload_required = NULL;
-    app->watched = -1;
+    atomic_init(&app->watched, -1);
     PyObject_GC_Track(app);
     found = PyObject_CallFunction(
         state->find, "NNO", PyUnicode_DecodeFSDefaultAndSize(script.ptr, (Py_ssize_t)script.len),
@@ -125,10 +125,9 @@ static void mind_worker(eng_state_t *state, eng_app_t *app, pyglue_str_t script,
 
     if (reloads == ENG_RELOADS_ITSELF)
         return;
-    if (app->watched != is_watched) {
-        app->watched = is_watched;
+    if (atomic_load(&app->watched) != is_watched &&
+        atomic_exchange(&app->watched, is_watched) != is_watched)
         eng_note_watch(state->engine, script.ptr, is_watched);
-    }
     if (is_watched && app->reload_required != NULL && is_outdated(state, app, script))
         eng_note_outdate(state->engine, script.ptr);
 }
@@ -137,7 +136,7 @@ PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t call
                       int64_t modified, enum eng_reloads reloads) {
     char key[4096 + 256]; /* PATH_MAX and a name */
     size_t len = key_of(key, sizeof key, script, callable);
-    PyObject *known = len > 0 ? eng_table_borrow(&state->apps, key, len) : NULL;
+    PyObject *known = len > 0 ? eng_table_new(&state->apps, key, len) : NULL;
     PyObject *callable_object;
     eng_app_t *app;
 
@@ -145,7 +144,6 @@ PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t call
         PyErr_SetString(PyExc_ValueError, "the path of the script is too long");
         return NULL;
     }
-    Py_XINCREF(known); /* reload_required may run for long, and others replace it meanwhile */
     if (known != NULL && is_current(state, app_of(known), script, modified)) {
         mind_worker(state, app_of(known), script, reloads);
         callable_object = Py_NewRef(app_of(known)->callable);
@@ -158,7 +156,7 @@ PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t call
         return NULL;
     mind_worker(state, app, script, reloads);
     callable_object = Py_NewRef(app->callable);
-    if (eng_table_put(&state->apps, key, len, (PyObject *)app)) {
+    if (eng_table_put(&state->apps, key, len, (PyObject *)app, SIZE_MAX)) {
         PyErr_NoMemory();
         Py_CLEAR(callable_object);
     }

@@ -153,11 +153,14 @@ typedef struct eng_table {
     eng_entry_t *entries;
     size_t room; /* a power of two, or 0 */
     size_t used;
+    eng_leaf_t leaf;
 } eng_table_t;
 
-PyObject *eng_table_borrow(const eng_table_t *table, const char *bytes, size_t len);
-/* Puts or replaces; keeps a reference of its own. 0, or -1 without memory and no exception set. */
-int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *object);
+/* A new reference; NULL without an exception set: it is not there. */
+PyObject *eng_table_new(eng_table_t *table, const char *bytes, size_t len);
+/* Puts or replaces, unless the table has `most` entries; keeps a reference of its own. 0, or -1
+ * without memory and no exception set. */
+int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *object, size_t most);
 int eng_table_traverse(eng_table_t *table, visitproc visit, void *arg);
 void eng_table_clear(eng_table_t *table);
 
@@ -217,6 +220,7 @@ struct eng_state {
     PyObject *buffered;      /* io.BufferedIOBase */
     PyObject *raw;           /* io.FileIO */
     int32_t httpd_numbers[3];
+    eng_leaf_t leaf;  /* of these two */
     eng_table_t keys; /* environ keys, interned; bounded */
     eng_table_t apps; /* script, NUL, callable: eng_app_t */
 };
@@ -247,20 +251,22 @@ PyObject *eng_app_new(eng_state_t *state, pyglue_str_t script, pyglue_str_t call
 /* host.c: a request, and its way to the host. */
 
 /* A request while it runs, and the start_response of the application. Objects of the application
- * may outlive the request: then host is NULL and every operation raises RuntimeError. */
+ * may outlive the request: then host is NULL and every operation raises RuntimeError.
+ * The GIL guards it, or its critical section where there is none: whoever reads or writes a field
+ * that is not atomic is in it, but for the thread that holds `lock`. */
 struct eng_request {
     PyObject_HEAD vectorcallfunc vectorcall;
     pyglue_engine_t *engine;
     const pyglue_snapshot_t *snapshot; /* valid while host is */
     pthread_mutex_t lock;              /* one host operation at a time; guards host */
-    pyglue_host_t *host;               /* NULL once the request has ended */
+    _Atomic(pyglue_host_t *) host;     /* NULL once the request has ended */
     eng_scratch_t *scratch;            /* valid while host is */
     int64_t length;                    /* announced Content-Length, -1: none */
     int64_t taken;                     /* body bytes of the application so far */
-    int error;                         /* first failure of the host: nothing more is sent */
-    bool has_head;                     /* start_response was called and its head is valid */
-    bool is_given;                     /* the head is the host's, or on its way: it stays */
-    bool is_started;                   /* the host has the head */
+    atomic_int error;                  /* first failure of the host: nothing more is sent */
+    atomic_bool has_head;              /* start_response was called and its head is valid */
+    atomic_bool is_given;              /* the head is the host's, or on its way: it stays */
+    atomic_bool is_started;            /* the host has the head */
     bool is_gathered;                  /* the whole response is in scratch, to be sent later */
     bool is_bodiless;                  /* HEAD, 204, 304 */
     bool is_excess_logged;

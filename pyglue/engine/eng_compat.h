@@ -15,11 +15,41 @@
 #define ENG_MODULE_INTERPRETERS
 #endif
 
-/* The head of a request is filled without locks of our own: the GIL is wanted. */
 #if PY_VERSION_HEX >= 0x030D0000
-#define ENG_MODULE_GIL {Py_mod_gil, Py_MOD_GIL_USED},
+#define ENG_MODULE_GIL {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #else
 #define ENG_MODULE_GIL
+#endif
+
+/* Where there is a GIL it guards all Python objects, and both of these are nothing. In a
+ * free-threaded build a critical section guards one object, or two: like the GIL it is let go while
+ * the thread waits or is detached. Nothing returns or jumps out of one. */
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#define Py_BEGIN_CRITICAL_SECTION2(one, other) {
+#define Py_END_CRITICAL_SECTION2() }
+#endif
+
+/* A leaf: no Python object is made, asked or freed under it. Zeroed memory is a free one. */
+#ifdef Py_GIL_DISABLED
+typedef PyMutex eng_leaf_t;
+static inline void eng_compat_lock(eng_leaf_t *leaf) {
+    PyMutex_Lock(leaf);
+}
+static inline void eng_compat_unlock(eng_leaf_t *leaf) {
+    PyMutex_Unlock(leaf);
+}
+#else
+typedef struct eng_leaf {
+    char unused;
+} eng_leaf_t;
+static inline void eng_compat_lock(eng_leaf_t *leaf) {
+    (void)leaf;
+}
+static inline void eng_compat_unlock(eng_leaf_t *leaf) {
+    (void)leaf;
+}
 #endif
 
 /* A free-threaded build: its GIL is on, or as that Python has it by itself: off, until an extension

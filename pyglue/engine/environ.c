@@ -47,17 +47,16 @@ int eng_environ_prepare(eng_state_t *state) {
 
 /* The interned key of these bytes, a new reference. */
 static PyObject *key_new(eng_state_t *state, pyglue_str_t text) {
-    PyObject *key = eng_table_borrow(&state->keys, text.ptr, text.len);
+    PyObject *key = eng_table_new(&state->keys, text.ptr, text.len);
 
     if (key != NULL)
-        return Py_NewRef(key);
+        return key;
     key = latin1(text);
     if (key == NULL)
         return NULL;
     PyUnicode_InternInPlace(&key);
     /* Without memory for the table the key is just made again next time. */
-    if (state->keys.used < KEYS_MAX)
-        (void)eng_table_put(&state->keys, text.ptr, text.len, key);
+    (void)eng_table_put(&state->keys, text.ptr, text.len, key, KEYS_MAX);
     return key;
 }
 
@@ -142,17 +141,25 @@ static int add_times(eng_state_t *state, PyObject *dict, const pyglue_snapshot_t
 }
 
 /* httpd's version is the same in every request but the first of another httpd. */
-static int add_version(eng_state_t *state, PyObject *dict, const int32_t *numbers) {
-    if (state->httpd_version == NULL ||
-        memcmp(state->httpd_numbers, numbers, sizeof state->httpd_numbers) != 0) {
-        PyObject *version = Py_BuildValue("(iii)", numbers[0], numbers[1], numbers[2]);
+static PyObject *version_new(eng_state_t *state, const int32_t *numbers) {
+    PyObject *version = NULL, *old;
 
-        if (version == NULL)
-            return -1;
-        Py_XSETREF(state->httpd_version, version);
-        memcpy(state->httpd_numbers, numbers, sizeof state->httpd_numbers);
-    }
-    return PyDict_SetItem(dict, state->names[ENG_NAME_APACHE_VERSION], state->httpd_version);
+    eng_compat_lock(&state->leaf);
+    if (memcmp(state->httpd_numbers, numbers, sizeof state->httpd_numbers) == 0)
+        version = Py_XNewRef(state->httpd_version);
+    eng_compat_unlock(&state->leaf);
+    if (version != NULL)
+        return version;
+    version = Py_BuildValue("(iii)", numbers[0], numbers[1], numbers[2]);
+    if (version == NULL)
+        return NULL;
+    eng_compat_lock(&state->leaf);
+    old = state->httpd_version;
+    state->httpd_version = Py_NewRef(version);
+    memcpy(state->httpd_numbers, numbers, sizeof state->httpd_numbers);
+    eng_compat_unlock(&state->leaf);
+    Py_XDECREF(old);
+    return version;
 }
 
 PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *input,
@@ -164,7 +171,8 @@ PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *
         return NULL;
     if (add_pairs(state, dict, snapshot) || add_texts(state, dict, snapshot) ||
         add_flags(state, dict, snapshot->flags) ||
-        add_version(state, dict, snapshot->httpd_version) ||
+        set(dict, state->names[ENG_NAME_APACHE_VERSION],
+            version_new(state, snapshot->httpd_version)) ||
         PyDict_SetItem(dict, state->names[ENG_NAME_INPUT], input) ||
         PyDict_SetItem(dict, state->names[ENG_NAME_ERRORS], errors) ||
         set(dict, state->names[ENG_NAME_THREAD_ID], PyLong_FromUnsignedLong(thread_number)) ||

@@ -9,11 +9,12 @@
 static bool is_loaders(PyObject *entry) {
     PyObject *frame = PyObject_GetAttrString(entry, "tb_frame");
     PyObject *globals = frame != NULL ? PyObject_GetAttrString(frame, "f_globals") : NULL;
-    PyObject *borrowed_name = globals != NULL ? PyDict_GetItemString(globals, "__name__") : NULL;
-    bool is = borrowed_name != NULL && PyUnicode_Check(borrowed_name) &&
-              PyUnicode_CompareWithASCIIString(borrowed_name, "pyglue.loader.script") == 0;
+    PyObject *name = globals != NULL ? PyMapping_GetItemString(globals, "__name__") : NULL;
+    bool is = name != NULL && PyUnicode_Check(name) &&
+              PyUnicode_CompareWithASCIIString(name, "pyglue.loader.script") == 0;
 
-    PyErr_Clear(); /* no memory: it is shown, then */
+    PyErr_Clear(); /* no name, or no memory: it is shown, then */
+    Py_XDECREF(name);
     Py_XDECREF(globals);
     Py_XDECREF(frame);
     return is;

@@ -25,13 +25,25 @@ static int file_init(PyObject *self, PyObject *args, PyObject *keywords) {
 
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|n:FileWrapper", names, &filelike, &blksize))
         return -1;
+    Py_BEGIN_CRITICAL_SECTION(self);
     Py_XSETREF(file_of(self)->filelike, Py_NewRef(filelike));
     file_of(self)->blksize = blksize;
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
+/* What it wraps now, a new reference; NULL without an exception: it was not initialised. */
+static PyObject *filelike_new(PyObject *self) {
+    PyObject *filelike;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    filelike = Py_XNewRef(file_of(self)->filelike);
+    Py_END_CRITICAL_SECTION();
+    return filelike;
+}
+
 static PyObject *file_next(PyObject *self) {
-    PyObject *filelike = file_of(self)->filelike;
+    PyObject *filelike = filelike_new(self);
     PyObject *block;
     int is_empty;
 
@@ -40,6 +52,7 @@ static PyObject *file_next(PyObject *self) {
         return NULL;
     }
     block = PyObject_CallMethod(filelike, "read", "n", file_of(self)->blksize);
+    Py_DECREF(filelike);
     if (block == NULL)
         return NULL;
     is_empty = PyObject_Not(block);
@@ -49,13 +62,15 @@ static PyObject *file_next(PyObject *self) {
 }
 
 static PyObject *file_close(PyObject *self, PyObject *unused) {
-    PyObject *filelike = file_of(self)->filelike;
+    PyObject *filelike = filelike_new(self);
+    bool has_filelike = filelike != NULL;
     PyObject *function, *done;
 
     (void)unused;
-    function = filelike != NULL ? PyObject_GetAttrString(filelike, "close") : NULL;
+    function = has_filelike ? PyObject_GetAttrString(filelike, "close") : NULL;
+    Py_XDECREF(filelike);
     if (function == NULL) {
-        if (filelike != NULL && !PyErr_ExceptionMatches(PyExc_AttributeError))
+        if (has_filelike && !PyErr_ExceptionMatches(PyExc_AttributeError))
             return NULL;
         PyErr_Clear(); /* a file-like object without close() has nothing to close */
         Py_RETURN_NONE;
@@ -178,18 +193,13 @@ static bool measure(eng_state_t *state, PyObject *filelike, extent_t *extent) {
 static bool is_plain_wrapper(const eng_state_t *state, PyObject *result) {
     return PyObject_TypeCheck(result, state->file_type) &&
            Py_TYPE(result)->tp_iter == state->file_type->tp_iter &&
-           Py_TYPE(result)->tp_iternext == state->file_type->tp_iternext &&
-           file_of(result)->filelike != NULL;
+           Py_TYPE(result)->tp_iternext == state->file_type->tp_iternext;
 }
 
-int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result) {
-    extent_t extent;
-
-    if (!is_plain_wrapper(state, result) || !request->has_head || request->is_given ||
-        !measure(state, file_of(result)->filelike, &extent))
-        return 0;
+/* 1, 0 or -1 as eng_file_send. */
+static int send_exclusive(eng_request_t *request, extent_t extent) {
     /* Less than was announced is no file to the host, whose response would be whole. */
-    if (request->length > extent.len)
+    if (!request->has_head || request->is_given || request->length > extent.len)
         return 0;
     if (request->length < 0 && eng_start_add_length(request, extent.len))
         return -1;
@@ -198,4 +208,21 @@ int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result) 
     if (!request->is_bodiless)
         eng_host_send_file(request, extent.fd, extent.offset, extent.len);
     return 1;
+}
+
+int eng_file_send(eng_state_t *state, eng_request_t *request, PyObject *result) {
+    PyObject *filelike;
+    extent_t extent;
+    int rv = 0;
+
+    if (!is_plain_wrapper(state, result) || !request->has_head || request->is_given ||
+        (filelike = filelike_new(result)) == NULL)
+        return 0;
+    if (measure(state, filelike, &extent)) {
+        Py_BEGIN_CRITICAL_SECTION(request);
+        rv = send_exclusive(request, extent);
+        Py_END_CRITICAL_SECTION();
+    }
+    Py_DECREF(filelike);
+    return rv;
 }

@@ -105,6 +105,17 @@ static size_t take_buffered(input_t *input, char *to, size_t len) {
     return len;
 }
 
+/* One thread reads at a time: while the GIL is let go `is_busy` says so, and where there is none
+ * the input's critical section is let go with the thread state. */
+static PyObject *exclusively(input_t *input, PyObject *(*read)(input_t *, size_t), size_t limit) {
+    PyObject *result;
+
+    Py_BEGIN_CRITICAL_SECTION(input);
+    result = check(input) ? NULL : read(input, limit);
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
 /* read */
 
 /* How many bytes to make room for: never by what a client merely announces. */
@@ -174,9 +185,9 @@ static int parse_size(PyObject *const *args, Py_ssize_t count, const char *name,
 static PyObject *input_read(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     size_t limit;
 
-    if (parse_size(args, count, "read", &limit) || check(input_of(self)))
+    if (parse_size(args, count, "read", &limit))
         return NULL;
-    return read_bytes(input_of(self), limit);
+    return exclusively(input_of(self), read_bytes, limit);
 }
 
 /* readline */
@@ -246,13 +257,13 @@ static PyObject *read_line(input_t *input, size_t limit) {
 static PyObject *input_readline(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     size_t limit;
 
-    if (parse_size(args, count, "readline", &limit) || check(input_of(self)))
+    if (parse_size(args, count, "readline", &limit))
         return NULL;
-    return read_line(input_of(self), limit);
+    return exclusively(input_of(self), read_line, limit);
 }
 
 static PyObject *input_next(PyObject *self) {
-    PyObject *line = check(input_of(self)) ? NULL : read_line(input_of(self), PY_SSIZE_T_MAX);
+    PyObject *line = exclusively(input_of(self), read_line, PY_SSIZE_T_MAX);
 
     if (line != NULL && PyBytes_GET_SIZE(line) == 0)
         Py_CLEAR(line); /* NULL without an exception: the end */
@@ -264,7 +275,7 @@ static PyObject *input_readlines(PyObject *self, PyObject *const *args, Py_ssize
     PyObject *lines, *line;
     size_t hint, total = 0;
 
-    if (parse_size(args, count, "readlines", &hint) || check(input_of(self)))
+    if (parse_size(args, count, "readlines", &hint))
         return NULL;
     if (hint == 0)
         hint = PY_SSIZE_T_MAX;

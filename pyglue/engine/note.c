@@ -9,8 +9,8 @@ enum { GONE = -1 }; /* as pyglue.loader.script notes a file that is not there */
 
 struct eng_note {
     eng_note_t *next;
-    int64_t modified;
-    bool is_ignored; /* WSGIScriptReloading Off where it serves */
+    _Atomic(int64_t) modified;
+    atomic_bool is_ignored; /* WSGIScriptReloading Off where it serves */
     char path[];
 };
 

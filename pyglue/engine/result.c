@@ -73,8 +73,7 @@ static int gather(eng_request_t *request, const struct iovec *block) {
     return 0;
 }
 
-/* The head alone, where no body came. 0 or -1. */
-static int finish_head(eng_request_t *request) {
+static int finish_head_exclusive(eng_request_t *request) {
     static const struct iovec nothing;
 
     if (!request->has_head) {
@@ -85,6 +84,16 @@ static int finish_head(eng_request_t *request) {
     return request->is_given || request->error != 0 || request->is_gathered
                ? 0
                : gather(request, &nothing);
+}
+
+/* The head alone, where no body came. 0 or -1. */
+static int finish_head(eng_request_t *request) {
+    int rv;
+
+    Py_BEGIN_CRITICAL_SECTION(request);
+    rv = finish_head_exclusive(request);
+    Py_END_CRITICAL_SECTION();
+    return rv;
 }
 
 /* A body at hand. */
@@ -138,17 +147,19 @@ static int run_sequence(eng_request_t *request, PyObject *result) {
 
     if (items == NULL)
         return -1;
+    Py_BEGIN_CRITICAL_SECTION(request);
     if (check_items(items, &total) == 0)
         rv = !request->is_given && request->has_head && total <= ENG_SMALL
                  ? gather_items(request, items)
                  : send_items(request, items);
+    Py_END_CRITICAL_SECTION();
     Py_DECREF(items);
     return rv;
 }
 
 /* An iterable. */
 
-static int send_block(eng_request_t *request, PyObject *item) {
+static int send_block_exclusive(eng_request_t *request, PyObject *item) {
     struct iovec block;
     bool is_whole;
 
@@ -162,6 +173,15 @@ static int send_block(eng_request_t *request, PyObject *item) {
     eng_host_send(request, &block, request->is_bodiless ? 0 : 1,
                   is_whole ? ENG_SEND_LAST : ENG_SEND_FLUSH);
     return 0;
+}
+
+static int send_block(eng_request_t *request, PyObject *item) {
+    int rv;
+
+    Py_BEGIN_CRITICAL_SECTION(request);
+    rv = send_block_exclusive(request, item);
+    Py_END_CRITICAL_SECTION();
+    return rv;
 }
 
 static int run_iterable(eng_request_t *request, PyObject *result) {

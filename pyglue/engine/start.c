@@ -297,11 +297,11 @@ static int check_again(const eng_request_t *request, PyObject *exc_info) {
     return 0;
 }
 
-static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *keywords) {
+/* With what it was called: status, headers, exc_info. 0 or -1. */
+static int get_arguments(PyObject *given[3], PyObject *const *args, size_t nargsf,
+                         PyObject *keywords) {
     static const char *const parameters[] = {"status", "headers", "exc_info"};
-    eng_request_t *request = request_of(self);
     Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    PyObject *given[3] = {NULL, NULL, NULL};
 
     for (Py_ssize_t i = 0; i < count && i < 3; i++)
         given[i] = args[i];
@@ -311,26 +311,42 @@ static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyOb
         while (at < 3 &&
                PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), parameters[at]) != 0)
             at++;
-        if (at == 3 || given[at] != NULL)
-            return PyErr_Format(PyExc_TypeError, "start_response() got an unexpected argument %R",
-                                PyTuple_GET_ITEM(keywords, i));
+        if (at == 3 || given[at] != NULL) {
+            PyErr_Format(PyExc_TypeError, "start_response() got an unexpected argument %R",
+                         PyTuple_GET_ITEM(keywords, i));
+            return -1;
+        }
         given[at] = args[count + i];
     }
-    if (count > 3 || given[0] == NULL || given[1] == NULL)
-        return PyErr_Format(PyExc_TypeError,
-                            "start_response(status, headers, exc_info=None) got %zd arguments",
-                            count);
-    if (request->host == NULL) {
-        eng_raise_ended("start_response");
-        return NULL;
-    }
-    if (check_again(request, given[2]) || set_head(request, given[0], given[1]))
-        return NULL;
-    return PyCFunction_New(&write_method, self);
+    if (count <= 3 && given[0] != NULL && given[1] != NULL)
+        return 0;
+    PyErr_Format(PyExc_TypeError,
+                 "start_response(status, headers, exc_info=None) got %zd arguments", count);
+    return -1;
 }
 
-static PyObject *request_write(PyObject *self, PyObject *data) {
-    eng_request_t *request = request_of(self);
+static int start_exclusive(eng_request_t *request, PyObject *const given[3]) {
+    if (request->host == NULL) {
+        eng_raise_ended("start_response");
+        return -1;
+    }
+    return check_again(request, given[2]) || set_head(request, given[0], given[1]) ? -1 : 0;
+}
+
+/* No other thread changes the list while it is read. */
+static PyObject *call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *keywords) {
+    PyObject *given[3] = {NULL, NULL, NULL};
+    int rv;
+
+    if (get_arguments(given, args, nargsf, keywords))
+        return NULL;
+    Py_BEGIN_CRITICAL_SECTION2(self, given[1]);
+    rv = start_exclusive(request_of(self), given);
+    Py_END_CRITICAL_SECTION2();
+    return rv == 0 ? PyCFunction_New(&write_method, self) : NULL;
+}
+
+static PyObject *write_exclusive(eng_request_t *request, PyObject *data) {
     struct iovec block;
     int rv;
 
@@ -350,6 +366,15 @@ static PyObject *request_write(PyObject *self, PyObject *data) {
     if (rv < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *request_write(PyObject *self, PyObject *data) {
+    PyObject *result;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    result = write_exclusive(request_of(self), data);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 /* The type. */

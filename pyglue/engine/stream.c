@@ -116,7 +116,9 @@ static int write_text(stream_t *stream, const char *text, size_t len) {
 }
 
 void eng_stream_finish(PyObject *stream) {
+    Py_BEGIN_CRITICAL_SECTION(stream);
     emit_line(stream_of(stream));
+    Py_END_CRITICAL_SECTION();
 }
 
 /* Methods. */
@@ -142,7 +144,9 @@ static PyObject *stream_write(PyObject *self, PyObject *text) {
     bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
     if (bytes == NULL)
         return NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
     rv = write_text(stream_of(self), PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    Py_END_CRITICAL_SECTION();
     Py_DECREF(bytes);
     return rv ? NULL : PyLong_FromSsize_t(characters);
 }
@@ -170,7 +174,7 @@ static PyObject *stream_flush(PyObject *self, PyObject *unused) {
     (void)unused;
     if (check(stream_of(self)))
         return NULL;
-    emit_line(stream_of(self));
+    eng_stream_finish(self);
     Py_RETURN_NONE;
 }
 

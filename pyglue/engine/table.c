@@ -22,8 +22,14 @@ static eng_entry_t *find(const eng_table_t *table, uint64_t hash, const char *by
     }
 }
 
-PyObject *eng_table_borrow(const eng_table_t *table, const char *bytes, size_t len) {
-    return table->room == 0 ? NULL : find(table, hash_of(bytes, len), bytes, len)->object;
+PyObject *eng_table_new(eng_table_t *table, const char *bytes, size_t len) {
+    PyObject *object = NULL;
+
+    eng_compat_lock(&table->leaf);
+    if (table->room > 0)
+        object = Py_XNewRef(find(table, hash_of(bytes, len), bytes, len)->object);
+    eng_compat_unlock(&table->leaf);
+    return object;
 }
 
 /* A quarter stays free, so that a search ends soon. */
@@ -48,27 +54,42 @@ static int grow(eng_table_t *table) {
     return 0;
 }
 
-int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *object) {
+/* The entry of these bytes, new if need be. NULL: no memory. */
+static eng_entry_t *find_or_make(eng_table_t *table, const char *bytes, size_t len) {
     uint64_t hash = hash_of(bytes, len);
     eng_entry_t *entry;
-    PyObject *old;
 
     if (grow(table))
-        return -1;
+        return NULL;
     entry = find(table, hash, bytes, len);
     if (entry->bytes == NULL) {
         char *copy = malloc(len + 1);
 
         if (copy == NULL)
-            return -1;
+            return NULL;
         memcpy(copy, bytes, len);
         *entry = (eng_entry_t){hash, len, copy, NULL};
         table->used++;
     }
-    old = entry->object;
-    entry->object = Py_NewRef(object);
+    return entry;
+}
+
+int eng_table_put(eng_table_t *table, const char *bytes, size_t len, PyObject *object,
+                  size_t most) {
+    eng_entry_t *entry = NULL;
+    PyObject *old = NULL;
+    int rv = 0;
+
+    eng_compat_lock(&table->leaf);
+    if (table->used < most)
+        rv = (entry = find_or_make(table, bytes, len)) != NULL ? 0 : -1;
+    if (entry != NULL) {
+        old = entry->object;
+        entry->object = Py_NewRef(object);
+    }
+    eng_compat_unlock(&table->leaf);
     Py_XDECREF(old);
-    return 0;
+    return rv;
 }
 
 int eng_table_traverse(eng_table_t *table, visitproc visit, void *arg) {

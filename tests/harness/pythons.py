@@ -31,6 +31,11 @@ def found() -> tuple[Path, ...]:
     return (Path("/usr/bin/python3"), *(versions / name / "bin" / "python3" for name in new))
 
 
+def free_threaded() -> Path:
+    """A free-threaded build, if `make free-threaded` has made one."""
+    return Path(os.environ.get("PYGLUE_FREE_THREADED", "/nonexistent"))
+
+
 @cache
 def version_of(python: Path) -> tuple[int, int]:
     major, minor = tell(python, "import sys; print(*sys.version_info[:2])").split()
@@ -67,6 +72,12 @@ def install_engine(python: Path) -> None:
     command = [conf.prefix() / "bin" / "pyglue", "install-engine", "--python", python]
     done = subprocess.run(command, timeout=300, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def make_environment(python: Path, folder: Path) -> Path:
+    """A virtual environment of it. Returns its Python."""
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin" / "python"
 
 
 def is_shared(python: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,8 +80,7 @@ def application(environ, start_response):
 def environment(python: Path, folder: Path, has_engine: bool) -> Path:
     """A virtual environment with a module of its own, and with mod_pyglue as pip installs it there
     (without the module for httpd) or without. Returns its Python."""
-    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
-    executable = folder / "bin" / "python"
+    executable = pythons.make_environment(python, folder)
     show = "import sysconfig; print(sysconfig.get_path('platlib'))"
     packages = Path(pythons.tell(executable, show))
     (packages / "own_of_the_environment.py").write_text(f"name = {folder.name!r}\n")
@@ -121,7 +119,7 @@ def test_groups_of_every_python_have_environments_of_their_own(
         for kind in ("plain", "own"):
             name = f"{kind}{number}"
             environments[name] = environment(python, copies / name, kind == "own")
-    lines = [f'WSGIDaemonProcess {name} "python={one}"' for name, one in environments.items()]
+    lines = [f"WSGIDaemonProcess {name} python={one}" for name, one in environments.items()]
     for name in environments:
         options = f"process-group={name} application-group=%{{GLOBAL}}"
         lines.append(f'WSGIScriptAlias /{name} "{folder}/app.py" {options}')

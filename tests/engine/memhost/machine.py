@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import pythons
+
 HERE = Path(__file__).parent
 BRIDGE = HERE.parents[2] / "pyglue" / "bridge"
 KINDS = ("complete", "failed", "cut")
@@ -23,7 +25,10 @@ GET = [(b"REQUEST_METHOD", b"GET"), (b"SERVER_NAME", b"test"), (b"SERVER_PORT", 
 
 
 def default_python() -> str:
-    """The Python that has mod_pyglue installed."""
+    """PYGLUE_ENGINE_PYTHON, for which an engine is built, or that which has mod_pyglue."""
+    other = os.environ.get("PYGLUE_ENGINE_PYTHON")
+    if other:
+        return other
     prefix = os.environ.get("PYGLUE_PREFIX")
     return str(Path(prefix) / "bin" / "python") if prefix else sys.executable
 
@@ -85,6 +90,8 @@ class Machine:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
         )  # fmt: skip
         build = os.environ.get("PYGLUE_BUILD")
+        if "PYGLUE_ENGINE_PYTHON" in os.environ and engine is None:
+            engine = pythons.engine_of(Path(default_python()))
         if build and engine is None:
             engine = Path(glob.glob(f"{build}/pyglue/engine/_engine*.so")[0])
         package = str(engine.parents[2]) if engine else None
