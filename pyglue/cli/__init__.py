@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from pyglue import __version__
-from pyglue.cli import check, config, install_engine, module_config, serve
+from pyglue.cli import check, config, install_engine, module_config, reload, serve
 from pyglue.cli.httpd import Httpd
 from pyglue.errors import PyglueError
 
-SUBCOMMANDS = (serve, config, module_config, install_engine, check)
+SUBCOMMANDS = (serve, config, module_config, install_engine, check, reload)
 
 
 class Version(argparse.Action):

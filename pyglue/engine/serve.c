@@ -211,6 +211,7 @@ static PyObject *serve_drain(PyObject *self, PyObject *unused) {
     (void)unused;
     if (serve->pool == NULL)
         return raise_error(PYGLUE_E_STATE);
+    wkr_process_state(WKR_STATE_LEAVING);
     Py_BEGIN_ALLOW_THREADS
         wkr_pool_drain(serve->pool);
     Py_END_ALLOW_THREADS
@@ -275,11 +276,16 @@ static PyObject *serve_commands(PyObject *unused, PyObject *args) {
     return none_or_error(wkr_process_commands(control, log, events));
 }
 
-static PyObject *serve_ready(PyObject *unused, PyObject *none) {
+static PyObject *serve_ready(PyObject *unused, PyObject *is_loaded) {
+    (void)unused;
+    wkr_process_ready(PyObject_IsTrue(is_loaded) == 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *serve_reload_ms(PyObject *unused, PyObject *none) {
     (void)unused;
     (void)none;
-    wkr_process_ready();
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(wkr_process_reload_ms());
 }
 
 static PyObject *serve_signals(PyObject *unused, PyObject *args) {
@@ -341,7 +347,10 @@ static PyMethodDef serve_methods[] = {
     {"commands", serve_commands, METH_VARARGS | METH_STATIC,
      "commands(control, log, events): the supervisor's commands become bytes on the events pipe; "
      "end-of-file or a command before ready() ends the process."},
-    {"ready", serve_ready, METH_NOARGS | METH_STATIC, "From now on leaving takes its time."},
+    {"ready", serve_ready, METH_O | METH_STATIC,
+     "ready(is_loaded: bool): from now on leaving takes its time."},
+    {"reload_ms", serve_reload_ms, METH_NOARGS | METH_STATIC,
+     "When the last SIGUSR1 came, ms of the monotonic clock."},
     {"signals", serve_signals, METH_VARARGS | METH_STATIC,
      "signals(events): SIGTERM, SIGINT, SIGUSR1 and SIGXCPU become bytes on this pipe."},
     {"watchdog", serve_watchdog, METH_VARARGS | METH_STATIC,

@@ -143,6 +143,7 @@ class Group:
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
         worker = self.workers[number]
         worker.pid = pid
+        worker.launched_at = now
         worker.deadline = now + worker.definition.launch_timeout
         self._out.say(messages.WORKER_STARTED, number=number, pid=pid)
         return self._settle(now)
@@ -165,8 +166,12 @@ class Group:
             self._breach(worker, f"type {words[0]}, argument {words[1]} while {state.value}")
         elif state is not State.LEAVING:
             self._heard(worker, message, words[1], now)
+            if message in _REASONS:
+                self._wished(worker, message, words[2], now)
         elif message is Message.RECYCLE and words[1] == Recycle.REQUEST_TIMEOUT:
             self._leaving.hurry(worker, now)
+        elif message is Message.RELOAD and not self._ending:
+            self._wished(worker, message, words[2], now)
         return self._settle(now)
 
     def flooded(self, number: int, now: float) -> list[Action]:
@@ -259,12 +264,19 @@ class Group:
             self._cannot_serve(worker, argument, now)
         elif message is Message.RECYCLE:
             self._recycle(worker, Recycle(argument), now)
-        elif not worker.superseded or self.wanted.strict_reload:
-            # CHANGED or RELOAD; else its replacement is on its way.
-            self._supersede_all(_WHYS[message], now)
-            self._out.say(messages.ROLLING, reason=_REASONS[message])
-            if self.wanted.strict_reload:
-                self._retire_superseded(now)
+
+    def _wished(self, worker: Worker, message: Message, value: int, now: float) -> None:
+        """CHANGED or RELOAD. If the worker is superseded, its replacement is on its way, but what
+        began before a signal came may have loaded what was there before."""
+        strict = self.wanted.strict_reload
+        asked = min(value / 1000, now) if message is Message.RELOAD else 0.0
+        fresh = [w for w in self.workers.values() if w.is_live and not w.superseded]
+        if worker.superseded and not strict and all(w.launched_at >= asked for w in fresh):
+            return
+        self._supersede_all(_WHYS[message], now)
+        self._out.say(messages.ROLLING, reason=_REASONS[message])
+        if strict:
+            self._retire_superseded(now)
 
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded

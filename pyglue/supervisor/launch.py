@@ -42,6 +42,7 @@ LEFT_OUT = frozenset(
 )
 LEFT_OUT_PREFIXES = ("LD_", "MALLOC_", "LISTEN_", "WATCHDOG_", "SUDO_", "DBUS_", "SSH_", "XDG_")
 CLEAN = ("PATH", "LANG")
+GROUP_VARIABLE = "PYGLUE_GROUP"  # beside the command line, which display-name= overwrites
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def recipe(definition: GroupPlan, plan: Plan) -> Recipe:
     return Recipe(
         executable,
         python3_of(definition, plan),
-        (executable, *gil_options(definition), BOOT),
+        (executable, *gil_options(definition), BOOT, definition.name),
         environment(definition, plan),
         directory_of(definition, plan),
         definition,
@@ -122,6 +123,7 @@ def environment(definition: GroupPlan, plan: Plan) -> tuple[str, ...]:
         values["LC_ALL"] = definition.locale
     if definition.python_eggs is not None:
         values["PYTHON_EGG_CACHE"] = definition.python_eggs
+    values[GROUP_VARIABLE] = definition.name
     return tuple(f"{name}={value}" for name, value in values.items())
 
 

@@ -128,6 +128,7 @@ class Worker:
     is_draining: bool = False  # leaving, and finishing what it runs
     left_at: float = 0.0
     word_at: float | None = None  # when the log is told that it still drains
+    launched_at: float = float("inf")
     ready_at: float = 0.0
     failure: str = ""  # why it cannot serve, in its own or our words
     killed: str = ""  # why we killed it

@@ -34,6 +34,7 @@ HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1
 MAXIMUM_REQUESTS, SIGNAL, INACTIVITY_TIMEOUT = 1, 2, 8  # arguments of RECYCLE
 CPU_TIME_LIMIT = 4
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS, TOO_OLD = range(1, 7)
+GROUP_VARIABLE = "PYGLUE_GROUP"  # by which `pyglue reload` knows a worker
 TURN = 1.0  # seconds between two looks at the watched files
 LONGEST_MS = 0xFFFFFFFF  # 49 days
 ORPHAN_IDLE = 60.0  # seconds without a connection after which an orphan leaves
@@ -280,7 +281,7 @@ class Worker:
         self.actions = {
             signal.SIGTERM: self.end_by_signal,
             signal.SIGINT: self.end_by_signal,
-            signal.SIGUSR1: lambda: tell(RELOAD),
+            signal.SIGUSR1: lambda: tell(RELOAD, 0, self.worker.reload_ms()),
             signal.SIGXCPU: self.end_by_cpu_time,
             engine.EVENT_LEAVE: self.obey,
             engine.EVENT_ORPHAN: self.become_orphan,
@@ -374,11 +375,11 @@ class Worker:
             self.engine.unwatch(os.fsdecode(path))
         return bool(is_loaded)
 
-    def serve(self) -> None:
+    def serve(self, *, is_loaded: bool) -> None:
         with self.starting_threads():
             self.start_threads()
         self.worker.signals(self.events_in)
-        self.worker.ready()
+        self.worker.ready(is_loaded)
 
     def start_threads(self) -> None:
         settings = self.settings
@@ -512,12 +513,13 @@ def start() -> Worker:
 
 
 def main() -> NoReturn:
+    os.environ.pop(GROUP_VARIABLE, None)  # what it starts is no worker
     for fd in (CONTROL, LISTENER, RECORD, MESSAGES, LOG):
         os.set_inheritable(fd, False)
     try:
         worker = start()
         is_loaded = worker.load_scripts()
-        worker.serve()
+        worker.serve(is_loaded=is_loaded)
     except Failure as failure:
         say(FAILURE_IDS[failure.code], str(failure))
         tell(FAILED, failure.code)

@@ -22,6 +22,7 @@
 enum { FORK_FDS = 12 };
 
 static volatile sig_atomic_t signal_events = -1; /* write end of the events pipe */
+static volatile pid_t signal_owner;
 
 static struct {
     wkr_pool_t *pool;
@@ -29,13 +30,28 @@ static struct {
     int fds[FORK_FDS];
 } forked;
 
+/* The thread that reads the supervisor's commands; its name tells the worker's state. */
+static struct {
+    pthread_t id;
+    atomic_int exists;
+} commander;
+
 static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGXCPU};
 enum { SIGNALS = sizeof signals / sizeof signals[0] };
+
+static atomic_ullong reload_ms; /* when SIGUSR1 came last */
 
 static void on_signal(int number) {
     int saved = errno;
     unsigned char byte = (unsigned char)number;
 
+    if (getpid() != signal_owner) { /* a fork, in the moment before in_forked_child */
+        signal(number, SIG_DFL);
+        kill(getpid(), number); /* acts when this handler returns */
+        return;
+    }
+    if (number == SIGUSR1)
+        atomic_store(&reload_ms, wkr_now_ms());
     if (write(signal_events, &byte, 1) < 0) {
         /* The pipe is full of signals already: one more tells nothing new. */
     }
@@ -45,12 +61,17 @@ static void on_signal(int number) {
 int wkr_process_signals(int events) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 
+    signal_owner = getpid();
     signal_events = events;
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < SIGNALS; i++)
         if (sigaction(signals[i], &action, NULL))
             return PYGLUE_E_IO;
     return 0;
+}
+
+uint64_t wkr_process_reload_ms(void) {
+    return atomic_load(&reload_ms);
 }
 
 /* In a child of the application a signal must act on the child, not wake the worker. */
@@ -67,6 +88,7 @@ static void in_forked_child(void) {
     for (unsigned i = 0; i < forked.count; i++)
         close(forked.fds[i]);
     forked.count = 0;
+    atomic_store(&commander.exists, 0);
     if (forked.pool != NULL)
         wkr_pool_forked(forked.pool);
     forked.pool = NULL;
@@ -118,6 +140,14 @@ static struct { int control, log, events; } pipes;
 
 static atomic_int is_ready;
 
+void wkr_process_state(enum wkr_state state) {
+    static const char *const names[] = {"wsgi:starting", "wsgi:ready", "wsgi:unloaded",
+                                        "wsgi:leaving"};
+
+    if (atomic_load(&commander.exists))
+        pthread_setname_np(commander.id, names[state]);
+}
+
 static void tell(enum wkr_event event) {
     unsigned char byte = (unsigned char)event;
 
@@ -154,6 +184,7 @@ static void obey(const struct command *command) {
     exit_unless_ready();
     if ((ms > 0 || command->type == COMMAND_STOP) && wkr_process_watchdog((uint32_t)ms))
         _exit(0);
+    wkr_process_state(WKR_STATE_LEAVING);
     tell(WKR_EVENT_LEAVE);
 }
 
@@ -180,18 +211,18 @@ static void *listen_to_supervisor(void *unused) {
 }
 
 int wkr_process_commands(int control, int log, int events) {
-    pthread_t thread;
-
     pipes.control = control;
     pipes.log = log;
     pipes.events = events;
-    if (pthread_create(&thread, NULL, listen_to_supervisor, NULL))
+    if (pthread_create(&commander.id, NULL, listen_to_supervisor, NULL))
         return PYGLUE_E_NOMEM;
-    pthread_detach(thread);
+    atomic_store(&commander.exists, 1); /* not detached: its id stays good should it end */
+    wkr_process_state(WKR_STATE_STARTING);
     return 0;
 }
 
-void wkr_process_ready(void) {
+void wkr_process_ready(int is_loaded) {
+    wkr_process_state(is_loaded ? WKR_STATE_READY : WKR_STATE_UNLOADED);
     atomic_store(&is_ready, 1);
 }
 

@@ -89,7 +89,15 @@ void wkr_process_forks_end(void);
  * descriptors 1 and 2, into nothing. Before wkr_process_ready either ends the process.
  * 0 or PYGLUE_E_NOMEM. */
 int wkr_process_commands(int control, int log, int events);
-void wkr_process_ready(void);
+void wkr_process_ready(int is_loaded);
+
+/* For everybody to see, /proc hiding nothing of it, as the name of that thread: top -H and ps -L
+ * show it, and `pyglue reload` waits by it. Any thread. */
+enum wkr_state { WKR_STATE_STARTING, WKR_STATE_READY, WKR_STATE_UNLOADED, WKR_STATE_LEAVING };
+void wkr_process_state(enum wkr_state state);
+
+/* When the last SIGUSR1 came, ms of CLOCK_MONOTONIC; 0: none did. */
+uint64_t wkr_process_reload_ms(void);
 
 /* Exits after so many ms, whatever Python does then. 0 or PYGLUE_E_NOMEM. */
 int wkr_process_watchdog(uint32_t milliseconds);

@@ -85,6 +85,18 @@ def test_what_a_killed_worker_left_behind_delays_nobody(server: Httpd, way: str)
     assert [ask(server, "/who").status for _ in range(5)] == [200] * 5
 
 
+def test_a_signal_to_a_child_is_not_its_workers(server: Httpd) -> None:
+    """Not even in the moment before its fork handlers have run; this one never runs any."""
+    (worker,) = server.workers()
+    ask(server, "/leaves_behind?fork-by-the-kernel")
+    (child,) = wait_until(lambda: left_behind(server, worker), "it runs")
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        os.kill(child, number)
+    server.wait_for_exit(child)
+    assert ask(server, "/who").status == 200
+    assert server.workers() == [worker]
+
+
 def test_a_child_that_runs_pythons_end_disturbs_no_worker(server: Httpd) -> None:
     server.log.expect("PG3018")
     server.log.expect_traceback("SystemExit")  # in the child

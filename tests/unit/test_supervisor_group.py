@@ -457,3 +457,26 @@ def test_what_was_inherited_counts_no_more_when_a_worker_of_ours_serves() -> Non
     world.make_ready(FIRST + 1, loaded=0)
 
     assert world.ready() == [FIRST + 1]
+
+
+def test_signal_that_comes_during_a_roll_begins_another_if_a_new_worker_is_older() -> None:
+    """It may have loaded what the signal was sent for. Whoever is asked: an old one, or one that
+    leaves already."""
+    world = World()
+    (old,) = world.serve(group_plan())
+    (second,) = of(Launch, world.say(old, Message.RELOAD, 0, int(world.now * 1000)))
+    world.say(second, Message.HELLO, 1, second)
+    assert of(Launch, world.say(old, Message.RELOAD, 0, int(world.now * 1000))) == []
+    world.now += 1
+    (third,) = of(Launch, world.say(old, Message.RELOAD, 0, int(world.now * 1000)))
+    world.make_ready(third)
+    assert world.ready() == [third]
+    world.now += 1
+    assert len(of(Launch, world.say(old, Message.RELOAD, 0, int(world.now * 1000)))) == 1
+
+
+def test_a_time_to_come_is_none() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.say(old, Message.RELOAD, 0, (1 << 64) - 1)
+    assert of(Launch, world.say(old, Message.RELOAD, 0, (1 << 64) - 1)) == []

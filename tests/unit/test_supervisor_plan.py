@@ -118,7 +118,8 @@ def environment(plan: Plan) -> dict[str, str]:
 
 def test_environment_is_clean_where_the_plan_says_so(sound: dict[str, Any]) -> None:
     clean = taken(changed(sound, "groups.0.environ", "clean"))
-    assert set(environment(clean)) == {"PATH", "LANG", "HOME", "USER", "LOGNAME"}
+    own = {"HOME", "USER", "LOGNAME", launch.GROUP_VARIABLE}
+    assert set(environment(clean)) == {"PATH", "LANG", *own}
 
 
 def test_inherited_environment_lacks_loader_session_and_service_manager(
@@ -139,7 +140,8 @@ def test_inherited_environment_lacks_loader_session_and_service_manager(
     plan = changed(sound, "environ", ["SETTING=kept", "USER=root", *hostile])
     plan["groups"][0]["environ"] = "inherit"
     values = environment(taken(plan))
-    assert set(values) == {"SETTING", "HOME", "USER", "LOGNAME"} and values["USER"] == "nobody"
+    own = {"HOME", "USER", "LOGNAME", launch.GROUP_VARIABLE}
+    assert set(values) == {"SETTING", *own} and values["USER"] == "nobody"
 
 
 def test_limits_are_those_of_the_plan(sound: dict[str, Any]) -> None:

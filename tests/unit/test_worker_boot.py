@@ -17,6 +17,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 from harness import wire
@@ -28,6 +29,7 @@ NUMBER = (1 << 32) + 5
 KEY = bytes(range(32))
 RECORD_SIZE = 24 + 1024 * 16
 PATIENCE = 15.0
+COARSE_MS = 10  # of the kernel's cheap clock
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
 DRAIN, STOP = 1, 2
 WATCHED = """
@@ -278,11 +280,36 @@ def test_a_second_termination_signal_waits_for_nobody(start: Start) -> None:
     assert worker.exit_code() == 0
 
 
+def now_ms() -> int:
+    return monotonic_ns() // 1_000_000
+
+
+def state(worker: Supervised) -> str:
+    """As the name of a thread tells it to everybody."""
+    names = (
+        file.read_text().strip() for file in Path(f"/proc/{worker.process.pid}/task").glob("*/comm")
+    )
+    return next((name for name in names if name.startswith("wsgi:")), "")
+
+
+@pytest.mark.parametrize(("is_loaded", "name"), [(True, "wsgi:ready"), (False, "wsgi:unloaded")])
+def test_its_state_is_the_name_of_a_thread(start: Start, is_loaded: bool, name: str) -> None:
+    worker = start(scripts=[script("/srv/shop.wsgi" if is_loaded else "/srv/broken.wsgi")])
+    worker.expect((HELLO, 1, NUMBER), (READY, int(is_loaded), 0))
+    assert state(worker) == name
+    with greeted(worker) as peer:  # so that it does not end at once
+        peer.send(wire.request(1, wire.snapshot(1, callable="wait")))
+        worker.command(DRAIN, 0)
+        wait_until(lambda: state(worker) == "wsgi:leaving", "it tells that it leaves")
+
+
 def test_sigusr1_asks_for_a_reload(start: Start) -> None:
     worker = start()
     worker.become_ready()
+    before = now_ms()
     worker.process.send_signal(signal.SIGUSR1)
-    worker.expect((RELOAD, 0, 0))
+    kind, _, came = worker.message()
+    assert kind == RELOAD and before - COARSE_MS <= came <= now_ms()
 
 
 def test_the_end_of_its_cpu_time_asks_to_be_recycled_once(start: Start) -> None:
@@ -294,7 +321,7 @@ def test_the_end_of_its_cpu_time_asks_to_be_recycled_once(start: Start) -> None:
     for _ in range(3):
         worker.process.send_signal(signal.SIGXCPU)
         worker.process.send_signal(signal.SIGUSR1)
-        worker.expect((RELOAD, 0, 0))
+        assert worker.message()[0] == RELOAD
     with greeted(worker) as peer:
         assert peer.ask(wire.request(1, wire.snapshot(1))).status == 500
 

@@ -2,8 +2,10 @@
 """Leaves something behind that runs on after the response, as the query says, and answers."""
 
 import atexit
+import ctypes
 import multiprocessing
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -19,6 +21,14 @@ def fork():
             time.sleep(LONG)
         os._exit(0)
     os.wait()
+
+
+def fork_by_the_kernel():
+    """libc knows nothing of it and runs no handler. Python's lock stays with the one who calls."""
+    clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    if ctypes.PyDLL(None).syscall(clone, signal.SIGCHLD, 0, 0, 0, 0) == 0:
+        time.sleep(LONG)
+        os._exit(0)
 
 
 def fork_and_exit():
@@ -39,6 +49,7 @@ def multi():
 
 WAYS = {
     "fork": fork,
+    "fork-by-the-kernel": fork_by_the_kernel,
     "fork-and-exit": fork_and_exit,
     "popen": lambda: subprocess.Popen(["sleep", str(LONG)], close_fds=False),
     "detached": lambda: subprocess.Popen(["sleep", str(LONG)], start_new_session=True),
