@@ -217,7 +217,7 @@ def test_a_full_listen_queue_is_a_503_and_holds_no_other_group(
 
 
 def test_overload_is_answered_and_over_when_it_is_over(start_shop: StartShop) -> None:
-    """RELIABILITY C 12: what cannot wait any longer is a 503 or 504, and the next request is served."""
+    """RELIABILITY C 12: what waits too long is a 503 or 504, and the next request is served."""
     server = with_other(start_shop, "threads=1 listen-backlog=3 queue-timeout=2")
     server.log.expect("GL0506: process group 'shop'")
     with ExitStack() as stack:

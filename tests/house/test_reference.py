@@ -93,3 +93,12 @@ def test_steps_before_a_worker_runs_are_those_of_the_page() -> None:
     table = page[page.index("| step | what | why here |") :].split("\n\n", 1)[0]
     rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert [step for row in rows for step in row.split(", ")] == _jail.steps()
+
+
+def test_each_option_that_is_a_duration_is_in_the_table_of_timeouts() -> None:
+    options = (ROOT / "apache_module/glue_options.c").read_text()
+    durations = set(re.findall(r'^    DURATION\("([a-z-]+)"', options, re.MULTILINE))
+    page = (ROOT / "docs/process-management.md").read_text()
+    told = set(re.findall(r"^\| `([a-z-]+)` [^|]+\|", page, re.MULTILINE))
+    assert durations <= told, f"not in the table: {sorted(durations - told)}"
+    assert len(durations) > 10
