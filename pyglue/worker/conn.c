@@ -186,15 +186,16 @@ int wkr_send(int fd, struct iovec *v, size_t count) {
 int wkr_send_small(int fd, const pyglue_frame_t *frame, const void *payload) {
     char bytes[sizeof *frame + sizeof(pyglue_hello_t)];
     size_t size = sizeof *frame + frame->length;
-    ssize_t sent;
 
     memcpy(bytes, frame, sizeof *frame);
     if (frame->length > 0)
         memcpy(bytes + sizeof *frame, payload, frame->length);
-    do
-        sent = send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (sent < 0 && errno == EINTR);
-    if (sent < 0)
-        return send_error();
-    return (size_t)sent == size ? 0 : PYGLUE_E_TIMEOUT;
+    for (size_t done = 0; done < size;) {
+        ssize_t sent = send(fd, bytes + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (sent < 0 && errno != EINTR)
+            return send_error();
+        done += sent > 0 ? (size_t)sent : 0;
+    }
+    return 0;
 }
