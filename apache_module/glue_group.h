@@ -59,8 +59,9 @@ struct glue_group {
     int cpu_priority;                                                      /* nice, 0: as httpd */
     int process_limit; /* of the user; 0: none */
     int stack_size;    /* of a thread that runs requests; bytes, 0: the system's */
-    apr_int64_t memory_limit, virtual_memory_limit; /* bytes; 0: none */
-    apr_interval_time_t cpu_time_limit;             /* µs of CPU time; 0: none */
+    apr_int64_t memory_limit, virtual_memory_limit, rss_limit; /* bytes; 0: none */
+    apr_interval_time_t cpu_time_limit;                        /* µs of CPU time; 0: none */
+    apr_interval_time_t request_timeout, interrupt_timeout, deadlock_timeout, restart_interval;
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
         queue_timeout, connect_timeout, response_socket_timeout, response_flush_delay,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */

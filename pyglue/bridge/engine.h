@@ -41,7 +41,7 @@ enum pyglue_outcome_kind {
 typedef struct pyglue_outcome {
     int kind;   /* pyglue_outcome_kind */
     int status; /* PYGLUE_FAILED: 500; 404: the script has no such callable; 403: it is of another
-                   owner than script-user or script-group allow */
+                   owner than script-user or script-group allow; 504: it was interrupted */
 } pyglue_outcome_t;
 
 /* A script to load before it is asked for. */
@@ -75,6 +75,21 @@ typedef struct pyglue_engine_ops {
     /* 0: the file of this request's script is not what was loaded of it, and the request says that
      * such changes count (PYGLUE_REQ_RELOADING). One stat(2). Any thread, without the GIL. */
     int (*is_current)(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot);
+    /* The next four are what a worker watches with (pyglue/worker/watch.c): any thread beside
+     * those of calls, one of them at a time.
+     * Raises mod_wsgi.RequestTimeout in the thread that runs this request, in its interpreter, as
+     * soon as that runs Python code; never in another request, nor after the application is done
+     * with this one. Waits for the GIL. 1: it will be raised; 0: the request is not in the hands of
+     * the application, or was interrupted before. */
+    int (*interrupt)(pyglue_engine_t *engine, uint64_t number);
+    /* Logs the stacks of all threads of each interpreter, with the requests that they run. Waits
+     * for each GIL. */
+    void (*dump)(pyglue_engine_t *engine);
+    /* Raises `signal`, for which Python's faulthandler is registered, once for each interpreter:
+     * its stacks go where that writes. Takes no GIL. `signal` 0: nothing is done. */
+    void (*dump_stuck)(pyglue_engine_t *engine, int signal);
+    /* Returns when it has had each GIL of this process. */
+    void (*touch)(pyglue_engine_t *engine);
 } pyglue_engine_ops_t;
 
 /* The engine's one exported function, named PYGLUE_ENGINE_SYMBOL. Static storage. */

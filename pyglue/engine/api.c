@@ -109,10 +109,12 @@ static int serve(visit_t *visit, eng_request_t *request, PyObject *input, PyObje
         return -1;
     args[0] = eng_environ_new(visit->state, request, input, errors, visit->thread->number,
                               visit->entered);
+    eng_interrupt_allow(visit->thread);
     if (args[0] != NULL)
         result = PyObject_Vectorcall(application, args, 2, NULL);
     if (result != NULL)
         rv = eng_result_run(visit->state, request, result);
+    eng_interrupt_forbid(visit->thread);
     Py_BEGIN_CRITICAL_SECTION(request);
     if (rv < 0)
         fail(visit, request, ENG_ID(3001), "the request failed");
@@ -140,6 +142,11 @@ static void run(visit_t *visit) {
     eng_request_t *outer = visit->thread->request;
     eng_request_t *request =
         eng_start_new(visit->state, visit->snapshot, visit->host, visit->scratch);
+    const eng_shown_t shown = {.snapshot = visit->snapshot,
+                               .interp = visit->state->interp,
+                               .ident = PyThread_get_thread_ident(),
+                               .since = visit->entered};
+    eng_shown_t outer_shown;
     PyObject *input = NULL, *errors = NULL;
 
     if (request == NULL) {
@@ -148,6 +155,7 @@ static void run(visit_t *visit) {
         return;
     }
     visit->thread->request = request;
+    eng_interrupt_begin(visit->thread, &outer_shown, &shown);
     if ((input = eng_input_new(visit->state, request)) == NULL ||
         (errors = eng_stream_new(visit->state, request, "wsgi.errors")) == NULL ||
         serve(visit, request, input, errors))
@@ -155,6 +163,7 @@ static void run(visit_t *visit) {
     if (errors != NULL)
         eng_stream_finish(errors);
     end_if_forked(visit->thread->engine);
+    eng_interrupt_end(visit->thread, &outer_shown);
     end_request(visit, request);
     Py_XDECREF(input);
     Py_XDECREF(errors);
@@ -239,6 +248,12 @@ static int visit_nogil(visit_t *visit) {
     return visit->error < 0 && visit->error != PYGLUE_E_HEAD ? PYGLUE_E_GONE : 0;
 }
 
+/* By their first requests: there are threads of ours that never have one. */
+static void number_thread(eng_thread_t *thread) {
+    if (thread->number == 0)
+        thread->number = atomic_fetch_add(&thread->engine->threads, 1) + 1;
+}
+
 static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pyglue_host_t *host,
                     pyglue_outcome_t *outcome) {
     visit_t visit = {.thread = eng_thread_nogil(engine),
@@ -253,6 +268,7 @@ static int api_call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, 
         log_failure_nogil(host, ENG_ID(3017) "out of memory before the request could begin");
         return 0;
     }
+    number_thread(visit.thread);
     visit.modified = look_at_script_nogil(snapshot);
     rv = visit_nogil(&visit);
     /* A request inside a request (a test's host) may have left one of its own. */
@@ -461,6 +477,10 @@ static const pyglue_engine_ops_t operations = {
     .close = api_close,
     .has_loaded = api_has_loaded,
     .is_current = api_is_current,
+    .interrupt = eng_interrupt_nogil,
+    .dump = eng_interrupt_dump_nogil,
+    .dump_stuck = eng_interrupt_dump_stuck_nogil,
+    .touch = eng_interrupt_touch_nogil,
 };
 
 __attribute__((visibility("default"))) const pyglue_engine_ops_t *pyglue_engine(void) {

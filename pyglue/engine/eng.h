@@ -43,13 +43,14 @@ struct pyglue_engine {
     unsigned parts;   /* interpreters that each application group is spread over; 0: one as usual */
     pthread_key_t thread_key;
     atomic_bool has_loaded; /* a script, in any interpreter */
+    atomic_uint threads;    /* that ran requests so far: their numbers are mod_wsgi.thread_id */
     pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
     pthread_cond_t changed; /* an interpreter is made, or was not */
     eng_interp_t *interps;
     eng_note_t *notes;
     eng_spread_t *spreads;
-    bool is_forked;   /* this is a child of the application: it has no host, and no other thread */
-    unsigned threads; /* seen so far: their numbers are mod_wsgi.thread_id */
+    bool is_forked; /* this is a child of the application: it has no host, and no other thread */
+    eng_thread_t *thread_list;
 };
 
 /* interp.c: application groups and thread states. */
@@ -91,10 +92,22 @@ typedef struct eng_scratch {
     size_t body_len;
 } eng_scratch_t;
 
+/* A request as others may see it while they hold the gate of its thread. */
+typedef struct eng_shown {
+    const pyglue_snapshot_t *snapshot;
+    eng_interp_t *interp;
+    unsigned long ident; /* of its thread, as Python numbers them */
+    double since;        /* seconds since the epoch */
+    int gate;            /* of an outer request, while an inner one runs */
+} eng_shown_t;
+
 /* One OS thread. Made by its first call, freed by thread_end. */
 struct eng_thread {
     pyglue_engine_t *engine;
-    unsigned number;
+    eng_thread_t *next; /* in the engine's thread_list, under its lock */
+    unsigned number;    /* 0: it has run no request yet */
+    atomic_int gate;    /* interrupt.c */
+    eng_shown_t shown;  /* its own to write, while the gate says that there is none */
     eng_seat_t *seats;
     eng_scratch_t *scratch; /* NULL while a request uses it */
     eng_request_t *request; /* running now: where sys.stderr goes; borrowed */
@@ -108,9 +121,14 @@ eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine);
 /* Attaches this thread to an interpreter of an application group, made if need be. NULL: it could
  * not be made, nothing is attached, the reason went to the engine's log. */
 eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, pyglue_str_t group, unsigned part);
+bool eng_interp_is_main(const eng_interp_t *interp);
 /* The same of the main interpreter. */
 eng_seat_t *eng_interp_enter_main_nogil(eng_thread_t *thread);
 void eng_interp_leave(eng_seat_t *seat);
+
+/* A thread state of the calling thread, its first, in this interpreter; ended with those of threads
+ * that never said thread_end. Any thread that calls nothing else here. */
+void eng_interp_witness_nogil(pyglue_engine_t *engine, eng_interp_t *interp);
 
 /* Gives the main interpreter its record. The calling thread has it attached. 0 or -1. */
 int eng_interp_adopt_main(pyglue_engine_t *engine);
@@ -219,6 +237,8 @@ struct eng_state {
     PyObject *error;         /* pyglue.errors.PyglueError */
     PyObject *buffered;      /* io.BufferedIOBase */
     PyObject *raw;           /* io.FileIO */
+    PyObject *timeout;       /* pyglue.compat.mod_wsgi.RequestTimeout */
+    PyObject *stacks;        /* pyglue.loader.stacks.describe */
     int32_t httpd_numbers[3];
     eng_leaf_t leaf;  /* of these two */
     eng_table_t keys; /* environ keys, interned; bounded */
@@ -341,11 +361,29 @@ void eng_stream_finish(PyObject *stream);
 /* exc.c: a Python exception to log text and outcome. The only translator. */
 
 /* Logs the exception that is set and clears it; `script` may be empty, a PyglueError has an id and
- * words of its own. Returns the status of a request that fails by it: 500 or 404. */
+ * words of its own, and so has an interruption. Returns the status of a request that fails by it:
+ * 500, 403, 404 or 504. */
 int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
                 pyglue_str_t script);
 /* The same where there is no state yet; `what` begins with the id. */
 void eng_exc_log_early(pyglue_engine_t *engine, const char *what);
+
+/* interrupt.c: requests seen and ended by other threads. */
+
+/* This thread runs the request from here to end, which is given what begin has kept in *outer. */
+void eng_interrupt_begin(eng_thread_t *thread, eng_shown_t *outer, const eng_shown_t *shown);
+void eng_interrupt_end(eng_thread_t *thread, const eng_shown_t *outer);
+/* In between: what runs is the application's, and may be interrupted; is ours again. */
+void eng_interrupt_allow(eng_thread_t *thread);
+void eng_interrupt_forbid(eng_thread_t *thread);
+/* What the application does next is no part of what was interrupted: its close(). */
+void eng_interrupt_settle(eng_request_t *request);
+
+/* The operations of engine.h. */
+int eng_interrupt_nogil(pyglue_engine_t *engine, uint64_t number);
+void eng_interrupt_dump_nogil(pyglue_engine_t *engine);
+void eng_interrupt_dump_stuck_nogil(pyglue_engine_t *engine, int number);
+void eng_interrupt_touch_nogil(pyglue_engine_t *engine);
 
 /* note.c: files that matter, of all interpreters. */
 

@@ -84,6 +84,20 @@ static inline PyThreadState *eng_compat_new_interpreter(bool has_own_gil) {
 #endif
     return Py_NewInterpreter();
 }
+/* Is whoever has the GIL asked for it by who waits? Before 3.13 only threads of the interpreter
+ * that the waiting one belongs to are: one that runs in another, without a pause, keeps it for
+ * ever. */
+#if PY_VERSION_HEX >= 0x030D0000
+enum { ENG_ASKS_HOLDER = 1 };
+#else
+enum { ENG_ASKS_HOLDER = 0 };
+#endif
+
+#ifdef Py_GIL_DISABLED
+enum { ENG_HAS_GIL = 0 };
+#else
+enum { ENG_HAS_GIL = 1 };
+#endif
 
 /* The current exception as one object with its traceback, a new reference; none is set after. */
 static inline PyObject *eng_compat_take_exception(void) {

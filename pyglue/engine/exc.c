@@ -128,6 +128,10 @@ static void log_remedy(eng_state_t *state, eng_request_t *request, PyObject *exc
     Py_XDECREF(bytes);
 }
 
+static bool is_timeout(const eng_state_t *state, PyObject *exception) {
+    return state->timeout != NULL && PyErr_GivenExceptionMatches(exception, state->timeout);
+}
+
 int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, const char *what,
                 pyglue_str_t script) {
     char own[16];
@@ -138,6 +142,15 @@ int eng_exc_log(eng_state_t *state, eng_request_t *request, const char *id, cons
 
     if (exception == NULL)
         return status;
+    if (is_timeout(state, exception)) {
+        /* Where it hung stands in the log already. */
+        eng_log_format(state, request, PYGLUE_LEVEL_ERROR,
+                       ENG_ID(3021) "script '%.*s': %s: it ran for longer than request-timeout and "
+                                    "was interrupted",
+                       (int)script.len, script.ptr ? script.ptr : "", what);
+        Py_DECREF(exception);
+        return 504;
+    }
     is_plain =
         state->error != NULL && PyObject_TypeCheck(exception, (PyTypeObject *)(void *)state->error);
     if (is_plain) {

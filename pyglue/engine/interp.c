@@ -42,7 +42,8 @@ eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine) {
     }
     thread->engine = engine;
     pthread_mutex_lock(&engine->lock);
-    thread->number = ++engine->threads;
+    thread->next = engine->thread_list;
+    engine->thread_list = thread;
     pthread_mutex_unlock(&engine->lock);
     return thread;
 }
@@ -71,6 +72,22 @@ static eng_seat_t *add_seat(eng_thread_t *thread, eng_interp_t *interp, PyThread
     return seat;
 }
 
+void eng_interp_witness_nogil(pyglue_engine_t *engine, eng_interp_t *interp) {
+    eng_seat_t *seat = calloc(1, sizeof *seat);
+
+    if (seat == NULL)
+        return;
+    *seat = (eng_seat_t){.interp = interp, .python = PyThreadState_New(interp->python)};
+    if (seat->python == NULL) {
+        free(seat);
+        return;
+    }
+    pthread_mutex_lock(&engine->lock);
+    seat->peer = interp->seats;
+    interp->seats = seat;
+    pthread_mutex_unlock(&engine->lock);
+}
+
 static void unlink_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
     eng_seat_t **at;
 
@@ -92,6 +109,16 @@ static void end_seat_nogil(pyglue_engine_t *engine, eng_seat_t *seat) {
     free(seat);
 }
 
+static void unlink_thread(pyglue_engine_t *engine, eng_thread_t *thread) {
+    eng_thread_t **at = &engine->thread_list;
+
+    pthread_mutex_lock(&engine->lock);
+    while (*at != thread)
+        at = &(*at)->next;
+    *at = thread->next;
+    pthread_mutex_unlock(&engine->lock);
+}
+
 void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = pthread_getspecific(engine->thread_key);
 
@@ -103,6 +130,7 @@ void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
         thread->seats = seat->next;
         end_seat_nogil(engine, seat);
     }
+    unlink_thread(engine, thread);
     eng_scratch_free(thread->scratch);
     free(thread);
     pthread_setspecific(engine->thread_key, NULL);
@@ -115,7 +143,7 @@ static bool is_of(const eng_interp_t *interp, pyglue_str_t group, unsigned part)
            memcmp(interp->name, group.ptr, group.len) == 0;
 }
 
-static bool is_main(const eng_interp_t *interp) {
+bool eng_interp_is_main(const eng_interp_t *interp) {
     return interp->part == 0 && interp->name_len == 0;
 }
 
@@ -237,8 +265,11 @@ static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
     Py_XSETREF(state->error, get("pyglue.errors", "PyglueError"));
     Py_XSETREF(state->buffered, get("io", "BufferedIOBase"));
     Py_XSETREF(state->raw, get("io", "FileIO"));
+    Py_XSETREF(state->timeout, get("pyglue.compat.mod_wsgi", "RequestTimeout"));
+    Py_XSETREF(state->stacks, get("pyglue.loader.stacks", "describe"));
     if (state->find == NULL || state->error == NULL || state->buffered == NULL ||
-        state->raw == NULL || eng_environ_prepare(state))
+        state->raw == NULL || state->timeout == NULL || state->stacks == NULL ||
+        eng_environ_prepare(state))
         return -1;
     return prepare(state);
 }
@@ -283,7 +314,7 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
 /* Python may know this thread in the main interpreter: one state for each is its rule. What it
  * names after it made a sub-interpreter is, from 3.12 on, the keeper, which is no thread's. */
 static PyThreadState *borrow_python(const eng_interp_t *interp) {
-    PyThreadState *python = is_main(interp) ? PyGILState_GetThisThreadState() : NULL;
+    PyThreadState *python = eng_interp_is_main(interp) ? PyGILState_GetThisThreadState() : NULL;
 
     return python != NULL && PyThreadState_GetInterpreter(python) == interp->python ? python : NULL;
 }
@@ -314,7 +345,8 @@ static eng_seat_t *sit_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
     eng_seat_t *main_seat = thread->seats;
 
-    while (!is_main(main_seat->interp)) /* a thread that ends or makes one sat in main before */
+    while (!eng_interp_is_main(
+        main_seat->interp)) /* a thread that ends or makes one sat in main before */
         main_seat = main_seat->next;
     Py_EndInterpreter(interp->keeper);
     interp->keeper = NULL;
@@ -468,7 +500,7 @@ bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
         return false;
     eng_interp_leave(main_seat);
     for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
-        if (!is_main(interp) && !end_one_nogil(thread, interp))
+        if (!eng_interp_is_main(interp) && !end_one_nogil(thread, interp))
             is_clean = false;
     return is_clean;
 }

@@ -63,6 +63,7 @@ static const size_t objects[] = {
     offsetof(eng_state_t, base_environ), offsetof(eng_state_t, httpd_version),
     offsetof(eng_state_t, find),         offsetof(eng_state_t, error),
     offsetof(eng_state_t, buffered),     offsetof(eng_state_t, raw),
+    offsetof(eng_state_t, timeout),      offsetof(eng_state_t, stacks),
 };
 #define OBJECTS (sizeof objects / sizeof objects[0])
 

@@ -195,6 +195,7 @@ static int run_iterable(eng_request_t *request, PyObject *result) {
         rv = send_block(request, item);
         Py_DECREF(item);
     }
+    eng_interrupt_settle(request);
     Py_DECREF(iterator);
     return rv < 0 || PyErr_Occurred() ? -1 : 0;
 }
@@ -204,9 +205,10 @@ static int run_iterable(eng_request_t *request, PyObject *result) {
 /* Always, and once; an exception of the iteration outlives one of close(), which is logged. */
 static int close_result(eng_state_t *state, eng_request_t *request, PyObject *result, int rv) {
     PyObject *first = rv < 0 ? eng_compat_take_exception() : NULL;
-    PyObject *function = PyObject_GetAttr(result, state->names[ENG_NAME_CLOSE]);
-    PyObject *done = NULL;
+    PyObject *function, *done = NULL;
 
+    eng_interrupt_settle(request);
+    function = PyObject_GetAttr(result, state->names[ENG_NAME_CLOSE]);
     if (function == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear(); /* close() is optional */
     } else {

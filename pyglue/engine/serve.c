@@ -124,8 +124,16 @@ static const struct row {
     {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
     {"strict_reload", offsetof(wkr_settings_t, strict_reload), INT},
     {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
+    {"messages", offsetof(wkr_settings_t, messages), INT},
     {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
     {"stack_size", offsetof(wkr_settings_t, stack_size), U32},
+    {"request_timeout_ms", offsetof(wkr_settings_t, request_timeout), U32},
+    {"interrupt_timeout_ms", offsetof(wkr_settings_t, interrupt_timeout), U32},
+    {"deadlock_timeout_ms", offsetof(wkr_settings_t, deadlock_timeout), U32},
+    {"shutdown_timeout_ms", offsetof(wkr_settings_t, shutdown_timeout), U32},
+    {"restart_interval_ms", offsetof(wkr_settings_t, restart_interval), U64},
+    {"rss_limit", offsetof(wkr_settings_t, rss_limit), U64},
+    {"stacks_signal", offsetof(wkr_settings_t, stacks_signal), INT},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -203,6 +211,15 @@ static PyObject *serve_serve(PyObject *self, PyObject *args, PyObject *keywords)
     if (serve->engine == NULL || serve->pool != NULL)
         return raise_error(PYGLUE_E_STATE);
     return none_or_error(start(serve, &settings, fds, count));
+}
+
+static PyObject *serve_watch(PyObject *self, PyObject *unused) {
+    serve_t *serve = serve_of(self);
+
+    (void)unused;
+    if (serve->pool == NULL)
+        return raise_error(PYGLUE_E_STATE);
+    return none_or_error(wkr_pool_watch(serve->pool));
 }
 
 static PyObject *serve_drain(PyObject *self, PyObject *unused) {
@@ -339,6 +356,8 @@ static PyMethodDef serve_methods[] = {
     {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
      "serve(private, *, ...): start the threads. private: descriptors that no forked child keeps; "
      "keywords: the settings of wkr_settings_t, all of them (the table `rows`)."},
+    {"watch", serve_watch, METH_NOARGS,
+     "After READY, once: the time-outs and limits of the settings hold from now on."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},
     {"connections", serve_connections, METH_NOARGS, "How many connections are open now."},
     {"activity", serve_activity, METH_NOARGS, "Requests that were run, and those that run now."},

@@ -29,7 +29,7 @@ def drain_of(definition: GroupPlan, why: Why) -> tuple[float | None, str]:
         return LATE_GRACE, "graceful-timeout"
     if definition.drain_timeout is not None:
         return definition.drain_timeout or None, "drain-timeout"
-    return getattr(definition, "request_timeout", 0.0) or None, "request-timeout"
+    return definition.request_timeout or None, "request-timeout"
 
 
 class Leaving:

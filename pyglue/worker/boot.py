@@ -33,6 +33,8 @@ ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this p
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
 MAXIMUM_REQUESTS, SIGNAL, INACTIVITY_TIMEOUT = 1, 2, 8  # arguments of RECYCLE
 CPU_TIME_LIMIT = 4
+# Raised in a worker for the stacks of an interpreter that it cannot have. No application uses it.
+STACKS = signal.SIGRTMAX
 NO_ENGINE, OTHER_ENGINE, BAD_SETTINGS, NO_PYTHON, NO_THREADS, TOO_OLD = range(1, 7)
 GROUP_VARIABLE = "PYGLUE_GROUP"  # by which `pyglue reload` knows a worker
 TURN = 1.0  # seconds between two looks at the watched files
@@ -49,10 +51,12 @@ OWN_GIL_SINCE = (3, 12)
 # does not say all of them: 0 is then what it means.
 AS_THEY_ARE = (
     *("number", "threads", "peer_uid", "request_max", "send_buffer_size", "receive_buffer_size"),
-    *("pass_descriptors", "maximum_requests", "stack_size"),
-    "strict_reload",
+    *("pass_descriptors", "stack_size", "strict_reload", "rss_limit"),
 )
-DURATIONS = ("socket_timeout", "startup_timeout")
+DURATIONS = (
+    *("socket_timeout", "startup_timeout", "request_timeout", "interrupt_timeout"),
+    *("deadlock_timeout", "shutdown_timeout"),
+)
 
 Settings = dict[str, Any]
 
@@ -65,7 +69,7 @@ class Failure(Exception):
         self.code = code
 
 
-# Ids of docs/reference/messages.md: by the argument of FAILED, and three more.
+# Ids of docs/reference/messages.md: by the argument of FAILED, and four more.
 FAILURE_IDS = {
     NO_ENGINE: "PG2011",
     OTHER_ENGINE: "PG2012",
@@ -74,7 +78,7 @@ FAILURE_IDS = {
     NO_THREADS: "PG1150",
     TOO_OLD: "PG3035",
 }
-UNTOLD, NO_LOCALE, PRELOAD = "PG2015", "PG2016", "PG2017"
+UNTOLD, NO_LOCALE, PRELOAD, UNWATCHED = "PG2015", "PG2016", "PG2017", "PG2026"
 
 
 def say(name: str, text: str) -> None:
@@ -110,6 +114,11 @@ def as_bytes(text: str) -> bytes:
 
 def milliseconds(seconds: float) -> int:
     return min(round(seconds * 1000), LONGEST_MS)
+
+
+def scattered(bound: int) -> int:
+    """Up to a tenth below it: the workers of a group began together, and are not to go together."""
+    return bound - int.from_bytes(os.urandom(4), sys.byteorder) % (bound // 10 + 1)
 
 
 def read_settings() -> Settings:
@@ -305,6 +314,7 @@ class Worker:
         if is_homeless(self.settings):
             tell(HOMELESS)
         faulthandler.enable()
+        faulthandler.register(STACKS)
         if self.settings["locale"] is not None:
             self.set_locale(self.settings["locale"])
 
@@ -388,10 +398,21 @@ class Worker:
             listener=LISTENER,
             record=RECORD,
             events=self.events_in,
+            messages=MESSAGES,
             key=bytes.fromhex(settings["key"]),
+            maximum_requests=scattered(settings["maximum_requests"]),
+            restart_interval_ms=scattered(round(settings.get("restart_interval", 0) * 1000)),
+            stacks_signal=STACKS,
             **{name: int(settings.get(name, 0)) for name in AS_THEY_ARE},
             **{f"{name}_ms": milliseconds(settings.get(name, 0)) for name in DURATIONS},
         )
+
+    def watch_itself(self) -> None:
+        """Not before READY: a supervisor takes no other word from a worker that it waits for."""
+        try:
+            self.worker.watch()
+        except (OSError, MemoryError) as error:
+            say(UNWATCHED, f"time-outs and limits of this worker do not hold: {error}")
 
     def run(self) -> NoReturn:
         while True:
@@ -525,6 +546,7 @@ def main() -> NoReturn:
         tell(FAILED, failure.code)
         os._exit(1)
     tell(READY, int(is_loaded))
+    worker.watch_itself()
     worker.run()
 
 

@@ -9,7 +9,6 @@
  * request costs epoll_wait, recv, sendmsg and epoll_ctl. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "pool.h"
+#include "watch.h"
 
 #define SEND_BUFFER (256 * 1024) /* so that a block of PYGLUE_FRAME_BODY_MAX rarely waits */
 #define FAULT_STACK (64 * 1024)  /* what faulthandler takes, and the registers of any processor */
@@ -415,27 +415,13 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
     return 0;
 }
 
-/* Neither Python's main thread nor the GIL is needed: an import may hang with both. */
-static void *watch_startup(void *argument) {
-    wkr_pool_t *pool = argument;
-    uint64_t now = wkr_now_ms(), end = now + pool->settings.startup_timeout;
-    struct pollfd stop = {.fd = pool->stop, .events = POLLIN};
-
-    for (; now < end; now = wkr_now_ms())
-        if (poll(&stop, 1, end - now < INT_MAX ? (int)(end - now) : INT_MAX) > 0)
-            return NULL;
-    if (pool->ops->has_loaded(pool->engine))
-        return NULL;
-    wkr_say("PG2006: startup-timeout (%u ms) has passed since the first request, and no script is "
-            "loaded: this worker ends, and another is started",
-            pool->settings.startup_timeout);
-    pyglue_record_end(pool->record, PYGLUE_ENDING_STARTUP);
-    _exit(1);
+int wkr_pool_watch(wkr_pool_t *pool) {
+    return wkr_watch_start(&pool->watch, pool);
 }
 
 void wkr_pool_begin(wkr_pool_t *pool) {
-    if (!atomic_exchange(&pool->has_begun, 1) && !pool->ops->has_loaded(pool->engine))
-        pool->is_watched = pthread_create(&pool->watcher, NULL, watch_startup, pool) == 0;
+    if (atomic_load(&pool->begun) == 0)
+        atomic_store(&pool->begun, wkr_now_ms());
 }
 
 void wkr_pool_drain(wkr_pool_t *pool) {
@@ -491,12 +477,12 @@ static void close_if_open(int fd) {
 }
 
 void wkr_pool_stop(wkr_pool_t *pool) {
+    if (pool->watch != NULL)
+        wkr_watch_stop(pool->watch);
     if (pool->stop >= 0)
         eventfd_write(pool->stop, 1);
     for (unsigned i = 0; i < pool->thread_count; i++)
         pthread_join(pool->threads[i].id, NULL);
-    if (pool->is_watched)
-        pthread_join(pool->watcher, NULL);
     for (unsigned i = 0; pool->threads != NULL && i <= pool->settings.threads; i++)
         thread_free(&pool->threads[i]);
     free_connections(pool);

@@ -52,14 +52,13 @@ struct wkr_pool {
     int has_left;
     unsigned thread_count;
     wkr_thread_t *threads;
-    atomic_int has_begun; /* the first request came: of startup_timeout */
-    int is_watched;       /* by the next one */
-    pthread_t watcher;
+    atomic_ullong begun;     /* when the first request came, ms; 0: none has, or nobody asks */
+    struct wkr_watch *watch; /* NULL: nothing is watched */
 };
 
 /* One byte on the events pipe. Any thread. */
 void wkr_pool_tell(const wkr_pool_t *pool, enum wkr_event event);
-/* A request is about to run: with the first one the clock of startup_timeout starts. */
+/* A request is about to run: with the first one the clock of startup_timeout starts (watch.c). */
 void wkr_pool_begin(wkr_pool_t *pool);
 /* Is the peer of this socket that user's? */
 int wkr_pool_is_of(int fd, uid_t uid);

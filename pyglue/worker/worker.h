@@ -10,6 +10,7 @@
  *   host.c     the host operations of one request, each encoded as a frame
  *   exchange.c what is said on a connection: hello, requests, refusals
  *   pool.c     connections, threads, drain
+ *   watch.c    what runs for too long, hangs or grows, and is told, interrupted or replaced
  *   process.c  what the worker does to its own process: signals, forks, watchdog, name */
 #ifndef PYGLUE_WORKER_H
 #define PYGLUE_WORKER_H
@@ -46,8 +47,17 @@ typedef struct wkr_settings {
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
     int strict_reload;         /* a request for a script that has changed since is refused */
-    uint32_t startup_timeout;  /* ms from the first request until a script is loaded; 0: no limit */
     uint32_t stack_size;       /* of a thread that runs requests; 0: the system's */
+    int messages;              /* write end of the pipe to the supervisor, non-blocking */
+    /* What is watched (watch.c), in ms; 0: it is not. */
+    uint32_t startup_timeout;   /* from the first request until a script is loaded */
+    uint32_t request_timeout;   /* of a request, until it is interrupted, or given up */
+    uint32_t interrupt_timeout; /* from then on; 0: requests are not interrupted */
+    uint32_t deadlock_timeout;  /* for which nobody can have the GIL */
+    uint32_t shutdown_timeout;  /* for what runs when the worker ends itself; 0: none */
+    uint64_t restart_interval;  /* of the worker's life */
+    uint64_t rss_limit;         /* bytes in memory */
+    int stacks_signal;          /* faulthandler writes stacks when it is raised; 0: nobody does */
 } wkr_settings_t;
 
 typedef struct wkr_pool wkr_pool_t;
@@ -66,6 +76,10 @@ unsigned wkr_pool_connections(wkr_pool_t *pool);
 
 /* Requests that were run, and those that run now. Any thread. */
 void wkr_pool_activity(const wkr_pool_t *pool, uint64_t *served, unsigned *running);
+
+/* From now on it is watched, and the supervisor told: after READY, before which nothing is to be
+ * said. Once. 0, PYGLUE_E_NOMEM or PYGLUE_E_IO (errno tells). */
+int wkr_pool_watch(wkr_pool_t *pool);
 
 /* After WKR_EVENT_LEFT: ends the threads (each calls thread_end), waits for them, frees. */
 void wkr_pool_stop(wkr_pool_t *pool);

@@ -2,12 +2,17 @@
 /* A worker without Python: the pool over a fake engine, for tests/harness/worker.py.
  *
  * The snapshot's callable names the behaviour, its script is a path where one is needed. Arguments:
- * threads, peer uid, request_max, socket timeout in ms, pass descriptors (0, 1), maximum requests,
- * descriptor of the record. Standard input: the listener; output: the events, one number a line.
- * SIGTERM drains; after EVENT_LEFT the pool is stopped and the program ends with 0. */
+ * settings as NAME=NUMBER. Standard input: the listener; output: the events, one number a line.
+ * SIGTERM drains; after EVENT_LEFT the pool is stopped and the program ends with 0.
+ *
+ * The GIL is a mutex that "holds" has until its file exists. What the watcher asks of the engine is
+ * a line on descriptor 2. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -106,6 +111,39 @@ static int wait_for_file(pyglue_host_t *h, const char *script) {
     return 0;
 }
 
+static pthread_mutex_t gil = PTHREAD_MUTEX_INITIALIZER;
+static atomic_ullong interrupted; /* the request that is to end */
+static atomic_int has_loaded;
+
+/* Runs until it is interrupted; then as an application that does not catch it. */
+static int spin(pyglue_host_t *h, const char *script) {
+    (void)h, (void)script;
+    while (atomic_load(&interrupted) == 0)
+        usleep(1000);
+    atomic_store(&interrupted, 0);
+    return 504;
+}
+
+/* Holds the GIL until the file exists. */
+static int hold(pyglue_host_t *h, const char *script) {
+    pthread_mutex_lock(&gil);
+    while (access(script, F_OK))
+        usleep(1000);
+    pthread_mutex_unlock(&gil);
+    return hello(h, script);
+}
+
+/* Whoever has the GIL here never gives it back, and the request ends. */
+static int keep(pyglue_host_t *h, const char *script) {
+    pthread_mutex_lock(&gil);
+    return hello(h, script);
+}
+
+static int load(pyglue_host_t *h, const char *script) {
+    atomic_store(&has_loaded, 1);
+    return hello(h, script);
+}
+
 static int file(pyglue_host_t *h, const char *script) {
     int fd = open(script, O_RDONLY | O_CLOEXEC);
     int rv = start(h, -1) || write_bytes(h, "file: ", 6, 0) || h->ops->file(h, fd, 10, 500000);
@@ -165,6 +203,10 @@ static const struct {
     {"failing", failing},
     {"forking_back", forking_back},
     {"large_head", large_head},
+    {"spin", spin},
+    {"hold", hold},
+    {"keep", keep},
+    {"load", load},
 };
 
 static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pyglue_host_t *host,
@@ -174,11 +216,45 @@ static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pygl
 
     (void)engine;
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 404};
-    for (size_t i = 0; i < sizeof behaviours / sizeof behaviours[0]; i++)
-        if (strcmp(behaviours[i].name, name) == 0)
-            *outcome = behaviours[i].run(host, script) == 0 ? (pyglue_outcome_t){PYGLUE_COMPLETE, 0}
-                                                            : (pyglue_outcome_t){PYGLUE_CUT, 0};
+    for (size_t i = 0; i < sizeof behaviours / sizeof behaviours[0]; i++) {
+        int rv = strcmp(behaviours[i].name, name) == 0 ? behaviours[i].run(host, script) : 404;
+
+        if (rv > 0 && rv != 404)
+            *outcome = (pyglue_outcome_t){PYGLUE_FAILED, rv};
+        else if (rv != 404)
+            *outcome = (pyglue_outcome_t){rv == 0 ? PYGLUE_COMPLETE : PYGLUE_CUT, 0};
+    }
     return 0;
+}
+
+/* What the watcher asks for. */
+
+static int engine_has_loaded(pyglue_engine_t *engine) {
+    (void)engine;
+    return atomic_load(&has_loaded);
+}
+
+static void touch(pyglue_engine_t *engine) {
+    (void)engine;
+    pthread_mutex_lock(&gil);
+    pthread_mutex_unlock(&gil);
+}
+
+static int interrupt(pyglue_engine_t *engine, uint64_t number) {
+    touch(engine);
+    wkr_say("interrupt %llu", (unsigned long long)number);
+    atomic_store(&interrupted, number);
+    return 1;
+}
+
+static void dump(pyglue_engine_t *engine) {
+    touch(engine);
+    wkr_say("dump");
+}
+
+static void dump_stuck(pyglue_engine_t *engine, int number) {
+    (void)engine;
+    wkr_say("dump without the GIL, by signal %d", number);
 }
 
 static void thread_end(pyglue_engine_t *engine) {
@@ -190,6 +266,11 @@ static const pyglue_engine_ops_t engine_ops = {
     .version = PYGLUE_ENGINE_VERSION,
     .call = call,
     .thread_end = thread_end,
+    .has_loaded = engine_has_loaded,
+    .interrupt = interrupt,
+    .dump = dump,
+    .dump_stuck = dump_stuck,
+    .touch = touch,
 };
 
 static void serve(wkr_pool_t *pool, int events) {
@@ -205,24 +286,68 @@ static void serve(wkr_pool_t *pool, int events) {
     }
 }
 
+enum kind { INT, U32, U64 };
+
+static const struct setting {
+    const char *name;
+    size_t offset;
+    enum kind kind;
+} known[] = {
+    {"record", offsetof(wkr_settings_t, record), INT},
+    {"messages", offsetof(wkr_settings_t, messages), INT},
+    {"threads", offsetof(wkr_settings_t, threads), U32},
+    {"peer_uid", offsetof(wkr_settings_t, peer_uid), U32},
+    {"request_max", offsetof(wkr_settings_t, request_max), U32},
+    {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
+    {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
+    {"socket_timeout_ms", offsetof(wkr_settings_t, socket_timeout), U32},
+    {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
+    {"request_timeout_ms", offsetof(wkr_settings_t, request_timeout), U32},
+    {"interrupt_timeout_ms", offsetof(wkr_settings_t, interrupt_timeout), U32},
+    {"deadlock_timeout_ms", offsetof(wkr_settings_t, deadlock_timeout), U32},
+    {"shutdown_timeout_ms", offsetof(wkr_settings_t, shutdown_timeout), U32},
+    {"restart_interval_ms", offsetof(wkr_settings_t, restart_interval), U64},
+    {"rss_limit", offsetof(wkr_settings_t, rss_limit), U64},
+};
+
+/* NAME=NUMBER. 0, or -1. */
+static int set(wkr_settings_t *settings, const char *word) {
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        size_t len = strlen(known[i].name);
+        void *field = (char *)settings + known[i].offset;
+        unsigned long long number;
+
+        if (strncmp(known[i].name, word, len) != 0 || word[len] != '=')
+            continue;
+        number = strtoull(word + len + 1, NULL, 10);
+        if (known[i].kind == INT)
+            *(int *)field = (int)number;
+        else if (known[i].kind == U32)
+            *(uint32_t *)field = (uint32_t)number;
+        else
+            *(uint64_t *)field = number;
+        return 0;
+    }
+    fprintf(stderr, "no setting: %s\n", word);
+    return -1;
+}
+
 int main(int argc, char **argv) {
-    wkr_settings_t settings = {.listener = 0, .number = 0x1234567890};
+    wkr_settings_t settings = {.listener = 0, .number = 0x1234567890, .messages = -1};
     wkr_pool_t *pool;
     int events[2], rv;
 
-    if (argc != 8 || pipe2(events, O_CLOEXEC))
+    signal(SIGPIPE, SIG_IGN); /* as Python does */
+    if (pipe2(events, O_CLOEXEC))
         return 2;
     memset(settings.key, 'k', sizeof settings.key);
     settings.events = events[1];
-    settings.threads = (uint32_t)atoi(argv[1]);
-    settings.peer_uid = (uid_t)atoi(argv[2]);
-    settings.request_max = (uint32_t)atoi(argv[3]);
-    settings.socket_timeout = (uint32_t)atoi(argv[4]);
-    settings.pass_descriptors = atoi(argv[5]);
-    settings.maximum_requests = (uint64_t)atoi(argv[6]);
-    settings.record = atoi(argv[7]);
+    for (int i = 1; i < argc; i++)
+        if (set(&settings, argv[i]))
+            return 2;
     rv = wkr_pool_start(&pool, &settings, &engine_ops, NULL);
-    if (rv != 0 || wkr_process_forks(pool, &events[0], 2) || wkr_process_signals(events[1])) {
+    if (rv != 0 || wkr_process_forks(pool, &events[0], 2) || wkr_process_signals(events[1]) ||
+        wkr_pool_watch(pool)) {
         fprintf(stderr, "%s: %s\n", pyglue_error_name(rv), strerror(errno));
         return 1;
     }

@@ -4,7 +4,7 @@
 from pathlib import Path
 from typing import Any
 
-from .memhost.machine import GET
+from .memhost.machine import Machine
 
 HELLO = """
 def application(environ, start_response):
@@ -67,7 +67,7 @@ def meeting(folder: Path, patience: float) -> str:
 
 
 def call_of(script: str, group: str) -> tuple[Any, ...]:
-    return (script, "application", group, "", GET, 0, 0, b"", 1, 0, None, 0, 0)
+    return Machine.command(script, group=group)
 
 
 def bodies(answers: list[Any]) -> list[bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from harness import pythons
 
-from .memhost.machine import FLAGS, GET, Machine
+from .memhost.machine import FLAGS, Machine
 from .scripts import HELLO, bodies, call_of, meeting, write
 
 Open = Callable[..., Machine]
@@ -80,7 +80,7 @@ def machine(start: Open) -> Machine:
 
 
 def with_pairs(script: str, pairs: list[tuple[bytes, bytes]]) -> tuple[Any, ...]:
-    return (script, "application", "", "", GET + pairs, 0, 0, b"", 1, 0, None, 0, 0)
+    return Machine.command(script, pairs=pairs)
 
 
 def test_the_engine_leaves_the_gil_off(machine: Machine, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_threads_share_an_application_that_is_loaded_anew(machine: Machine, tmp_
     text += "def reload_required(path):\n    return True\n"
     script = write(tmp_path / "a.wsgi", text + HELLO.format(body="(print('seen'), b'1')[1]"))
     arguments = list(call_of(script, ""))
-    arguments[5] = FLAGS["reloading"]
+    arguments[6] = FLAGS["reloading"]
     answers = machine.ask("threads", THREADS, 20, *arguments)
     assert bodies(answers) == [b"1"] * THREADS * 20
     for *_, operations in answers:
@@ -141,7 +141,7 @@ def test_threads_of_one_request_share_all_of_it(machine: Machine, tmp_path: Path
     """One head is taken, no byte is read twice, and no line is torn."""
     script = write(tmp_path / "a.wsgi", SHARES)
     arguments = list(call_of(script, ""))
-    arguments[5:9] = [FLAGS["has_body"], 300, b"x" * 300, 5]
+    arguments[6:10] = [FLAGS["has_body"], 300, b"x" * 300, 5]
     for *_, operations in machine.ask("threads", THREADS, TIMES, *arguments):
         refused, read, busy = map(int, operations[-1][3].split())
         assert refused == 1 and read <= 300 and (read == 300 or busy)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .memhost.machine import GET, Answer, Machine
+from .memhost.machine import Answer, Machine
 
 Run = Callable[..., Answer]
 
@@ -168,7 +168,7 @@ def test_many_threads_make_an_interpreter_once(machine: Machine, tmp_path: Path)
     text = "import sys\nsys.raced = getattr(sys, 'raced', 0) + 1\n"
     script = write(tmp_path / "a.wsgi", text + HELLO.format(body="b'%d' % sys.raced"), 1000)
     for group in ("race", ""):
-        arguments = (script, "application", group, "", GET, 0, 0, b"", 1, 0, None, 0, 0)
+        arguments = machine.command(script, group=group)
         answers = machine.ask("threads", 8, 5, *arguments)
         bodies = {operations[-1][3] for *_, operations in answers}
         assert len(answers) == 40 and bodies == {b"1"}
@@ -258,7 +258,7 @@ def test_threads_that_come_and_go_leave_every_interpreter_whole(
     text = "import threading\nlocal = threading.local()\n" + HELLO.format(body="b'here'")
     script = write(tmp_path / "a.wsgi", text, 1000)
     for group in ("", "one", "two", "three", "") * 3:
-        arguments = (script, "application", group, "", GET, 0, 0, b"", 1, 0, None, 0, 0)
+        arguments = machine.command(script, group=group)
         answers = machine.ask("threads", 16, 2, *arguments)
         assert [operations[-1][3] for *_, operations in answers] == [b"here"] * 32
 

@@ -5,6 +5,7 @@ It is compiled here. What the engine does with a request is the name of its call
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -25,6 +26,9 @@ RECORD_SIZE = 24 + 1024 * 16  # of version 1
 RECORD_TEXTS = 8 + 1024 * 208  # what version 2 has behind it
 MAXIMUM, LEFT = 128, 129
 PATIENCE = 10.0
+DEFAULTS = {
+    "threads": 2, "peer_uid": os.getuid(), "request_max": 1 << 20, "socket_timeout_ms": 5000,
+}  # fmt: skip
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -47,35 +51,45 @@ class Worker:
     """The program, its socket and its record."""
 
     def __init__(
-        self,
-        program: Path,
-        folder: Path,
-        *,
-        threads: int = 2,
-        peer_uid: int = os.getuid(),
-        request_max: int = 1 << 20,
-        socket_timeout_ms: int = 5000,
-        pass_descriptors: bool = False,
-        maximum_requests: int = 0,
-        record_size: int = RECORD_SIZE + RECORD_TEXTS,
-        under: tuple[str, ...] = (),
-    ) -> None:
+        self, program: Path, folder: Path, *, under: tuple[str, ...] = (),
+        record_size: int = RECORD_SIZE + RECORD_TEXTS, has_full_pipe: bool = False,
+        **settings: int,
+    ) -> None:  # fmt: skip
         self.path = str(folder / "socket")
         self.record = os.memfd_create("record")
         os.ftruncate(self.record, record_size)
+        self.messages, messages = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            while has_full_pipe:
+                os.write(messages, bytes(16))
+        self.words = folder / "words"  # what it wrote to descriptor 2
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)
         listener.listen(100)
-        arguments = (
-            threads, peer_uid, request_max, socket_timeout_ms, int(pass_descriptors),
-            maximum_requests, self.record,
-        )  # fmt: skip
-        self.process = subprocess.Popen(
-            [*under, str(program), *map(str, arguments)], stdin=listener,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(self.record,),
-        )  # fmt: skip
+        settings = {**DEFAULTS, **settings, "record": self.record, "messages": messages}
+        words = [f"{name}={int(number)}" for name, number in settings.items()]
+        with self.words.open("w") as file:
+            self.process = subprocess.Popen(
+                [*under, str(program), *words], stdin=listener, stdout=subprocess.PIPE,
+                stderr=file, pass_fds=(self.record, messages),
+            )  # fmt: skip
+        os.close(messages)
         listener.close()
         self.wait_for_event(0)
+
+    def wait_for_message(self) -> tuple[int, int]:
+        """Kind and argument of what it tells the supervisor."""
+        ready, _, _ = select.select([self.messages], [], [], PATIENCE)
+        assert ready, f"no message came: {self.errors()}"
+        kind, argument, _ = struct.unpack("=IIQ", os.read(self.messages, 16))
+        return kind, argument
+
+    def take_messages(self) -> bytes:
+        """Those that are there; of a worker that has ended all that are left."""
+        return os.read(self.messages, 1 << 20)
+
+    def wait_for_words(self, words: str) -> None:
+        wait_until(lambda: words in self.errors(), f"the worker says {words}")
 
     def wait_for_event(self, event: int) -> None:
         assert self.process.stdout is not None
@@ -88,8 +102,7 @@ class Worker:
                 return
 
     def errors(self) -> str:
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
+        return self.words.read_text()
 
     def connect(self) -> Peer:
         peer = Peer.connect(self.path)
@@ -109,15 +122,17 @@ class Worker:
         self.process.send_signal(signal.SIGTERM)
         self.wait_for_event(signal.SIGTERM)
 
-    def close(self) -> str:
-        """Ends it in good order, and returns what it wrote to descriptor 2."""
-        if self.process.poll() is None:
+    def close(self, code: int = 0) -> str:
+        """Ends it in good order, or has it end by itself with this code, and returns what it wrote
+        to descriptor 2."""
+        if self.process.poll() is None and code == 0:
             self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=PATIENCE)
+        self.process.communicate(timeout=PATIENCE)
         os.close(self.record)
-        assert self.process.returncode == 0, errors.decode()
-        assert "Sanitizer" not in errors.decode()
-        return errors.decode()
+        os.close(self.messages)
+        assert self.process.returncode == code, self.errors()
+        assert "Sanitizer" not in self.errors()
+        return self.errors()
 
 
 Start = Callable[..., Worker]

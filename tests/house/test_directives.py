@@ -13,7 +13,7 @@ from harness.httpd import Httpd, complaint
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 HTTPDS_OWN = {"AddHandler, SetHandler"}
-OPTION_ROW = re.compile(r'(?:OPTION|FLAG|INTEGER|DURATION|SIZE|BUFFER)\("([a-z-]+)"')
+OPTION_ROW = re.compile(r'(?:OPTION|FLAG|INTEGER|MEMORY|DURATION|SIZE|BUFFER)\("([a-z-]+)"')
 
 
 def words(pattern: str, page: str) -> set[str]:
@@ -55,6 +55,12 @@ def test_each_option_of_a_process_group_is_on_its_page() -> None:
         ("WSGIDaemonProcess a processes=1-", "processes=: '1-' is not a whole number"),
         ("WSGIDaemonProcess a inactivity-timeout=x", "inactivity-timeout=: 'x' is not a duration"),
         ("WSGIDaemonProcess a reload=soon", "reload=: 'soon' is not one of strict, rolling"),
+        ("WSGIDaemonProcess a request-timeout=long", "request-timeout=: 'long' is not a duration"),
+        ("WSGIDaemonProcess a interrupt-timeout=-1", "interrupt-timeout=: '-1' is not a duration"),
+        ("WSGIDaemonProcess a deadlock-timeout=5d", "deadlock-timeout=: '5d' is not a duration"),
+        ("WSGIDaemonProcess a restart-interval=", "restart-interval=: '' is not a duration"),
+        ("WSGIDaemonProcess a rss-limit=half", "rss-limit=: 'half' is not a size"),
+        ("WSGIDaemonProcess a rss-limit=1025G", "rss-limit=: '1025G' is not a size"),
         ("WSGIDaemonProcess a drain-timeout=soon", "drain-timeout=: 'soon' is not a duration"),
         ("WSGIDaemonProcess a graceful-timeout=-1", "graceful-timeout=: '-1' is not a duration"),
         ("WSGIDaemonProcess a eviction-timeout=1d", "eviction-timeout=: '1d' is not a duration"),

@@ -22,6 +22,7 @@ LEAST = (
     "interpreters=1 "
     "maximum-requests=0 startup-timeout=0 launch-timeout=0 shutdown-timeout=0 socket-timeout=0 "
     "inactivity-timeout=0 reload=rolling drain-timeout=0 graceful-timeout=0 eviction-timeout=0 "
+    "request-timeout=0 interrupt-timeout=0 deadlock-timeout=0 restart-interval=0 rss-limit=0 "
     "environ=clean python-path= lang= locale= display-name= script-user=#0 user=#1 group=#1"
 )
 MOST = (
@@ -31,6 +32,8 @@ MOST = (
     "inactivity-timeout=8784h reload=strict "
     "drain-timeout=8784h graceful-timeout=8784h eviction-timeout=8784h "
     "shutdown-timeout=31622400s socket-timeout=31622400000ms environ=inherit python-path=/a:/b::c "
+    "request-timeout=8784h interrupt-timeout=8784h deadlock-timeout=8784h restart-interval=8784h "
+    "rss-limit=1024G "
     "home=/ python-home=/x python=/y pass-descriptors=on no-new-privs=off dumpable=off "
     "script-group=#4294967294 user=#4294967294 group=#4294967294 "
     'display-name="%{GROUP}" lang="\xe9 \\"quoted\\"" locale=C'

@@ -128,20 +128,36 @@ class Machine:
             raise AssertionError(answer)
         return answer
 
-    def call(self, script: str, *, callable: str = "application", group: str = "",
-             process_group: str = "", pairs: list[tuple[bytes, bytes]] | None = None,
-             flags: str = "", length: int | None = None, body: bytes = b"", piece: int = 1 << 20,
-             body_error: str = "", fail: tuple[str, int, str] | None = None) -> Answer:  # fmt: skip
-        """`fail`: (operation, how many succeed first, error). `length` -1: chunked."""
+    def call(self, script: str, **request: Any) -> Answer:
+        return self.answer(self.ask("call", *self.command(script, **request)))
+
+    @staticmethod
+    def command(script: str, callable: str = "application", group: str = "",
+                process_group: str = "", pairs: list[tuple[bytes, bytes]] | None = None,
+                flags: str = "", length: int | None = None, body: bytes = b"",
+                piece: int = 1 << 20, body_error: str = "",
+                fail: tuple[str, int, str] | None = None,
+                number: int = 1) -> tuple[Any, ...]:  # fmt: skip
+        """What the host's call is given. `fail`: (operation, how many succeed first, error).
+        `length` -1: chunked."""
         has_body = bool(body) or length not in (None, 0)
         bits = sum(FLAGS[flag] for flag in flags.split()) | (FLAGS["has_body"] if has_body else 0)
         name, after, error = fail or (None, 0, "gone")
-        rv, kind, status, held, operations = self.ask(
-            "call", script, callable, group, process_group, GET + (pairs or []), bits,
-            len(body) if length is None else length, body, piece,
-            ERRORS[body_error] if body_error else 0, name, after, ERRORS[error],
-        )  # fmt: skip
+        return (number, script, callable, group, process_group, GET + (pairs or []), bits,
+                len(body) if length is None else length, body, piece,
+                ERRORS[body_error] if body_error else 0, name, after, ERRORS[error])  # fmt: skip
+
+    @staticmethod
+    def answer(said: Any) -> Answer:
+        rv, kind, status, held, operations = said
         return Answer(rv, KINDS[kind], status, bool(held), operations)
+
+    def begin(self, script: str, number: int, **request: Any) -> None:
+        """Run it on a thread of its own. `finish` waits for it."""
+        self.ask("begin", *self.command(script, number=number, **request))
+
+    def finish(self, number: int) -> Answer:
+        return self.answer(self.ask("finish", number))
 
     def outside(self) -> str:
         """Take what was logged outside of requests."""

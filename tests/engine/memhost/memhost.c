@@ -244,14 +244,13 @@ static PyObject *answer(int rv, const pyglue_outcome_t *outcome, memhost_t *host
                          take_records(host));
 }
 
-/* call(script, callable, group, process_group, pairs, flags, content_length, body, piece,
+/* call(number, script, callable, group, process_group, pairs, flags, content_length, body, piece,
  * body_error, fail_name, fail_after, fail_error) -> (rv, kind, status, held_gil, records) */
 static PyObject *memhost_call(PyObject *module, PyObject *args) {
     state_t *state = PyModule_GetState(module);
     pyglue_str_t keys[PAIRS_MAX], values[PAIRS_MAX];
     pyglue_snapshot_spec_t spec = {.keys = keys,
                                    .values = values,
-                                   .number = 1,
                                    .request_start = 1700000000000000,
                                    .queue_start = 1700000000250000,
                                    .httpd_version = {2, 4, 71},
@@ -269,9 +268,9 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     void *block;
     int rv;
 
-    if (!PyArg_ParseTuple(args, "ssssO!ILy#nizii:call", &script, &callable, &group, &process_group,
-                          &PyList_Type, &pairs, &flags, &content_length, &host.body, &body_len,
-                          &piece, &host.body_error, &host.fail_name, &host.fail_after,
+    if (!PyArg_ParseTuple(args, "KssssO!ILy#nizii:call", &spec.number, &script, &callable, &group,
+                          &process_group, &PyList_Type, &pairs, &flags, &content_length, &host.body,
+                          &body_len, &piece, &host.body_error, &host.fail_name, &host.fail_after,
                           &host.fail_error) ||
         get_pairs(pairs, keys, values))
         return NULL;
@@ -293,6 +292,50 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
     free(block);
     return answer(rv, &outcome, &host);
+}
+
+static PyObject *memhost_interrupt(PyObject *module, PyObject *args) {
+    state_t *state = PyModule_GetState(module);
+    unsigned long long number;
+    int rv;
+
+    if (!PyArg_ParseTuple(args, "K:interrupt", &number))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+        rv = state->ops->interrupt(state->engine, number);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(rv);
+}
+
+static PyObject *memhost_dump(PyObject *module, PyObject *unused) {
+    state_t *state = PyModule_GetState(module);
+
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS
+        state->ops->dump(state->engine);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* With the GIL held, which shows that none is taken. */
+static PyObject *memhost_dump_stuck(PyObject *module, PyObject *args) {
+    state_t *state = PyModule_GetState(module);
+    int number;
+
+    if (!PyArg_ParseTuple(args, "i:dump_stuck", &number))
+        return NULL;
+    state->ops->dump_stuck(state->engine, number);
+    Py_RETURN_NONE;
+}
+
+static PyObject *memhost_touch(PyObject *module, PyObject *unused) {
+    state_t *state = PyModule_GetState(module);
+
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS
+        state->ops->touch(state->engine);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 static PyObject *memhost_load(PyObject *module, PyObject *args) {
@@ -351,6 +394,10 @@ static PyMethodDef methods[] = {
     {"open", memhost_open, METH_VARARGS, "open(engine file, package, settings)"},
     {"call", memhost_call, METH_VARARGS, "Runs one request; see the source."},
     {"load", memhost_load, METH_VARARGS, "load(script, group, callable) -> bool"},
+    {"interrupt", memhost_interrupt, METH_VARARGS, "interrupt(number) -> bool"},
+    {"dump", memhost_dump, METH_NOARGS, "Logs the stacks of all threads."},
+    {"dump_stuck", memhost_dump_stuck, METH_VARARGS, "dump_stuck(signal): without the GIL."},
+    {"touch", memhost_touch, METH_NOARGS, "Takes the GIL and gives it back."},
     {"thread_end", memhost_thread_end, METH_NOARGS, "This thread calls no more."},
     {"close", memhost_close, METH_NOARGS, "Closes the engine."},
     {"outside", memhost_outside, METH_NOARGS, "Takes what was logged outside of requests."},

@@ -1,12 +1,14 @@
 """Runs in the engine's process: takes commands from its standard input, answers on its output."""
 
+import faulthandler
 import importlib.util
 import json
 import os
 import pickle
+import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 
 def find_engine() -> tuple[str, str]:
@@ -57,11 +59,73 @@ def together(host: Any, *calls: tuple[Any, ...]) -> list[Any]:
     return answers
 
 
+class Begun:
+    """A call on a thread of its own."""
+
+    running: ClassVar[dict[int, "Begun"]] = {}
+
+    def __init__(self, host: Any, arguments: tuple[Any, ...]) -> None:
+        self.answer: Any = None
+        self.thread = threading.Thread(target=self.play, args=(host, arguments))
+        self.running[arguments[0]] = self
+        self.thread.start()
+
+    def play(self, host: Any, arguments: tuple[Any, ...]) -> None:
+        self.answer = host.call(*arguments)
+        host.thread_end()
+
+    @classmethod
+    def finish(cls, number: int) -> Any:
+        begun = cls.running.pop(number)
+        begun.thread.join()
+        return begun.answer
+
+
+def interrupted(host: Any, threads: int, times: int, arguments: tuple[Any, ...]) -> Any:
+    """Many threads run requests of their own numbers, while another interrupts what it can.
+    (number, kind, status) of each; the numbers for which an exception was set; what met threads
+    outside of a request."""
+    answers: list[tuple[int, int, int]] = []
+    leaks: list[str] = []
+    current = dict.fromkeys(range(threads), 0)
+
+    def play(index: int) -> None:
+        for turn in range(times):
+            number = current[index] = index * times + turn + 1
+            try:
+                _, kind, status, *_ = host.call(number, *arguments[1:])
+                answers.append((number, kind, status))
+                for _ in range(100):  # where one that came late would come up
+                    pass
+            except BaseException as leak:
+                leaks.append(repr(leak))
+        host.thread_end()
+
+    players = [threading.Thread(target=play, args=(index,)) for index in range(threads)]
+    hits: list[int] = []
+    for player in players:
+        player.start()
+    while any(player.is_alive() for player in players):
+        hits += [number for number in list(current.values()) if host.interrupt(number)]
+    for player in players:
+        player.join()
+    return answers, hits, leaks
+
+
 def obey(host: Any, name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "open":
         engine, package, settings = arguments
         found = find_engine() if engine is None else (engine, package)
         return host.open(*found, json.dumps(settings))
+    if name == "begin":
+        Begun(host, arguments)
+        return None
+    if name == "finish":
+        return Begun.finish(*arguments)
+    if name == "interrupted":
+        return interrupted(host, *arguments)
+    if name == "register":
+        return faulthandler.register(signal.SIGRTMAX, open(arguments[0], "w"))
     if name == "threads":
         return in_threads(host, arguments[0], arguments[1], arguments[2:])
     if name == "together":

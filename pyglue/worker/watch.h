@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a worker watches in itself, so that it can be told, interrupted or replaced: requests that
+ * run for too long, scripts that do not come to be loaded, an interpreter that nobody can have, its
+ * memory and its age. Two threads of its own, started only if a setting asks for one of these.
+ *
+ * Up: pool.c. Down: the engine's table, the worker's record, process.c. */
+#ifndef PYGLUE_WATCH_H
+#define PYGLUE_WATCH_H
+
+#include "worker.h"
+
+/* Arguments of RECYCLE (docs/plan.md 4) that are said from here. */
+enum wkr_recycle {
+    WKR_RECYCLE_INTERVAL = 3,
+    WKR_RECYCLE_RSS = 5,
+    WKR_RECYCLE_REQUEST = 6,
+    WKR_RECYCLE_DEADLOCK = 7
+};
+
+typedef struct wkr_watch wkr_watch_t;
+
+/* *watch is NULL afterwards where nothing is to be watched. 0, PYGLUE_E_NOMEM or PYGLUE_E_IO: a
+ * thread could not be made; errno tells. */
+int wkr_watch_start(wkr_watch_t **watch, wkr_pool_t *pool);
+
+/* Ends both threads and waits for them; the one that may hold the GIL says thread_end. */
+void wkr_watch_stop(wkr_watch_t *watch);
+
+#endif
