@@ -238,7 +238,9 @@ def test_worker_that_cannot_load_its_script_in_time_is_replaced(
     alias = f'WSGIScriptAlias / "{folder}/app.py"'
     server = start_httpd([*lines, alias, *conf.granted(folder)])
     server.log.expect("PG2006.*startup-timeout")
-    server.log.allow("PG1103|GL0504")
+    cause = "exited with status 1: startup-timeout had passed, and no script was loaded"
+    server.log.expect(f"PG1103.*{cause}.*It ran: GET / ")
+    server.log.expect(f"GL0504.*{cause}")
     assert ask(server.address, "/").status == 502
     (folder / "go").touch()
     assert ask(server.address, "/").body == b"loaded"

@@ -377,7 +377,9 @@ def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town) -> None
         assert sight.attempt(server, "two", "setuid") == "EPERM"
     os.kill(before, 9)
     server.wait_for_exit(before)
-    server.log.wait_for(f"PG1103: .*pid {before}")
+    line = server.log.wait_for(f"PG1103: .*pid {before}")
+    assert len(line) < 8192 and line.isprintable()
+    assert server.log.text().count(f"pid {before})") == 1, "one line"
     assert sight.attempt(server, "one", "setuid") == "EPERM"
     assert sight.attempt(server, "two", "setuid") == "EPERM"
     assert (sight.supervisor(server), town.child) == (supervisor, child)

@@ -275,6 +275,31 @@ def test_an_application_may_have_its_worker_replaced_by_a_signal(
     assert load.failures() == []
 
 
+def test_killed_children_of_httpd_cost_only_what_they_served(start_shop: StartShop) -> None:
+    """RELIABILITY C 18. The places that they had taken of a worker are free again."""
+    server = start_shop("threads=2")
+    (worker,) = server.workers()
+    with connected(server.address) as one, connected(server.address) as two:
+        for name, connection in (("one", one), ("two", two)):
+            connection.send(request("GET", f"/waits?{name}"))
+            wait_until((server.root / "files" / f"{name}.runs").exists, "both threads run")
+        for child in set(census.children(server.pid)) - {server.supervisor()}:
+            os.kill(child, signal.SIGKILL)
+        for connection in (one, two):
+            with pytest.raises((EOFError, ConnectionError)):
+                connection.read_response()
+    for name in ("one", "two"):
+        (server.root / "files" / f"{name}.end").touch()
+
+    assert {facts(server)["pid"] for _ in range(5)} == {worker}
+    with connected(server.address) as one, connected(server.address) as two:
+        for name, connection in (("three", one), ("four", two)):
+            connection.send(request("GET", f"/waits?{name}"))
+            wait_until((server.root / "files" / f"{name}.runs").exists, "both threads run again")
+            (server.root / "files" / f"{name}.end").touch()
+        assert [c.read_response().body for c in (one, two)] == [b"done"] * 2
+
+
 @pytest.mark.slow
 def test_a_supervisor_that_hangs_is_replaced(start_shop: StartShop) -> None:
     server = start_shop("threads=4")

@@ -19,6 +19,7 @@ WAYS = {
     "exit": lambda: os._exit(3),
     "status": lambda: os._exit(127),
     "overflow": overflow,
+    "memory": lambda: bytearray(b"x") * (1 << 30),
     "segv": lambda: ctypes.string_at(0),
     "abort": os.abort,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
