@@ -122,6 +122,13 @@ static const char *find_listed(glue_definition_t *definition, const char *subjec
                         subject, definition->listed->nelts, NGROUPS_MAX);
 }
 
+static int leads_up(const char *path) {
+    for (const char *at = strstr(path, ".."); at != NULL; at = strstr(at + 2, ".."))
+        if ((at == path || at[-1] == '/') && (at[2] == '/' || at[2] == '\0'))
+            return 1;
+    return 0;
+}
+
 /* The names that were written, checked while the line is known. */
 static const char *check_names(glue_definition_t *definition, const char *subject,
                                apr_pool_t *pool) {
@@ -156,6 +163,9 @@ static const char *check_names(glue_definition_t *definition, const char *subjec
     if (group->chroot != NULL && geteuid() != 0)
         return glue_value_complaint(apr_pstrcat(pool, subject, " chroot=", NULL), group->chroot,
                                     "needs an httpd that root starts, and that root tests", pool);
+    if (group->cgroup != NULL && leads_up(group->cgroup))
+        return glue_value_complaint(apr_pstrcat(pool, subject, " cgroup=", NULL), group->cgroup,
+                                    "leads out of where it begins, by '..'", pool);
     return definition->supplementary_groups != NULL ? find_listed(definition, subject, pool) : NULL;
 }
 

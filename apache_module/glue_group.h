@@ -62,6 +62,9 @@ struct glue_group {
     apr_int64_t memory_limit, virtual_memory_limit, rss_limit; /* bytes; 0: none */
     apr_interval_time_t cpu_time_limit;                        /* µs of CPU time; 0: none */
     apr_interval_time_t request_timeout, interrupt_timeout, deadlock_timeout, restart_interval;
+    const char *cgroup;     /* NULL: none, or httpd's own if there are bounds */
+    int cpu_max, pids_max;  /* of the group; percent, tasks; 0: none */
+    apr_int64_t memory_max; /* of the group; bytes, 0: none */
     apr_interval_time_t startup_timeout, launch_timeout, shutdown_timeout, socket_timeout,
         queue_timeout, connect_timeout, response_socket_timeout, response_flush_delay,
         response_timeout;   /* µs; 0: off, or httpd's Timeout where the manual says so */

@@ -86,6 +86,16 @@ static const char *range(glue_range_t *value, const glue_row_t *row, const char 
                         row->least + 1, row->most, row->least);
 }
 
+static const char *percent(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
+    apr_size_t length = strlen(word);
+    const char *problem;
+
+    if (length > 1 && word[length - 1] == '%')
+        length--;
+    problem = integer(value, row, apr_pstrmemdup(pool, word, length), pool);
+    return problem != NULL ? apr_pstrcat(pool, problem, " percent", NULL) : NULL;
+}
+
 static const char *octal(int *value, const glue_row_t *row, const char *word, apr_pool_t *pool) {
     apr_int64_t number;
     const char *end;
@@ -189,6 +199,8 @@ const char *glue_value_parse(void *base, const glue_row_t *row, const char *word
         return integer(as_int(base, row), row, word, pool);
     case GLUE_RANGE:
         return range(as_range(base, row), row, word, pool);
+    case GLUE_PERCENT:
+        return percent(as_int(base, row), row, word, pool);
     case GLUE_OCTAL:
         return octal(as_int(base, row), row, word, pool);
     case GLUE_SIZE:

@@ -22,6 +22,7 @@ enum glue_value_type {
     GLUE_RANGE,    /* glue_range_t: LEAST-MOST, or one number for both */
     GLUE_OCTAL,    /* int: the same, written in octal */
     GLUE_SIZE,     /* int: bytes; K, M, G */
+    GLUE_PERCENT,  /* int: least to most, with or without % */
     GLUE_LONG,     /* apr_int64_t: bytes; K, M, G, T */
     GLUE_DURATION, /* apr_interval_time_t: seconds; ms, s, m, h */
     GLUE_DELAY,    /* the same, but a bare number is of milliseconds */

@@ -22,7 +22,7 @@ def spawn(
     rlimits: Sequence[tuple[int, int, int]] = (),
     nice: int = 0,
     no_new_privs: bool = True,
-    cgroup_procs: int = -1,
+    cgroup_procs: Sequence[int] = (),
     home_optional: bool = False,
     otherwise: bytes | None = None,
 ) -> tuple[int, int, int]:

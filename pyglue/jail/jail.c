@@ -13,6 +13,8 @@
 const char *jail_check(const jail_plan_t *plan) {
     if (plan->fd_count < 3 || plan->fd_count > JAIL_FDS_MAX)
         return "fds must name 3 to 64 descriptors";
+    if (plan->cgroup_count > JAIL_CGROUPS_MAX)
+        return "cgroup_procs must name at most 4 files";
     if (plan->argv[0] == NULL)
         return "argv must not be empty";
     if (plan->chroot != NULL && plan->chroot[0] != '/')
@@ -58,16 +60,18 @@ static void sort_groups(jail_plan_t *plan) {
 /* To be asked before anything is opened: a new descriptor could take the number of a closed one,
  * and be given to the tenant in its place. */
 static int are_open(const jail_plan_t *plan) {
-    int rv = plan->cgroup_procs == -1 ? 0 : fcntl(plan->cgroup_procs, F_GETFD);
+    int rv = 0;
 
     for (unsigned i = 0; i < plan->fd_count && rv != -1; i++)
         rv = fcntl(plan->fds[i], F_GETFD);
+    for (unsigned i = 0; i < plan->cgroup_count && rv != -1; i++)
+        rv = fcntl(plan->cgroups[i], F_GETFD);
     return rv != -1;
 }
 
 /* A close-on-exec copy above every number that the child will give away. */
 static int copy_above(const jail_plan_t *plan, int fd) {
-    int above = (int)plan->fd_count + 2;
+    int above = (int)(plan->fd_count + 1 + plan->cgroup_count);
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, above);
 
     if (copy == -1 || copy >= above)
@@ -82,8 +86,9 @@ static int copy_descriptors(jail_run_t *run, int report) {
     run->report = copy_above(plan, report);
     if (run->report == -1)
         return -errno;
-    if (plan->cgroup_procs != -1 && (run->cgroup = copy_above(plan, plan->cgroup_procs)) == -1)
-        return -errno;
+    for (unsigned i = 0; i < plan->cgroup_count; i++)
+        if ((run->cgroups[i] = copy_above(plan, plan->cgroups[i])) == -1)
+            return -errno;
     for (unsigned i = 0; i < plan->fd_count; i++)
         if ((run->copies[i] = copy_above(plan, plan->fds[i])) == -1)
             return -errno;
@@ -93,8 +98,9 @@ static int copy_descriptors(jail_run_t *run, int report) {
 static int prepare(jail_run_t *run, jail_plan_t *plan, int report) {
     struct rlimit files = {0, 0};
 
-    *run = (jail_run_t){.plan = plan, .parent = getpid(), .report = -1, .cgroup = -1};
+    *run = (jail_run_t){.plan = plan, .parent = getpid(), .report = -1};
     memset(run->copies, 0xff, sizeof run->copies); /* -1 */
+    memset(run->cgroups, 0xff, sizeof run->cgroups);
     sort_groups(plan);
     run->groups_seen = calloc(plan->group_count + 1, sizeof(gid_t));
     run->chroot = plan->chroot ? strdup(plan->chroot) : NULL;
@@ -115,7 +121,8 @@ static void release(jail_run_t *run) {
     free(run->groups_seen);
     free(run->chroot);
     drop(run->report);
-    drop(run->cgroup);
+    for (unsigned i = 0; i < run->plan->cgroup_count; i++)
+        drop(run->cgroups[i]);
     for (unsigned i = 0; i < run->plan->fd_count; i++)
         drop(run->copies[i]);
 }

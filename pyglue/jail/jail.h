@@ -15,7 +15,8 @@
 #include <sys/types.h>
 
 #define JAIL_FDS_MAX 64
-#define JAIL_EXIT 126 /* the child's status when a step failed */
+#define JAIL_CGROUPS_MAX 4 /* cgroup v1 has a tree for each controller */
+#define JAIL_EXIT 126      /* the child's status when a step failed */
 
 typedef struct jail_limit {
     int resource; /* RLIMIT_* */
@@ -41,9 +42,10 @@ typedef struct jail_plan {
     const char *chroot; /* NULL: none; each component root's alone */
     const jail_limit_t *limits;
     unsigned limit_count;
-    int nice;         /* 0: as it is */
-    int no_new_privs; /* also empties the bounding set */
-    int cgroup_procs; /* cgroup.procs, open for reading and writing; -1: none */
+    int nice;           /* 0: as it is */
+    int no_new_privs;   /* also empties the bounding set */
+    const int *cgroups; /* files cgroup.procs, open for reading and writing */
+    unsigned cgroup_count;
 } jail_plan_t;
 
 typedef struct jail_child {
@@ -72,12 +74,12 @@ int jail_spawn(jail_child_t *child, jail_plan_t *plan);
 typedef struct jail_run {
     const jail_plan_t *plan;
     pid_t parent;
-    int report;               /* write end; moved to fd_count by the step of descriptors */
-    int cgroup;               /* copy of cgroup_procs, likewise to fd_count+1; -1: none */
-    int copies[JAIL_FDS_MAX]; /* of plan->fds, above all numbers that will be given */
-    int open_max;             /* no descriptor has this number or a higher one */
-    gid_t *groups_seen;       /* room for group_count + 1 */
-    char *chroot;             /* a copy that may be written to */
+    int report;                    /* write end; moved to fd_count by the step of descriptors */
+    int cgroups[JAIL_CGROUPS_MAX]; /* copies of the plan's, likewise to the numbers behind it */
+    int copies[JAIL_FDS_MAX];      /* of plan->fds, above all numbers that will be given */
+    int open_max;                  /* no descriptor has this number or a higher one */
+    gid_t *groups_seen;            /* room for group_count + 1 */
+    char *chroot;                  /* a copy that may be written to */
 } jail_run_t;
 
 /* A step returns 0, a negative errno, or JAIL_NO_EFFECT. It runs in the child: system calls by

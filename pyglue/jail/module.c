@@ -8,9 +8,10 @@
 
 /* Everything that a plan borrows, alive until the call is over. */
 struct loan {
-    PyObject *argv, *env, *fds, *groups, *rlimits; /* tuples: nobody can change them meanwhile */
+    PyObject *argv, *env, *fds, *groups, *rlimits,
+        *cgroups; /* tuples: nobody can change them meanwhile */
     char **argv_texts, **env_texts;
-    int *fd_numbers;
+    int *fd_numbers, *cgroup_numbers;
     gid_t *group_ids;
     jail_limit_t *limits;
 };
@@ -19,6 +20,7 @@ static void loan_end(struct loan *loan) {
     PyMem_Free(loan->argv_texts);
     PyMem_Free(loan->env_texts);
     PyMem_Free(loan->fd_numbers);
+    PyMem_Free(loan->cgroup_numbers);
     PyMem_Free(loan->group_ids);
     PyMem_Free(loan->limits);
     Py_XDECREF(loan->argv);
@@ -26,6 +28,7 @@ static void loan_end(struct loan *loan) {
     Py_XDECREF(loan->fds);
     Py_XDECREF(loan->groups);
     Py_XDECREF(loan->rlimits);
+    Py_XDECREF(loan->cgroups);
 }
 
 /* Makes *tuple of a sequence, and room for its items and one more, zeroed. */
@@ -124,13 +127,15 @@ static jail_limit_t *limits(PyObject **tuple, PyObject *sequence) {
     return room;
 }
 
-/* Turns argv, env, fds, groups and rlimits into the plan's arrays, which `loan` keeps. */
-static int fill(jail_plan_t *plan, struct loan *loan, PyObject *const sequences[5]) {
+/* Turns argv, env, fds, groups, rlimits and cgroup_procs into the plan's arrays, which `loan`
+ * keeps. */
+static int fill(jail_plan_t *plan, struct loan *loan, PyObject *const sequences[6]) {
     if ((loan->argv_texts = texts(&loan->argv, sequences[0])) == NULL ||
         (loan->env_texts = texts(&loan->env, sequences[1])) == NULL ||
         (loan->fd_numbers = descriptors(&loan->fds, sequences[2])) == NULL ||
         (loan->group_ids = group_ids(&loan->groups, sequences[3])) == NULL ||
-        (loan->limits = limits(&loan->rlimits, sequences[4])) == NULL)
+        (loan->limits = limits(&loan->rlimits, sequences[4])) == NULL ||
+        (loan->cgroup_numbers = descriptors(&loan->cgroups, sequences[5])) == NULL)
         return -1;
     plan->argv = loan->argv_texts;
     plan->envp = loan->env_texts;
@@ -140,6 +145,8 @@ static int fill(jail_plan_t *plan, struct loan *loan, PyObject *const sequences[
     plan->group_count = (unsigned)PyTuple_GET_SIZE(loan->groups);
     plan->limits = loan->limits;
     plan->limit_count = (unsigned)PyTuple_GET_SIZE(loan->rlimits);
+    plan->cgroups = loan->cgroup_numbers;
+    plan->cgroup_count = (unsigned)PyTuple_GET_SIZE(loan->cgroups);
     return 0;
 }
 
@@ -165,20 +172,20 @@ static PyObject *module_spawn(PyObject *Py_UNUSED(module), PyObject *args, PyObj
         "argv",   "executable",   "env",          "fds",           "uid",       "gid",
         "groups", "privileged",   "umask",        "home",          "chroot",    "rlimits",
         "nice",   "no_new_privs", "cgroup_procs", "home_optional", "otherwise", NULL};
-    jail_plan_t plan = {.umask = -1, .no_new_privs = 1, .cgroup_procs = -1};
-    PyObject *sequences[5] = {NULL};
+    jail_plan_t plan = {.umask = -1, .no_new_privs = 1};
+    PyObject *sequences[6] = {NULL};
     struct loan loan = {0};
     PyObject *none = PyTuple_New(0);
     PyObject *result = NULL;
 
     if (none == NULL)
         return NULL;
-    sequences[4] = none;
+    sequences[4] = sequences[5] = none;
     if (PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OyOOO&O&Op|$iO&O&OipipO&:spawn", names, &sequences[0], &plan.executable,
+            args, kwargs, "OyOOO&O&Op|$iO&O&OipOpO&:spawn", names, &sequences[0], &plan.executable,
             &sequences[1], &sequences[2], convert_id, &plan.uid, convert_id, &plan.gid,
             &sequences[3], &plan.privileged, &plan.umask, convert_path, &plan.home, convert_path,
-            &plan.chroot, &sequences[4], &plan.nice, &plan.no_new_privs, &plan.cgroup_procs,
+            &plan.chroot, &sequences[4], &plan.nice, &plan.no_new_privs, &sequences[5],
             &plan.home_optional, convert_path, &plan.otherwise) &&
         fill(&plan, &loan, sequences) == 0)
         result = spawn_checked(&plan);
@@ -219,7 +226,7 @@ static PyObject *module_describe(PyObject *Py_UNUSED(module), PyObject *args) {
 static PyMethodDef methods[] = {
     {"spawn", (PyCFunction)(void (*)(void))module_spawn, METH_VARARGS | METH_KEYWORDS,
      "spawn(*, argv, executable, env, fds, uid, gid, groups, privileged, umask=-1, home=None,\n"
-     "      chroot=None, rlimits=(), nice=0, no_new_privs=True, cgroup_procs=-1,\n"
+     "      chroot=None, rlimits=(), nice=0, no_new_privs=True, cgroup_procs=(),\n"
      "      home_optional=False, otherwise=None)\n"
      "-> (pid, pidfd or -1, report descriptor)"},
     {"steps", module_steps, METH_NOARGS, "steps() -> names, in their order"},

@@ -161,10 +161,10 @@ static int step_descriptors(jail_run_t *run) {
     if (rv != 0 || (rv = give(run->report, next, O_CLOEXEC)) != 0)
         return rv;
     run->report = next++;
-    if (run->cgroup != -1) {
-        if ((rv = give(run->cgroup, next, O_CLOEXEC)) != 0)
+    for (unsigned i = 0; i < run->plan->cgroup_count; i++) {
+        if ((rv = give(run->cgroups[i], next, O_CLOEXEC)) != 0)
             return rv;
-        run->cgroup = next++;
+        run->cgroups[i] = next++;
     }
     if ((rv = close_from(run, next)) != 0)
         return rv;
@@ -250,17 +250,24 @@ static int has_line(int fd, long pid) {
     return got == -1 ? -errno : 0;
 }
 
-static int step_cgroup(jail_run_t *run) {
+/* 0 is whoever writes it. */
+static int join(int cgroup) {
     int rv;
 
-    if (run->cgroup == -1)
-        return 0;
-    if (syscall(SYS_write, run->cgroup, "0", 1) == -1)
+    if (syscall(SYS_write, cgroup, "0", 1) == -1)
         return -errno;
-    if (syscall(SYS_lseek, run->cgroup, 0, SEEK_SET) == -1)
+    if (syscall(SYS_lseek, cgroup, 0, SEEK_SET) == -1)
         return -errno;
-    rv = has_line(run->cgroup, syscall(SYS_getpid));
+    rv = has_line(cgroup, syscall(SYS_getpid));
     return rv < 0 ? rv : done_if(rv == 1);
+}
+
+static int step_cgroup(jail_run_t *run) {
+    int rv = 0;
+
+    for (unsigned i = 0; i < run->plan->cgroup_count && rv == 0; i++)
+        rv = join(run->cgroups[i]);
+    return rv;
 }
 
 /* Root's last deeds. */

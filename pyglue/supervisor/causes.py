@@ -37,6 +37,9 @@ STATUSES = {
     127: "its Python, or a library that it needs, could not be found",
 }
 ENDINGS = {1: "startup-timeout had passed, and no script was loaded"}  # pyglue_record_ending
+# Why the kernel may have sent SIGKILL.
+SHORT_MACHINE = ", likely by the kernel, which ran out of memory"
+SHORT_CGROUP = " (its cgroup was out of memory)"
 SHELL = 128  # a wrapper script in the place of Python adds this to a signal's number
 
 
@@ -50,8 +53,8 @@ class Running:
     line: bytes = b""  # method and path
 
 
-def cause_of(status: int, ending: int = 0, was_short_of_memory: Callable[[], bool] = bool) -> str:
-    """Of waitpid's status, the record's `ending`, and what the kernel says of memory."""
+def cause_of(status: int, ending: int = 0, shortage: Callable[[], str] = str) -> str:
+    """Of waitpid's status, the record's `ending`, and what the kernel says of memory: SHORT_*."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         why = ENDINGS.get(ending) or STATUSES.get(code) or _of_shell(code)
@@ -59,8 +62,8 @@ def cause_of(status: int, ending: int = 0, was_short_of_memory: Callable[[], boo
     words = f"was killed by {_signal_name(-code)}"
     if os.WCOREDUMP(status):
         words += " (core dumped)"
-    if -code == signal.SIGKILL and was_short_of_memory():
-        return f"{words}, likely by the kernel, which ran out of memory"
+    if -code == signal.SIGKILL:
+        return words + shortage()
     why = SIGNALS.get(-code)  # type: ignore[call-overload]
     return words + (f": {why}" if why else "")
 

@@ -120,6 +120,13 @@ def path(value: object, where: str) -> str:
     return checked
 
 
+def no_way_up(value: object, where: str) -> str:
+    checked = text(value, where)
+    if ".." in checked.split("/"):
+        raise PlanError(f"{where} leads up, by '..'")
+    return checked
+
+
 def list_of(check: Check) -> Check:
     def check_all(value: object, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 from pyglue import _jail
 
@@ -18,6 +19,7 @@ REMEDIES = {
     " more than httpd's own hard limits where httpd may not raise those (CAP_SYS_RESOURCE); without"
     " its limits no worker is started",
     "nice": ". cpu-priority= below httpd's own needs root, and CAP_SYS_NICE",
+    "cgroup": ". The cgroup of its group cannot be joined, and no worker is started outside of it",
     "chroot": ". chroot= names a folder that exists, and of which each part, from / on, is a"
     " folder of root's that nobody else may write, and no link",
     "chdir": ". home= names a folder; the user of the group must be able to enter it",
@@ -32,7 +34,7 @@ TOO_MANY = (
 )
 
 
-def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
+def spawn(recipe: Recipe, fds: list[int], cgroups: Sequence[int] = ()) -> tuple[int, int, int]:
     """Pid, pidfd and report pipe, at once. OSError, ValueError: nothing runs."""
     definition = recipe.definition
     return _jail.spawn(
@@ -52,6 +54,7 @@ def spawn(recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
         home_optional=not definition.home,
         chroot=os.fsencode(definition.chroot) if definition.chroot else None,
         no_new_privs=definition.no_new_privs,
+        cgroup_procs=cgroups,
     )
 
 

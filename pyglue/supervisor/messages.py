@@ -74,6 +74,19 @@ UNWRITTEN = Message(
     "PG1012", Level.WARNING, "{lost} lines could not be written to this log: {reason}"
 )
 
+BOUNDED = Message(
+    "PG1151",
+    Level.INFO,
+    "its workers live in {folders}, bounds: {bounds}; what they leave behind is ended by {means}",
+)
+UNBOUNDED = Message(
+    "PG1152",
+    Level.INFO,
+    "its workers have no cgroup (cgroup=); what they leave behind is looked for among the "
+    "supervisor's descendants, which a fork bomb can outrun",
+)
+CGROUPS_LEFT = Message("PG1153", Level.WARNING, "cgroups could not be removed: {folders}")
+
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")
 WORKER_READY = Message("PG1101", Level.INFO, "worker {number} is ready")
 WORKER_HOMELESS = Message(

@@ -116,6 +116,9 @@ class Nursery:
                 preloader.waiting.remove(birth)
                 birth.ends.close()
 
+    def preloaders(self) -> list[Process]:
+        return [preloader.process for preloader in self._all]
+
     # Preloaders.
 
     def message(self, process: Process, words: tuple[int, int, int], now: float) -> None:

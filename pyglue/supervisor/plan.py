@@ -22,6 +22,7 @@ from .checks import (
     list_of,
     maybe,
     names_for_worker,
+    no_way_up,
     path,
     record,
     row,
@@ -113,6 +114,10 @@ class GroupPlan:
     memory_limit: int = row(SIZE, absent=0)
     virtual_memory_limit: int = row(SIZE, absent=0)
     process_limit: int = row(INT, absent=0)
+    cgroup: str | None = row(maybe(no_way_up), absent=None)
+    memory_max: int = row(SIZE, absent=0)
+    cpu_max: int = row(INT, absent=0)  # percent
+    pids_max: int = row(INT, absent=0)
     stack_size: int = row(INT, absent=0, for_worker=True)
     startup_timeout: float = row(seconds, for_worker=True)
     request_timeout: float = row(seconds, absent=0.0, for_worker=True)

@@ -157,21 +157,19 @@ class Process:
             data += more
         return self.lines.feed(data) + self.lines.end()
 
-    def bury(
-        self, read_record: ReadRecord, now: float, was_short_of_memory: Callable[[], bool] = bool
-    ) -> Death:
+    def bury(self, read_record: ReadRecord, now: float, shortage: Callable[[], str] = str) -> Death:
         """Reaps it (it is a zombie now) and says how it ended."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         if self.record < 0:
-            return Death(cause_of(status, 0, was_short_of_memory), status == 0)
+            return Death(cause_of(status, 0, shortage), status == 0)
         try:
             _, served, _, ending, told = read_record(self.record)
         except ValueError:  # it never began to write, or wrote nonsense
-            return Death(cause_of(status, 0, was_short_of_memory), status == 0, complete=False)
+            return Death(cause_of(status, 0, shortage), status == 0, complete=False)
         return Death(
-            cause_of(status, ending, was_short_of_memory),
+            cause_of(status, ending, shortage),
             status == 0,
             served,
             tuple(number for number, *_ in told),

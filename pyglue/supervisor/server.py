@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from .actions import (
     Withdraw,
 )
 from .births import Births
+from .cgroups import Cgroups, SpawnWithin
 from .channel import Assembly, ChannelError, Kind, Packet
 from .checks import PlanError
 from .demand import Demand
@@ -48,8 +49,8 @@ from .nursery import NUMBER as PRELOADER
 from .nursery import Calls, is_fork
 from .orphans import Orphans
 from .pages import Entry, Pages
-from .plan import Plan, parse
-from .process import Process, Spawn
+from .plan import GroupPlan, Plan, parse
+from .process import Process
 from .roster import Roster
 from .scaling import LOOK_EVERY
 from .worker import Command, Message
@@ -78,7 +79,7 @@ class Given:
     pages: _pages.Pages
     rows: _pages.Rows
     memory: ModuleType  # pyglue._pages
-    spawn: Spawn
+    spawn: SpawnWithin
     describe: Describe  # what the privileged step said; None for nothing
     main_log: int = 2
 
@@ -110,7 +111,10 @@ class Supervisor:
         )
         self._assembly = Assembly()
         self._plan: Plan | None = None
-        self._births = Births(given.parent, given.epoch, given.memory, given.spawn)
+        self._cgroups = Cgroups(given.parent, given.epoch, self._logs.say)
+        self._births = Births(
+            given.parent, given.epoch, given.memory, self._cgroups.around(given.spawn)
+        )
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
         self._nursery = self._births.attend(
@@ -170,6 +174,7 @@ class Supervisor:
             self._pages.heartbeat(int(at * 1000))
             self._logs.tick()
             self._memory.look(at)
+            self._cgroups.look(at, (worker.definition for worker in self._living()))
             self._wake_resting()
             for digest in self._orphans.tick():
                 self._pages.drop_orphans(digest)
@@ -481,7 +486,7 @@ class Supervisor:
         words = worker.read_last_words()
         self._logs.worker_said(worker.definition.digest, worker.pid, words, now(), are_last=True)
         death = worker.bury(
-            self._given.memory.read_record, now(), lambda: self._memory.was_short(now())
+            self._given.memory.read_record, now(), lambda: self._shortage(worker.definition)
         )
         death = self._given.describe(worker.reported, worker.recipe) or death
         if worker.number == PRELOADER:
@@ -489,13 +494,27 @@ class Supervisor:
         else:
             self._do(self._roster.gone(worker.number, death, now()))
 
+    def _shortage(self, definition: GroupPlan) -> str:
+        """Of memory, as the cause of a SIGKILL that was not ours."""
+        if self._cgroups.was_short(definition, now()):
+            return causes.SHORT_CGROUP
+        return causes.SHORT_MACHINE if self._memory.was_short(now()) else ""
+
+    def _living(self) -> Iterator[Process]:
+        """Workers and preloaders."""
+        yield from self._processes.values()
+        yield from self._nursery.preloaders()
+
     # The end.
 
     def _clean_up(self) -> None:
         self._orphans.wait(self._longest_shutdown() + ORPHANS_GRACE)
+        self._cgroups.kill()
         survivors = family.sweep(SWEEP_SECONDS, self._logs.scribes())
         if survivors:
             self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})
+        if left := self._cgroups.remove(SWEEP_SECONDS):
+            self._logs.say(messages.CGROUPS_LEFT, {"folders": ", ".join(left)})
         for number in list(self._processes):
             self._pages.forget(number)
         self._births.remove_directories()

@@ -396,6 +396,13 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("virtual-memory-limit=much", "virtual-memory-limit"),
         ("process-limit=-1", "process-limit"),
         ("stack-size=1", "131072"),
+        ("cgroup=", "cgroup"),
+        ("cgroup=a/../b", "cgroup=: 'a/../b' leads out"),
+        ("cgroup=..", "cgroup=: '..' leads out"),
+        ("memory-max=-1", "memory-max"),
+        ("cpu-max=150%%", "cpu-max=: '150%%' is not a whole number from 0 to 100000 percent"),
+        ("cpu-max=%", "cpu-max"),
+        ("pids-max=many", "pids-max"),
     ],
 )
 def test_mistake_in_an_option_is_named_by_the_syntax_test(line: str, named: str) -> None:

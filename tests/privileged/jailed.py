@@ -84,7 +84,15 @@ class Launch:
         }
         for key, value in self.options.items():
             arguments[key] = os.fsencode(value) if isinstance(value, (str, Path)) else value
-        return _jail.spawn(**arguments)
+        folders = arguments.pop("cgroups", ())  # for a launch that is described by JSON
+        opened = [os.open(f"{folder}/cgroup.procs", os.O_RDWR | os.O_CLOEXEC) for folder in folders]
+        if folders:
+            arguments["cgroup_procs"] = opened
+        try:
+            return _jail.spawn(**arguments)
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def run(self) -> Outcome:
         said, say = os.pipe()

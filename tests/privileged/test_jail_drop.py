@@ -348,6 +348,7 @@ def test_chroot_that_does_not_exist_is_reported(folder: Path, spoilt: str) -> No
         ({"privileged": False}, "privileged must be true"),
         ({"fds": [0, 1]}, "3 to 64"),
         ({"fds": [0] * 65}, "3 to 64"),
+        ({"cgroup_procs": [0] * 5}, "at most 4"),
         ({"argv": []}, "argv"),
         ({"env": [b"A=\0"]}, "null byte"),
         ({"rlimits": [(4, -2, 0)]}, "limit"),
@@ -433,6 +434,6 @@ def test_ordinary_user_cannot_use_chroot() -> None:
 def test_cgroup_file_that_does_not_list_the_program_is_reported(folder: Path) -> None:
     """A plain file takes the write as well; what it then tells is not this process."""
     fd = os.open(folder / "cgroup.procs", os.O_RDWR | os.O_CREAT)
-    outcome = Launch(options={"cgroup_procs": fd}).run()
+    outcome = Launch(options={"cgroup_procs": [fd]}).run()
     os.close(fd)
     assert outcome.failed == ("cgroup", 0)

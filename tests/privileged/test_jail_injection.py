@@ -11,10 +11,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jailed
 import pytest
+from harness.client import wait_until
+
+from pyglue.supervisor import cgroups
 
 pytestmark = [
     pytest.mark.privileged,
@@ -79,13 +83,13 @@ def wait_for_tracer(launcher: subprocess.Popen[bytes], strace: subprocess.Popen[
         os.sched_yield()
 
 
-def run_with(fault: str | None, call: str, log: Path) -> str:
+def run_with(fault: str | None, call: str, log: Path, launch: dict[str, object] = LAUNCH) -> str:
     """The log of a launch under that fault."""
     name, _, when = call.partition(":")
     inject = [f"--inject={name}:{fault}{':' + when if when else ''}"] if fault else []
     pipe = subprocess.PIPE
     launcher = subprocess.Popen(
-        [sys.executable, jailed.__file__, json.dumps(LAUNCH), "wait"],
+        [sys.executable, jailed.__file__, json.dumps(launch), "wait"],
         stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
@@ -126,3 +130,38 @@ def test_program_runs_only_in_the_state_that_was_wanted(
         assert tried, HARMLESS[call, fault]
     else:
         assert not tried
+
+
+# Joining a cgroup.
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A folder of the kernel's, empty again at the end."""
+    useful = [t for t in cgroups.mounted() if t.version == 2 or t.controllers & {"pids", "memory"}]
+    if not useful or not os.access(useful[0].top, os.W_OK):
+        pytest.skip("no cgroup can be made here")
+    folder = useful[0].top / f"pyglue-injection-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "its processes are gone")
+    folder.rmdir()
+
+
+def in_cgroup(cgroup: Path) -> dict[str, object]:
+    return {"argv": [PROGRAM], "executable": PROGRAM, "options": {"cgroups": [str(cgroup)]}}
+
+
+def test_without_a_fault_the_program_runs_in_its_cgroup(cgroup: Path, tmp_path: Path) -> None:
+    assert f'execve("{PROGRAM}"' in run_with(None, "lseek", tmp_path / "log", in_cgroup(cgroup))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", ["write:when=1", "lseek:when=1", "read:when=1"])
+def test_program_runs_in_its_cgroup_or_not_at_all(
+    call: str, fault: str, cgroup: Path, tmp_path: Path
+) -> None:
+    """The first of these calls in the child: others are of the launcher, or tell of the failure."""
+    log = run_with(fault, call, tmp_path / "log", in_cgroup(cgroup))
+    assert "INJECTED" in log
+    assert not re.findall(rf'execve\("{PROGRAM}"', log)

@@ -47,8 +47,32 @@ def processes():
     return breed(mmap.mmap(-1, 4096))
 
 
+def stray():
+    """The pid of a process that has left its session and its parent."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(tell, str(os.getpid()).encode())
+            signal.alarm(60)
+            while True:
+                signal.pause()
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int(os.read(told, 20))
+
+
+KINDS = {
+    "memory": memory,
+    "cpu": cpu,
+    "processes": lambda _: processes(),
+    "stray": lambda _: stray(),
+}
+
+
 def application(environ, start_response):
     ((what, amount),) = parse_qsl(environ["QUERY_STRING"], keep_blank_values=True)
-    done = {"memory": memory, "cpu": cpu, "processes": lambda _: processes()}[what](amount)
+    done = KINDS[what](amount)
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(done).encode()]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cgroups on folders that stand for the kernel's: which tree is chosen, and what is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyglue.supervisor import cgroups
+from pyglue.supervisor.cgroups import Bounds, CgroupError, Tree, make, places, trees
+
+ALL = frozenset({"memory", "cpu", "pids"})
+FILES = {
+    "memory.max": "max", "cpu.max": "max 100000", "pids.max": "max", "cgroup.procs": "",
+    "cgroup.kill": "", "cgroup.subtree_control": "", "cgroup.controllers": "memory cpu pids",
+    "memory.events": "low 0\noom_kill 0\n", "memory.limit_in_bytes": "-1", "cpu.cfs_quota_us": "-1",
+    "cpu.cfs_period_us": "100000", "memory.oom_control": "oom_kill_disable 0\noom_kill 3\n",
+}  # fmt: skip
+MAKE = Path.mkdir
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new folder has files at once, and goes with them."""
+
+    def mkdir(self: Path, *args: Any, **more: Any) -> None:
+        MAKE(self, *args, **more)
+        for name, text in FILES.items():
+            if not (self / name).exists():
+                (self / name).write_text(text)
+
+    def rmdir(self: Path) -> None:
+        for name in FILES:
+            (self / name).unlink(missing_ok=True)
+        os.rmdir(self)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+
+
+def tree(folder: Path, version: int, *controllers: str, own: str = "") -> Tree:
+    folder.mkdir(exist_ok=True)
+    (folder / own).mkdir(parents=True, exist_ok=True)
+    return Tree(version, folder, folder / own, frozenset(controllers))
+
+
+MOUNTS = """\
+30 23 0:26 / /sys rw - sysfs sysfs rw
+31 30 0:28 / {top}/two rw,relatime shared:4 - cgroup2 cgroup2 rw
+33 31 0:30 /docker/1 {top}/a\\040b rw,relatime - cgroup cgroup rw,cpu,cpuacct
+40 31 0:37 / {top}/systemd rw,relatime - cgroup cgroup rw,name=systemd
+"""
+MEMBERSHIPS = "4:cpu,cpuacct:/docker/1/own\n2:name=systemd:/x\n0::/unit.service\n"
+
+
+def test_mounted_trees_are_read_with_the_own_place_in_each(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    two, cpu, named = trees(MOUNTS.format(top=tmp_path), MEMBERSHIPS)
+    assert (two.version, two.own) == (2, tmp_path / "two/unit.service")
+    assert two.controllers == ALL
+    assert (cpu.version, cpu.own) == (1, tmp_path / "a b/own")
+    assert cpu.controllers == {"cpu", "cpuacct"}
+    assert named.own == tmp_path / "systemd/x"
+
+
+def test_own_place_outside_of_what_is_shown_is_its_top(tmp_path: Path) -> None:
+    (two,) = trees(f"31 30 0:28 / {tmp_path} rw - cgroup2 cgroup2 rw\n", "0::/../other\n")
+    assert two.own == tmp_path
+
+
+def test_version_2_sets_all_bounds_and_enables_what_they_need(tmp_path: Path) -> None:
+    two = tree(tmp_path / "two", 2, *ALL)
+    made = make(Bounds("/wsgi/deep", 100 << 20, 150, 40), "shop", [two])
+    folder = tmp_path / "two/wsgi/deep/shop"
+    assert [place for _, place in made.folders] == [folder]
+    texts = {name: (folder / name).read_text() for name in ("memory.max", "cpu.max", "pids.max")}
+    assert texts == {"memory.max": str(100 << 20), "cpu.max": "150000 100000", "pids.max": "40"}
+    enabled = (folder.parent / "cgroup.subtree_control").read_text()
+    assert enabled == "+cpu +memory +pids"
+    assert made.has_kill
+    made.kill()
+    assert (folder / "cgroup.kill").read_text() == "1"
+    assert made.remove()
+
+
+def test_controllers_are_enabled_from_above_where_a_folder_has_not_got_them(tmp_path: Path) -> None:
+    two = tree(tmp_path / "two", 2, *ALL)
+    (two.top / "wsgi").mkdir()
+    (two.top / "wsgi/cgroup.controllers").write_text("")
+    make(Bounds("/wsgi", 0, 0, 40), "shop", [two])
+    for folder in (two.top, two.top / "wsgi"):
+        assert (folder / "cgroup.subtree_control").read_text() == "+pids"
+
+
+def test_relative_path_begins_at_our_own(tmp_path: Path) -> None:
+    two = tree(tmp_path / "two", 2, *ALL, own="unit.service")
+    made = make(Bounds("wsgi", 0, 0, 40), "shop", [two])
+    assert made.folders[0][1] == tmp_path / "two/unit.service/wsgi/shop"
+
+
+def test_each_bound_is_set_in_the_tree_of_its_controller(tmp_path: Path) -> None:
+    """Both versions at once: version 2 without controllers is used for its kill alone."""
+    mounts = [
+        tree(tmp_path / "memory", 1, "memory"), tree(tmp_path / "cpu", 1, "cpu", "cpuacct"),
+        tree(tmp_path / "two", 2), tree(tmp_path / "pids", 1, "pids"),
+    ]  # fmt: skip
+    made = make(Bounds("/w", 4097, 50, 0), "shop", mounts)
+    assert {place.tree.top.name for place, _ in made.folders} == {"two", "memory", "cpu"}
+    at = {place.tree.top.name: folder for place, folder in made.folders}
+    assert (at["memory"] / "memory.limit_in_bytes").read_text() == str(cgroups.PAGE)
+    assert (at["cpu"] / "cpu.cfs_quota_us").read_text() == "50000"
+    assert made.oom_kills() == 3
+    assert made.has_kill
+
+
+def test_controller_that_is_not_there_is_named(tmp_path: Path) -> None:
+    mounts = [tree(tmp_path / "two", 2, "memory")]
+    with pytest.raises(CgroupError, match=r"no cgroup controller 'pids'.*pids-max="):
+        places(Bounds(None, 0, 0, 40), mounts)
+
+
+def test_without_any_tree_there_is_no_cgroup() -> None:
+    with pytest.raises(CgroupError, match="no cgroup file system"):
+        places(Bounds("x", 0, 0, 0), [])
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: int) -> None:
+    write: Callable[[Path, str], None] = cgroups._write
+
+    def fail(file: Path, value: str) -> None:
+        if file.name == name:
+            raise OSError(error, os.strerror(error), str(file))
+        write(file, value)
+
+    monkeypatch.setattr(cgroups, "_write", fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("pids.max", errno.EACCES, r"pids.max cannot be used: Permission denied.*Delegate=yes"),
+        ("cgroup.subtree_control", errno.EBUSY, r"/w holds processes.*DelegateSubgroup="),
+        ("cgroup.subtree_control", errno.ENOENT, r"subtree_control cannot be used"),
+    ],
+)
+def test_bound_that_cannot_be_set_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int, words: str
+) -> None:
+    two = tree(tmp_path / "two", 2, *ALL)
+    failing(monkeypatch, name, error)
+    with pytest.raises(CgroupError, match=words):
+        make(Bounds("/w", 0, 0, 40), "shop", [two])
+    assert not (two.top / "w").exists()
+
+
+def test_bound_that_was_not_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel said yes, and reads back another value."""
+    two = tree(tmp_path / "two", 2, *ALL)
+    monkeypatch.setattr(cgroups, "_write", lambda file, value: None)
+    with pytest.raises(CgroupError, match="did not take 40"):
+        make(Bounds("/w", 0, 0, 40), "shop", [two])
+
+
+def test_version_2_that_cannot_be_used_beside_version_1_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, pids = tree(tmp_path / "two", 2), tree(tmp_path / "pids", 1, "pids")
+    mkdir = Path.mkdir
+
+    def read_only(self: Path, *args: Any, **more: Any) -> None:
+        if two.top in self.parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(self))
+        mkdir(self, *args, **more)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    made = make(Bounds("/w", 0, 0, 40), "shop", [two, pids])
+    assert [place.tree.version for place, _ in made.folders] == [1]
+    made.kill()
+    assert (made.folders[0][1] / "pids.max").read_text() == "0", "nothing more can be made in it"
