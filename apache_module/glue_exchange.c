@@ -150,7 +150,7 @@ static int take_end(glue_exchange_t *x, const pyglue_frame_t *frame) {
     if (!x->host->has_started)
         return o->kind == PYGLUE_FAILED &&
                        (o->status == HTTP_INTERNAL_SERVER_ERROR || o->status == HTTP_NOT_FOUND ||
-                        o->status == HTTP_FORBIDDEN)
+                        o->status == HTTP_FORBIDDEN || o->status == HTTP_GATEWAY_TIME_OUT)
                    ? 0
                    : PYGLUE_E_PROTOCOL;
     if (o->kind != PYGLUE_COMPLETE || (x->left > 0 && !x->is_bodyless))

@@ -76,6 +76,7 @@ static const struct field {
     FIELD(DURATION, deadlock_timeout),
     FIELD(DURATION, restart_interval),
     FIELD(WIDE, rss_limit),
+    FIELD(DURATION, queue_timeout),
     FIELD(DURATION, launch_timeout),
     FIELD(DURATION, shutdown_timeout),
     FIELD(INTEGER, log_rate),

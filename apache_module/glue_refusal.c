@@ -69,7 +69,8 @@ static void tell(enum glue_refusal refusal, const glue_group_t *group, request_r
         return;
     if (untold > 1 || r == NULL)
         apr_snprintf(count, sizeof count,
-                     "; %" APR_UINT64_T_FMT " requests since the last such line", untold);
+                     "; %" APR_UINT64_T_FMT " request%s since the last such line", untold,
+                     untold > 1 ? "s" : "");
     if (r != NULL)
         ap_log_rerror(APLOG_MARK, level, 0, r, GLUE_ID(0506) "process group '%s': %s%s%s%s",
                       group->name, reasons[refusal].text, *cause ? ": " : "", cause, count);

@@ -41,7 +41,8 @@ enum pyglue_outcome_kind {
 typedef struct pyglue_outcome {
     int kind;   /* pyglue_outcome_kind */
     int status; /* PYGLUE_FAILED: 500; 404: the script has no such callable; 403: it is of another
-                   owner than script-user or script-group allow; 504: it was interrupted */
+                   owner than script-user or script-group allow; 504: it was interrupted, or a
+                   worker did not begin with it in time */
 } pyglue_outcome_t;
 
 /* A script to load before it is asked for. */

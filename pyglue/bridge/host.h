@@ -6,9 +6,9 @@
  * (pyglue/worker/host.c, where each operation becomes a frame) and in memory for tests
  * (tests/engine/memhost). docs/bridge.md is its normative text.
  *
- * Called one operation at a time and with no Python thread state held, between begin and end of the
- * engine's call: by the thread that called, or by one of the application's in its place.
- * Each returns 0 or more, or a negative PYGLUE_E*. After an error only log() may follow.
+ * Called one operation at a time and (but for gone) with no Python thread state held, between begin
+ * and end of the engine's call: by the thread that called, or by one of the application's in its
+ * place. Each returns 0 or more, or a negative PYGLUE_E*. After an error only log() may follow.
  * Nothing that is passed in may be kept after the call returns. */
 #ifndef PYGLUE_HOST_H
 #define PYGLUE_HOST_H
@@ -56,7 +56,8 @@ typedef struct pyglue_host_ops {
     int (*file)(pyglue_host_t *h, int fd, int64_t offset, int64_t len);
     /* All that was written goes to the client now. */
     int (*flush)(pyglue_host_t *h);
-    /* 1: the client has left; 0: as far as known it has not. Never blocks. */
+    /* 1: the client has left, or the host gives the request no more time to begin; 0: as far as
+     * known neither. Never blocks, and so may be asked with a thread state held. */
     int (*gone)(pyglue_host_t *h);
     /* One entry of the error log, tied to this request; may hold several lines. Never fails. */
     void (*log)(pyglue_host_t *h, int level, pyglue_str_t text);

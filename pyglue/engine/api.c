@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define MOMENT_MS 100 /* that Python may be waited for without a look for the client */
 
 /* One request. */
 
@@ -220,8 +223,17 @@ static void log_failure_nogil(pyglue_host_t *host, const char *text) {
     host->ops->log(host, PYGLUE_LEVEL_ERROR, pyglue_str(text));
 }
 
-/* In one interpreter of the request's application group. */
+static int64_t now_ms(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* In one interpreter of the request's application group. Whoever waited long for Python may have
+ * left meanwhile: what nobody waits for is not begun. */
 static void visit_part_nogil(visit_t *visit, pyglue_str_t group, unsigned part) {
+    int64_t began = now_ms();
     eng_seat_t *seat = eng_interp_enter_nogil(visit->thread, group, part);
 
     if (seat == NULL) {
@@ -231,7 +243,8 @@ static void visit_part_nogil(visit_t *visit, pyglue_str_t group, unsigned part) 
         return;
     }
     visit->state = seat->interp->state;
-    run(visit);
+    if (now_ms() - began < MOMENT_MS || !visit->host->ops->gone(visit->host))
+        run(visit);
     eng_interp_leave(seat);
 }
 

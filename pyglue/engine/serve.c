@@ -126,6 +126,7 @@ static const struct row {
     {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
     {"messages", offsetof(wkr_settings_t, messages), INT},
     {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
+    {"queue_timeout_ms", offsetof(wkr_settings_t, queue_timeout), U32},
     {"stack_size", offsetof(wkr_settings_t, stack_size), U32},
     {"request_timeout_ms", offsetof(wkr_settings_t, request_timeout), U32},
     {"interrupt_timeout_ms", offsetof(wkr_settings_t, interrupt_timeout), U32},

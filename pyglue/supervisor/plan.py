@@ -125,6 +125,7 @@ class GroupPlan:
     deadlock_timeout: float = row(seconds, absent=300.0, for_worker=True)
     restart_interval: float = row(seconds, absent=0.0, for_worker=True)
     rss_limit: int = row(SIZE, absent=0, for_worker=True)
+    queue_timeout: float = row(seconds, absent=0.0, for_worker=True)  # 0: httpd's own affair
     launch_timeout: float = row(seconds)
     shutdown_timeout: float = row(seconds, for_worker=True)
     socket_timeout: float = row(seconds, for_worker=True)

@@ -55,7 +55,7 @@ AS_THEY_ARE = (
 )
 DURATIONS = (
     *("socket_timeout", "startup_timeout", "request_timeout", "interrupt_timeout"),
-    *("deadlock_timeout", "shutdown_timeout"),
+    *("deadlock_timeout", "shutdown_timeout", "queue_timeout"),
 )
 
 Settings = dict[str, Any]

@@ -114,6 +114,16 @@ static void end_if_forked(const wkr_pool_t *pool) {
         _exit(0);
 }
 
+/* queue_timeout: as in mod_wsgi, where the worker looks how old a request is before it runs it. */
+static pyglue_outcome_t refuse_late(wkr_thread_t *thread) {
+    pyglue_host_t *host = &thread->host.host;
+
+    host->ops->log(host, PYGLUE_LEVEL_ERROR,
+                   pyglue_str("PG2040: this request was not run: the worker's Python was busy with "
+                              "others for longer than queue-timeout="));
+    return (pyglue_outcome_t){PYGLUE_FAILED, 504};
+}
+
 /* The place is given back before END is sent: the child may send the next request as soon as it
  * sees END, on any connection, and would be refused for a place that nobody uses. */
 static int call_engine(wkr_thread_t *thread, const pyglue_snapshot_t *snapshot) {
@@ -124,6 +134,8 @@ static int call_engine(wkr_thread_t *thread, const pyglue_snapshot_t *snapshot) 
     pyglue_record_enter(pool->record, thread->slot, snapshot, wkr_now_ms());
     pool->ops->call(pool->engine, snapshot, &thread->host.host, &outcome);
     end_if_forked(pool);
+    if (thread->host.is_late)
+        outcome = refuse_late(thread);
     place_give(pool);
     rv = wkr_host_end(&thread->host, outcome);
     pyglue_record_leave(pool->record, thread->slot);
@@ -165,6 +177,8 @@ static int run_request(wkr_thread_t *thread, const pyglue_frame_t *frame) {
     wkr_host_begin(&thread->host, frame->number, body, frame->flags & PYGLUE_BODY_END,
                    thread->pool->settings.pass_descriptors &&
                        (snapshot->flags & PYGLUE_REQ_SENDFILE));
+    if (thread->pool->settings.queue_timeout > 0)
+        thread->host.begin_by = wkr_now_ms() + thread->pool->settings.queue_timeout;
     rv = call_engine(thread, snapshot);
     return rv != 0 ? rv : settle(&thread->control);
 }

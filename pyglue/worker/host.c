@@ -221,7 +221,12 @@ static int op_flush(pyglue_host_t *h) {
 }
 
 static int op_gone(pyglue_host_t *h) {
-    return is_gone(host_of(h));
+    wkr_host_t *host = host_of(h);
+
+    if (is_gone(host))
+        return 1;
+    host->is_late = host->begin_by > 0 && !host->is_headed && wkr_now_ms() >= host->begin_by;
+    return host->is_late;
 }
 
 /* The request body. */

@@ -47,6 +47,7 @@ typedef struct wkr_settings {
     int pass_descriptors;      /* TENANTS 5: may file() hand over a descriptor? */
     uint64_t maximum_requests; /* 0: no event */
     int strict_reload;         /* a request for a script that has changed since is refused */
+    uint32_t queue_timeout;    /* ms: a request that has waited so long for Python is not begun */
     uint32_t stack_size;       /* of a thread that runs requests; 0: the system's */
     int messages;              /* write end of the pipe to the supervisor, non-blocking */
     /* What is watched (watch.c), in ms; 0: it is not. */
@@ -185,6 +186,8 @@ typedef struct wkr_host {
     uint8_t is_gone;   /* the client has left; END is still owed */
     uint8_t is_broken; /* the connection is of no more use */
     uint8_t can_pass;  /* file() may hand over a descriptor */
+    uint8_t is_late;   /* it was not begun in time: 504 */
+    uint64_t begin_by; /* wkr_now_ms; 0: whenever */
 } wkr_host_t;
 
 void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out);

@@ -98,7 +98,7 @@ def statuses(server: Httpd, folder: Path, count: int, refused: int, words: str) 
 def requests_told(server: Httpd, words: str) -> tuple[int, int]:
     """In how many lines the log tells of such refusals, and of how many requests they tell."""
     lines = re.findall(f"GL0506.*{words}.*$", server.log.text(), re.MULTILINE)
-    counts = [re.search(r"; (\d+) requests since", line) for line in lines]
+    counts = [re.search(r"; (\d+) requests? since", line) for line in lines]
     return len(lines), sum(int(count[1]) if count else 1 for count in counts)
 
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
+import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -137,6 +140,7 @@ def test_a_request_logs_no_more_than_log_request_size(
     assert lines_in(server, "(?!)(.)")[0] == (0 if is_lost else 2)
 
 
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the client's system sends RST
 # What a filter is made to let go leaves this mark in its stream (RFC 1951: an empty stored block).
 FLUSHED = b"\0\0\xff\xff"
 DEFLATE: dict[str, Any] = {"modules": ("filter", "deflate")}
@@ -203,3 +207,66 @@ def test_response_socket_timeout_is_no_time_for_the_next_request(
             wait_until(lambda end=end: time.monotonic() > end, "several times that has passed")
             connection.send(b"lf")
             assert connection.read_response().body == b"half"
+
+
+def age(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, f"{seconds:g} s have passed")
+
+
+@contextmanager
+def python_held(server: Httpd, folder: Path) -> Iterator[Connection]:
+    """A request that holds the GIL of the only worker."""
+    os.mkfifo(folder / "first.fifo")
+    (folder / "first.fifo").chmod(0o666)
+    with connected(server.address) as first:
+        first.send(request("GET", "/?first"))
+        wait_until((folder / "first.runs").exists, "it runs", 20)
+        age(0.2)  # and has come to hold the GIL
+        try:
+            yield first
+        finally:
+            fifo = os.open(folder / "first.fifo", os.O_RDWR | os.O_NONBLOCK)
+            os.write(fifo, b"x")
+            assert first.read_response().status == 200
+            os.close(fifo)
+
+
+def test_request_that_python_had_no_time_for_is_a_504_and_never_runs(
+    start_httpd: Start, folder: Path
+) -> None:
+    """A worker with a free thread took it, but its Python was busy for longer than that."""
+    server = site_of(start_httpd, folder, "holds_python", "threads=3 queue-timeout=500ms")
+    server.log.expect("PG2040.*queue-timeout=")
+    server.log.allow("GL0506.*queue-timeout=")  # until the worker is there
+    wait_until(lambda: ask(server.address, "/?warm").status == 200, "a worker is there", 20)
+    with connected(server.address) as late:
+        with python_held(server, folder):
+            late.send(request("GET", "/?late"))
+            age(1)
+        assert late.read_response().status == 504
+    assert ask(server.address, "/?last").status == 200
+    assert not (folder / "late.runs").exists()
+
+
+def test_request_whose_client_left_while_python_was_busy_never_runs(
+    start_httpd: Start, folder: Path
+) -> None:
+    server = site_of(
+        start_httpd,
+        folder,
+        "holds_python",
+        "threads=3",
+        f'CustomLog "{folder}/access" "%q"',
+        modules=("log_config",),
+    )
+    assert ask(server.address, "/?warm").status == 200
+    with python_held(server, folder):
+        with connected(server.address) as leaving:
+            leaving.send(request("GET", "/?leaving"))
+            age(0.2)  # it is in the worker
+            leaving.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        access = folder / "access"
+        wait_until(lambda: "?leaving" in access.read_text(), "the worker has been told", 20)
+    assert ask(server.address, "/?last").status == 200
+    assert not (folder / "leaving.runs").exists()
