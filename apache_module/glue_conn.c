@@ -584,6 +584,10 @@ int glue_conn_is_over(const glue_conn_t *conn) {
     return conn->fd < 0;
 }
 
+apr_off_t glue_conn_spooled(const glue_conn_t *conn) {
+    return glue_spool_held(&conn->ahead.spool);
+}
+
 static apr_status_t end_all(void *unused) {
     (void)unused;
     while (here.idle != NULL) {

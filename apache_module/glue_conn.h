@@ -56,6 +56,8 @@ void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
 void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place);
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
 int glue_conn_is_over(const glue_conn_t *conn);
+/* How much of what was read ahead has not been taken. */
+apr_off_t glue_conn_spooled(const glue_conn_t *conn);
 
 /* Sends one frame whose header is v[0]; v is used up. 0; PYGLUE_E_REFUSED: the worker has left and
  * cannot have read the whole frame; PYGLUE_E_TIMEOUT: it does not read; PYGLUE_E_IO;

@@ -270,6 +270,7 @@ static int run(glue_exchange_t *x) {
     error = run_tries(x);
     glue_flood_end(&x->flood);
     glue_spool_end(&x->upload);
+    glue_rest_end(&x->rest);
     glue_conn_buffer_put(x->buffer);
     return error;
 }

@@ -114,6 +114,20 @@ static int count_body(glue_exchange_t *x, apr_uint64_t len) {
     return 0;
 }
 
+/* Nothing is expected from the worker any more, but the client is slow: what has been read ahead is
+ * sent when the thread is done with it. */
+static int put_body(glue_exchange_t *x, pyglue_str_t part) {
+    struct iovec v = {(void *)(uintptr_t)part.ptr, part.len};
+    int done = 0;
+
+    if (x->rest.length > 0 || (glue_conn_is_over(x->conn) && glue_conn_spooled(x->conn) > 0))
+        done = glue_rest_put(&x->rest, x->host, part);
+    if (done != 0)
+        return done < 0 ? done : 0;
+    x->unflushed += (apr_int64_t)part.len;
+    return glue_exchange_ops(x)->write(&x->host->base, &v, 1, 0);
+}
+
 static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
     pyglue_str_t part;
     int error = frame->length == 0 || frame->flags != 0 || x->order.state == PYGLUE_EXCHANGE_FILE
@@ -123,14 +137,12 @@ static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
 
     while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
            part.len > 0) {
-        struct iovec v = {(void *)(uintptr_t)part.ptr, part.len};
         apr_time_t before = glue_clock_now();
 
         if (!x->is_bodyless)
-            error = glue_exchange_ops(x)->write(&x->host->base, &v, 1, 0);
+            error = put_body(x, part);
         glue_conn_paused(x->conn, glue_clock_now() - before);
     }
-    x->unflushed += x->is_bodyless ? 0 : frame->length;
     return error == 0 && x->unflushed > x->group->response_buffer_size ? flush(x) : error;
 }
 
@@ -155,7 +167,9 @@ static int take_end(glue_exchange_t *x, const pyglue_frame_t *frame) {
                    : PYGLUE_E_PROTOCOL;
     if (o->kind != PYGLUE_COMPLETE || (x->left > 0 && !x->is_bodyless))
         o->kind = PYGLUE_CUT;
-    return 0;
+    return glue_rest_send(&x->rest, x->host,
+                          o->kind == PYGLUE_COMPLETE && x->rest.length > 0 &&
+                              glue_passed_keep(x->r->pool));
 }
 
 static int take_refuse(glue_exchange_t *x, const pyglue_frame_t *frame) {
@@ -298,6 +312,9 @@ static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame) {
     if (error != 0)
         return error;
     x->left = x->left >= 0 ? 0 : -1;
+    error = glue_rest_send(&x->rest, x->host, 0);
+    if (error != 0)
+        return error;
     x->wants_flush = 0; /* what went before goes down with the file */
     x->unflushed = 0;
     return frame->flags & PYGLUE_FILE_DESCRIPTOR ? take_passed(x, &file) : glue_pull_file(x, &file);
@@ -337,6 +354,8 @@ int glue_exchange_run(glue_exchange_t *x) {
     x->host->baton = x;
     x->host->passing = glue_exchange_passing;
     error = take_frames(x);
+    if (error != 0 && error != PYGLUE_E_GONE) /* what was right in a response that is cut */
+        glue_rest_send(&x->rest, x->host, 0);
     x->host->passing = NULL;
     return error;
 }

@@ -8,6 +8,7 @@
 #include "glue_conn.h"
 #include "glue_flood.h"
 #include "glue_host.h"
+#include "glue_rest.h"
 #include "glue_spool.h"
 
 /* One request, over all its tries. Lives on the handler's stack; its fields are written by
@@ -43,6 +44,7 @@ typedef struct glue_exchange {
     apr_int64_t unflushed; /* body bytes since the last flush */
     apr_int64_t left;      /* body bytes that may follow by Content-Length; -1: no bound */
     int is_bodyless;       /* HEAD, 204, 304 */
+    glue_rest_t rest;      /* of the body, once all of it is here while its client is slow */
 } glue_exchange_t;
 
 static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *x) {

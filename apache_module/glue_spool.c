@@ -28,9 +28,9 @@ void glue_spool_child_init(apr_pool_t *pchild) {
 
 /* The file. */
 
-/* A file without a name: nobody else can open it, and it is gone when it is closed. File systems
- * that cannot make one get a name of chance, which is taken away at once. -1: errno. */
-static int make_file(void) {
+/* File systems that cannot make a file without a name get one of chance, which is taken away at
+ * once. */
+int glue_spool_file(void) {
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     char path[APR_PATH_MAX];
 
@@ -54,7 +54,7 @@ static int write_block(glue_spool_t *spool, apr_off_t block, const char *bytes) 
     apr_off_t place = place_of(spool, block * BLOCK);
 
     if (!spool->has_file) {
-        spool->fd = make_file();
+        spool->fd = glue_spool_file();
         if (spool->fd < 0)
             return errno;
         spool->has_file = 1;

@@ -30,6 +30,10 @@ typedef struct glue_spool {
 /* Once in child_init. */
 void glue_spool_child_init(apr_pool_t *pchild);
 
+/* A new file without a name, which is gone when it is closed, for other uses: its descriptor, the
+ * caller's; -1: errno. */
+int glue_spool_file(void);
+
 /* Memory for the next bytes; *room: how many, at least one. NULL: it is full. Blocks on the disk
  * alone. */
 void *glue_spool_space(glue_spool_t *spool, apr_size_t *room);

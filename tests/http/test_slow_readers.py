@@ -89,11 +89,31 @@ def test_slow_readers_hold_no_thread(start_httpd: Start, folder: Path, query: st
 
 def test_two_hundred_slow_readers_leave_four_threads_free(start_httpd: Start, folder: Path) -> None:
     limits = [f"{name} 300" for name in ("ThreadLimit", "ThreadsPerChild", "MaxRequestWorkers")]
-    server = started(start_httpd, folder, "threads=4", *limits)
+    server = started(start_httpd, folder, "threads=4 listen-backlog=300", *limits)
     with slow_ones(server, "/sends_blocks?16", 200) as clients:
         wait_until(lambda: closed(folder) == 200, "the application is rid of all", 60)
         assert ask(server.address, "/who").status == 200
         assert {client.read_response().body for client in clients} == {blocks(16)}
+
+
+def test_slow_readers_hold_no_thread_of_httpd_once_their_responses_are_there(
+    start_httpd: Start, folder: Path
+) -> None:
+    """More of them than httpd has threads; a group may hold nine of its twelve."""
+    server = started(start_httpd, folder, "threads=1")
+    with ExitStack() as stack:
+        clients, bodies = [], []
+        for number in range(20):
+            clients.append(slow(server, "/sends_blocks?32&length"))
+            stack.callback(clients[-1].close)
+            assert clients[-1].read_head().status == 200
+            wait_until(lambda number=number: closed(folder) == number + 1, "it has ended")
+            bodies.append(clients[-1].read_exactly(200_000))
+        assert ask(server.address, "/who").status == 200
+        for number, client in enumerate(clients):
+            bodies[number] += client.read_exactly((2 << 20) - 200_000)
+    assert set(bodies) == {blocks(32)}
+    wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
 
 
 @pytest.mark.parametrize("options", ["response-spool=1M", "response-spool=100K", ""])
@@ -113,8 +133,10 @@ def test_response_passes_through_the_spool_whole(
 def test_without_a_spool_a_slow_reader_holds_its_thread(start_httpd: Start, folder: Path) -> None:
     server = started(start_httpd, folder, "threads=1 response-spool=0 listen-backlog=0")
     server.log.expect("GL0506.*listen-backlog")
+    wait_until(lambda: ask(server.address, "/who").status == 200, "the worker is there")
     with slow_ones(server, "/sends_blocks?64", 1) as (client,):
         head = client.read_head()
+        assert head.status == 200
         assert ask(server.address, "/who").status == 503
         assert client.read_body(head).body == blocks(64)
 
