@@ -28,6 +28,7 @@ from .plan import GroupPlan
 PERIOD = 100_000  # microseconds, of which cpu-max is a share
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TURN = 0.005
+KILLS_AT_ONCE = 256  # so many descriptors
 OWN_NAME = re.compile(r".+\.(\d+)\.(\d+)\.[0-9a-f]{8}")  # GROUP.PARENT.EPOCH.DIGEST
 REMEDY = (
     "cgroup= names one in which httpd may make others: as root any that holds no process, else one "
@@ -225,19 +226,22 @@ class Cgroup:
         for _, folder in self.folders:
             with contextlib.suppress(OSError):  # from now on nothing can be made in it
                 _write(folder / "pids.max", "0")
-        for pid in self.pids():
-            self._kill_one(pid)
+        listed = sorted(self.pids())
+        for start in range(0, len(listed), KILLS_AT_ONCE):
+            self._kill_listed(listed[start : start + KILLS_AT_ONCE])
 
-    def _kill_one(self, pid: int) -> None:
-        """By a descriptor that was opened before it was looked up again: the number may have become
-        another's since it was read."""
-        with contextlib.suppress(OSError):
-            fd = os.pidfd_open(pid)
-            try:
-                if pid in self.pids():
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-            finally:
-                os.close(fd)
+    def _kill_listed(self, listed: Sequence[int]) -> None:
+        """By descriptors that were opened before the list was read again: a number may have become
+        a stranger's since it was read first, and a stranger is not in it now."""
+        opened: dict[int, int] = {}
+        for pid in listed:
+            with contextlib.suppress(OSError):
+                opened[pid] = os.pidfd_open(pid)
+        for pid in self.pids() & opened.keys():
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(opened[pid], signal.SIGKILL)
+        for fd in opened.values():
+            os.close(fd)
 
     def pids(self) -> set[int]:
         return {int(word) for _, folder in self.folders for word in _words(folder / "cgroup.procs")}

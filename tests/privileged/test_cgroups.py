@@ -111,6 +111,17 @@ def test_a_group_lives_in_a_cgroup_with_its_bounds(folder: Path, start_httpd: St
     assert not any(path.startswith(BASE) for path in memberships(neighbour))
 
 
+def test_workers_that_are_forked_by_a_preloader_are_in_it(folder: Path, start_httpd: Start) -> None:
+    server = start_httpd(lines_of(folder, f"cgroup={BASE} pids-max=60 preload=On"))
+    pid = told(server, "/bound?cpu=1")
+    assert isinstance(pid, int)
+    assert any(path.startswith(BASE) for path in memberships(pid))
+    for path in folders():
+        assert len((path / "cgroup.procs").read_text().split()) == 2, (
+            "the preloader, and the worker"
+        )
+
+
 def test_other_bounds_are_another_cgroup_and_the_old_one_goes(
     folder: Path, start_httpd: Start
 ) -> None:

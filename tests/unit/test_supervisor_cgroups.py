@@ -6,13 +6,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyglue.supervisor import cgroups
-from pyglue.supervisor.cgroups import Bounds, CgroupError, Tree, make, places, trees
+from pyglue.supervisor.cgroups import Bounds, CgroupError, Cgroups, Tree, make, places, trees
+from pyglue.supervisor.messages import Message
 
 ALL = frozenset({"memory", "cpu", "pids"})
 FILES = {
@@ -182,3 +184,107 @@ def test_version_2_that_cannot_be_used_beside_version_1_is_left_out(
     assert [place.tree.version for place, _ in made.folders] == [1]
     made.kill()
     assert (made.folders[0][1] / "pids.max").read_text() == "0", "nothing more can be made in it"
+
+
+# Those of all groups.
+
+
+@dataclass(frozen=True)
+class Definition:
+    """As much of a group as they ask for."""
+
+    name: str = "shop/1"
+    digest: bytes = b"d"
+    cgroup: str | None = "/w"
+    memory_max: int = 0
+    cpu_max: int = 0
+    pids_max: int = 40
+
+
+class Said(list[str]):
+    def __call__(self, message: Message, values: dict[str, object], digest: bytes) -> None:
+        self.append(f"{message.id}: {message.text.format(**values)}")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Tree:
+    return tree(tmp_path / "two", 2, *ALL)
+
+
+def registry(two: Tree, said: Said | None = None) -> Cgroups:
+    return Cgroups(77, 3, Said() if said is None else said, lambda: [two])
+
+
+def join(all_of_them: Cgroups, **options: Any) -> list[int]:
+    """How many descriptors were given, which are closed here."""
+    opened = all_of_them.open(Definition(**options))  # type: ignore[arg-type]
+    for fd in opened:
+        os.close(fd)
+    return opened
+
+
+def test_group_has_one_until_the_last_worker_of_its_definition_is_gone(two: Tree) -> None:
+    said = Said()
+    own = registry(two, said)
+    assert len(join(own)) == len(join(own)) == 1
+    (folder,) = two.top.glob("w/*/")
+    assert folder.name.startswith("shop_1.77.3.")
+    own.look(1.0, [Definition()])  # type: ignore[list-item]
+    assert folder.exists()
+    own.look(2.0, [])
+    assert not folder.exists()
+    assert [line[:6] for line in said] == ["PG1151"]
+    assert "pids-max=40" in said[0]
+
+
+def test_other_bounds_are_other_cgroups_at_the_same_time(two: Tree) -> None:
+    own = registry(two)
+    join(own)
+    join(own, pids_max=50)
+    assert len(list(two.top.glob("w/*/"))) == 2
+
+
+def test_group_without_bounds_has_none_and_that_is_said_once(two: Tree) -> None:
+    said = Said()
+    own = registry(two, said)
+    for _ in range(2):
+        assert join(own, cgroup=None, pids_max=0) == []
+    assert [line[:6] for line in said] == ["PG1152"]
+
+
+def test_group_is_short_of_memory_after_a_kill_in_its_own_cgroup(two: Tree) -> None:
+    own = registry(two)
+    join(own, memory_max=1 << 20)
+    join(own, memory_max=2 << 20)
+    short = Definition(memory_max=1 << 20)
+    (folder,) = (f for f in two.top.glob("w/*/") if (f / "memory.max").read_text() == f"{1 << 20}")
+    assert not own.was_short(short, 5.0)  # type: ignore[arg-type]
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert own.was_short(short, 6.0)  # type: ignore[arg-type]
+    assert not own.was_short(Definition(memory_max=2 << 20), 6.0)  # type: ignore[arg-type]
+
+
+def test_end_removes_those_of_earlier_supervisors_of_this_httpd_alone(two: Tree) -> None:
+    for name in ("shop.77.2.0123abcd", "shop.78.1.0123abcd", "somebodys"):
+        (two.top / "w" / name).mkdir(parents=True)
+    own = registry(two)
+    join(own)
+    own.kill()
+    assert (two.top / "w/shop.77.2.0123abcd/cgroup.kill").read_text() == "1"
+    assert (two.top / "w/shop.78.1.0123abcd/cgroup.kill").read_text() == ""
+    assert own.remove(1.0) == []
+    assert {path.name for path in two.top.glob("w/*/")} == {"shop.78.1.0123abcd", "somebodys"}
+
+
+def test_nothing_is_started_when_the_cgroup_cannot_be_joined(
+    two: Tree,
+) -> None:
+    own = registry(two)
+    join(own)
+    (folder,) = two.top.glob("w/*/")
+    (folder / "cgroup.procs").unlink()
+    started: list[object] = []
+    recipe: Any = type("Recipe", (), {"definition": Definition()})
+    with pytest.raises(CgroupError, match="cannot be joined"):
+        own.around(lambda *given: (started.append(given), (0, 0, 0))[1])(recipe, [])
+    assert not started
