@@ -65,6 +65,7 @@ class Scribe:
         self._logs = list(logs)
         self._sock: socket.socket | None = None
         self._start_at = 0.0
+        self._can_have_none = False  # the machine has no process to give
         self.pid = 0
 
     def write(self, index: int, level: Level, line: bytes, now: float) -> bool:
@@ -72,7 +73,7 @@ class Scribe:
         if self._sock is None and now >= self._start_at:
             self._start(now)
         if self._sock is None:
-            return False
+            return self._can_have_none and self._write_itself(index, line)
         try:
             self._sock.send(HEAD.pack(index, level) + line)
         except BlockingIOError:
@@ -81,6 +82,14 @@ class Scribe:
             self._drop()
             return False
         return True
+
+    def _write_itself(self, index: int, line: bytes) -> bool:
+        """What is to be told then is mostly that: rather a write that may wait than no word."""
+        log = self._logs[index]
+        try:
+            return isinstance(log, int) and os.write(log, line) == len(line)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """It writes what is queued, and ends."""
@@ -110,9 +119,11 @@ class Scribe:
         try:
             pid = os.fork()
         except OSError:
+            self._can_have_none = True
             ours.close()
             theirs.close()
             return
+        self._can_have_none = False
         if pid == 0:
             _live(theirs, self._logs)
         theirs.close()

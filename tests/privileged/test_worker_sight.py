@@ -233,6 +233,43 @@ def test_a_worker_cannot_look_into_one_of_another_user(town: Town, file: str) ->
     assert sight.attempt(town.server, "one", "read", path="/proc/self/environ") is None
 
 
+@pytest.mark.parametrize("file", ["environ", "mem", "maps", "fd"])
+def test_a_worker_can_look_into_no_process_but_itself(town: Town, file: str) -> None:
+    """httpd's, the supervisor's, other groups' and whoever else runs: asked for each."""
+    own, server = town.one, town.server
+    pids = {*server.processes(), 1, os.getpid()} - {own}
+    assert {town.two, town.child, server.pid, sight.supervisor(server)} <= pids
+    refused = {
+        sight.attempt(server, "one", "list" if file == "fd" else "read", path=f"/proc/{pid}/{file}")
+        for pid in pids
+    }
+    assert refused <= {"EACCES", "ENOENT"}
+
+
+def test_a_file_under_the_groups_umask_is_closed_to_another_group(town: Town) -> None:
+    """It must take others' rights away: the default, 0022, does not (TENANTS 7)."""
+    closed, open_to_all = town.server.root / "two" / "of-two", town.server.root / "of-one"
+    town.server.root.joinpath("two").chmod(0o755)  # the folder shall not be what refuses
+    open_to_all.touch()
+    os.chown(open_to_all, UID, GID)
+    assert sight.attempt(town.server, "two", "write", path=closed) is None
+    assert sight.attempt(town.server, "two", "read", path=closed) is None
+    assert closed.stat().st_mode & 0o777 == 0o640
+    for what in ("read", "write"):
+        assert sight.attempt(town.server, "one", what, path=closed) == "EACCES"
+    assert sight.attempt(town.server, "one", "write", path=open_to_all) is None
+    assert sight.attempt(town.server, "two", "read", path=open_to_all) is None
+
+
+def test_an_application_reaches_no_workers_socket_not_even_its_own(town: Town) -> None:
+    """RELIABILITY B1#7: they are httpd's user's alone."""
+    sockets = list(town.server.root.glob("wsgi.*/*.sock"))
+    assert len(sockets) == 2
+    for group in ("one", "two"):
+        for path in sockets:
+            assert sight.attempt(town.server, group, "connect", path=path) == "EACCES"
+
+
 # Descriptors.
 
 

@@ -91,6 +91,22 @@ def test_one_that_died_is_followed_by_another_but_not_more_than_once_a_second(
     wait_for(lambda: log.read_bytes() == b"[now] one\n[now] two\n")
 
 
+def test_lines_are_written_though_no_process_can_be_had(
+    scribe: Scribe, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork() -> int:
+        raise BlockingIOError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", fork)
+        assert scribe.write(0, Level.ERR, b"[now] why\n", 100.0)
+        assert scribe.write(0, Level.ERR, b"[now] again\n", 100.5)
+        assert scribe.pid == 0
+    assert scribe.write(0, Level.ERR, b"[now] as ever\n", 102.0)
+    assert scribe.pid != 0
+    wait_for(lambda: log.read_bytes() == b"[now] why\n[now] again\n[now] as ever\n")
+
+
 def test_it_holds_nothing_but_its_logs(scribe: Scribe, log: Path) -> None:
     assert scribe.write(0, Level.ERR, b"[now] one\n", 0.0)
     wait_for(lambda: log.read_bytes())

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import signal
+import socket
 from urllib.parse import parse_qs
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +18,17 @@ def read(path):
     """Opens as well as reads: /proc refuses some things only then."""
     with open(path, "rb") as file:
         file.read(1)
+
+
+def write(path):
+    """Made anew, by its umask."""
+    with open(path, "w") as file:
+        file.write("of this group")
+
+
+def connect(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
 
 
 def make_writable(start, length):
@@ -41,6 +53,9 @@ ATTEMPTS = {
     "grow-record": lambda: os.ftruncate(RECORD, 1 << 30),
     "kill": lambda pid: os.kill(int(pid), signal.SIGKILL),
     "read": read,
+    "list": os.listdir,
+    "write": write,
+    "connect": connect,
     "make-writable": make_writable,
     "spoil-record": spoil_record,
 }
