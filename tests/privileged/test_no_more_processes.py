@@ -14,7 +14,6 @@ import traced
 from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
-from process import shop
 from process.shop import facts
 
 pytestmark = [

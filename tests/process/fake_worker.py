@@ -18,6 +18,7 @@ import threading
 WORDS = struct.Struct("=IIQ")
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT = range(1, 8)
 DRAIN, STOP = 1, 2
+LEAVE = b"\x0e"  # the type in a frame's header, docs/wire.md 13
 CONTROL, LISTENER, RECORD, MESSAGES = 3, 4, 5, 6
 shouted = [0]  # bytes written
 
@@ -89,19 +90,26 @@ def start_orphan():
 
 def serve(settings):
     listener = socket.socket(fileno=LISTENER)
+    minded = [CONTROL, listener]
     while True:
-        for ready in select.select([CONTROL, listener], [], [])[0]:
+        for ready in select.select(minded, [], [])[0]:
             if ready is listener:
                 with listener.accept()[0] as peer:
-                    answer = obey(peer.makefile().readline(), settings)
-                    peer.sendall(answer.encode() + b"\n")
+                    answer_to(peer, settings)
                 continue
-            data = os.read(CONTROL, WORDS.size)
-            if not data:
-                os._exit(0)
-            if not settings.get("ignores"):
+            if not os.read(CONTROL, WORDS.size):
+                minded.remove(CONTROL)  # an orphan serves on
+            elif not settings.get("ignores"):
                 say(LEFT)
                 os._exit(0)
+
+
+def answer_to(peer, settings):
+    """A line of a test's, a frame of the next supervisor's, or its look whether we are there."""
+    if peer.recv(5, socket.MSG_PEEK)[4:] == LEAVE:
+        os._exit(0)
+    if line := peer.makefile().readline():
+        peer.sendall(obey(line, settings).encode() + b"\n")
 
 
 def main():

@@ -319,8 +319,25 @@ def test_workers_of_a_killed_supervisor_stay_published_until_there_are_new_ones(
     httpd.start(epoch=2)
     wait_for(lambda: httpd.pages.read_plan()[0] == 0, "no plan is taken yet")
     assert [worker.number for worker in httpd.ready()] == [old.number]
+    beat = wait_for(lambda: httpd.pages.read_plan()[2], "a heartbeat")
+    wait_for(lambda: httpd.pages.read_plan()[2] > beat, "it has looked after them")
+    assert [worker.number for worker in httpd.ready()] == [old.number]
     assert httpd.group_state(httpd.group()) == (_pages.GROUP_SERVING, "")
     httpd.send(httpd.group())
     wait_for(lambda: [w.number for w in httpd.workers()] == [2 << 32 | 1], "the new one alone")
     assert httpd.stop() == 0
     assert not list(httpd.run.iterdir())
+
+
+def test_dead_workers_of_a_killed_supervisor_are_taken_out_of_the_pages(httpd: StandIn) -> None:
+    httpd.send(httpd.group())
+    (old,) = httpd.ready()
+    pid = old.pid
+    assert httpd.process is not None
+    httpd.process.kill()
+    httpd.process.wait()
+    httpd.channel.close()
+    os.kill(pid, signal.SIGKILL)
+    httpd.start(epoch=2)
+    wait_for(lambda: not httpd.workers(), "nothing leads to it any more")
+    assert httpd.stop() == 0
