@@ -352,6 +352,7 @@ static void free_engine(pyglue_engine_t *engine) {
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->lock);
     eng_note_clear(engine);
+    eng_loaded_clear(engine);
     eng_spread_clear(engine);
     free(engine->package);
     free(engine->settings);

@@ -77,6 +77,17 @@ static bool is_current(eng_state_t *state, eng_app_t *app, pyglue_str_t script, 
     return app->reload_required == NULL || !is_outdated(state, app, script);
 }
 
+static void note_loaded(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable) {
+    const eng_interp_t *interp = state->interp;
+
+    if (state->engine == NULL)
+        return;
+    atomic_store(&state->engine->has_loaded, true);
+    if (callable.len > 0 && interp != NULL)
+        eng_loaded_add(state->engine, script, (pyglue_str_t){interp->name, interp->name_len},
+                       callable);
+}
+
 /* find(path, callable, stale) -> (module, object, mtime, reload_required) */
 static eng_app_t *load(eng_state_t *state, pyglue_str_t script, pyglue_str_t callable,
                        PyObject *stale) {
@@ -99,8 +110,7 @@ static eng_app_t *load(eng_state_t *state, pyglue_str_t script, pyglue_str_t cal
         Py_INCREF(app->module);
         Py_INCREF(app->callable);
         app->reload_required = required != Py_None ? Py_NewRef(required) : NULL;
-        if (state->engine != NULL)
-            atomic_store(&state->engine->has_loaded, true);
+        note_loaded(state, script, callable);
     }
     Py_XDECREF(found);
     return app;

@@ -29,6 +29,7 @@ typedef struct eng_interp eng_interp_t;
 typedef struct eng_thread eng_thread_t;
 typedef struct eng_request eng_request_t;
 typedef struct eng_note eng_note_t;
+typedef struct eng_loaded eng_loaded_t;
 typedef struct eng_spread eng_spread_t;
 
 /* The process. */
@@ -48,6 +49,7 @@ struct pyglue_engine {
     pthread_cond_t changed; /* an interpreter is made, or was not */
     eng_interp_t *interps;
     eng_note_t *notes;
+    eng_loaded_t *loaded;
     eng_spread_t *spreads;
     bool is_forked; /* this is a child of the application: it has no host, and no other thread */
     eng_thread_t *thread_list;
@@ -391,6 +393,11 @@ PyObject *eng_note_add(PyObject *module, PyObject *args);
 PyObject *eng_note_list(PyObject *module, PyObject *unused);
 PyObject *eng_note_unwatch(PyObject *module, PyObject *path);
 void eng_note_clear(pyglue_engine_t *engine);
+/* loaded.c: which applications were loaded, in all interpreters. Any thread. */
+void eng_loaded_add(pyglue_engine_t *engine, pyglue_str_t script, pyglue_str_t group,
+                    pyglue_str_t callable);
+PyObject *eng_loaded_list(PyObject *module, PyObject *unused);
+void eng_loaded_clear(pyglue_engine_t *engine);
 /* Whether changes of a noted file count. */
 void eng_note_watch(pyglue_engine_t *engine, const char *path, bool is_watched);
 /* As if it had changed. */

@@ -187,6 +187,8 @@ static PyMethodDef module_methods[] = {
     {"note", eng_note_add, METH_VARARGS, "note(path, mtime): a file that matters to this process."},
     {"unwatch", eng_note_unwatch, METH_O, "unwatch(path): its changes do not count."},
     {"noted", eng_note_list, METH_NOARGS, "noted() -> dict: path to mtime, of all interpreters."},
+    {"loaded", eng_loaded_list, METH_NOARGS,
+     "loaded() -> list: script, application group and callable of what was loaded, as bytes."},
     {"forked", module_forked, METH_NOARGS, "This process is a fork: it must not use the host."},
     {NULL, NULL, 0, NULL},
 };

@@ -19,6 +19,8 @@ from .nursery import Birth, Calls, Nursery
 from .plan import Plan
 from .process import Ends, Process, Spawn
 
+SCRIPTS_SIZE = 1 << 16  # some hundreds of them
+
 
 class Births:
     """Makes workers, and owns the directories of their sockets."""
@@ -28,6 +30,7 @@ class Births:
         self._memory = memory  # pyglue._pages
         self._spawn = spawn
         self._directories: dict[str, Directory] = {}
+        self._scripts: dict[bytes, int] = {}  # of each group, the memory of what its workers loaded
         self.plan: Plan | None = None  # the newest one that was taken
 
     def attend(self, calls: Calls) -> Nursery:
@@ -43,7 +46,7 @@ class Births:
         directory = self._directory(plan.httpd.socket_prefix)
         listener = directory.listen(action.number, definition.listen_backlog)
         key = os.urandom(self._memory.KEY_SIZE)
-        settings = launch.settings(definition, plan, action.number, key)
+        settings = launch.settings(definition, plan, action.number, key, has_list=True)
         try:
             made, ends = process.make(
                 action.number,
@@ -51,13 +54,16 @@ class Births:
                 key,
                 listener,
                 self._memory.size_record(),
+                self._scripts_of(definition.digest),
             )
         except OSError:
             self.remove_socket(listener)
             raise
         try:
             if definition.preload:
-                preloads = launch.settings(definition, plan, PRELOADER, b"", preloads=True)
+                preloads = launch.settings(
+                    definition, plan, PRELOADER, b"", preloads=True, has_list=True
+                )
                 self._nursery.launch(Birth(made, ends, settings, preloads, action.roll), now)
             else:
                 self._start(made, ends, settings)
@@ -87,6 +93,18 @@ class Births:
         made.spawn(self._spawn, ends)
         self.open_listener(made)
         made.send(settings)
+
+    def forget(self, digest: bytes) -> None:
+        """The group is gone."""
+        fd = self._scripts.pop(digest, -1)
+        if fd >= 0:
+            os.close(fd)
+
+    def _scripts_of(self, digest: bytes) -> int:
+        """Of all workers of one identity, one after the other. Never read here."""
+        if digest not in self._scripts:
+            self._scripts[digest] = process.make_memory("pyglue-scripts", SCRIPTS_SIZE)
+        return self._scripts[digest]
 
     def _directory(self, prefix: str) -> Directory:
         if prefix not in self._directories:

@@ -151,10 +151,16 @@ def _is_left_out(name: str) -> bool:
 
 
 def settings(
-    definition: GroupPlan, plan: Plan, number: int, key: bytes, *, preloads: bool = False
+    definition: GroupPlan,
+    plan: Plan,
+    number: int,
+    key: bytes,
+    *,
+    preloads: bool = False,
+    has_list: bool = False,
 ) -> bytes:
     """The settings as they go down the control pipe: length, then JSON. preloads: of a process that
-    is forked for each worker."""
+    is forked for each worker. has_list: descriptor 8 is what its group's workers have loaded."""
     value = {
         "version": VERSION,
         "number": number,
@@ -165,6 +171,7 @@ def settings(
         "peer_uid": connecting_uid(definition, plan),
         "request_max": plan.httpd.request_max,
         "preloads": preloads,
+        "has_list": has_list,
         **{name: getattr(definition, name) for name in FOR_WORKER},
     }
     text = json.dumps(_as_latin1(value)).encode()

@@ -185,7 +185,9 @@ class Nursery:
             try:
                 ours.shutdown(socket.SHUT_RD)  # nobody attaches anything to a socket of root's
                 ours.setblocking(False)
-                process, ends = make(NUMBER, recipe, b"", Listener("", theirs), None)
+                process, ends = make(
+                    NUMBER, recipe, b"", Listener("", theirs), None, birth.ends.scripts
+                )
                 process.spawn(self._spawn, ends)
             except BaseException:
                 ours.close()

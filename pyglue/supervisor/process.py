@@ -40,10 +40,11 @@ class Ends:
     log_read: int
     log_write: int
     messages: int
+    scripts: int = -1  # its group's memory of loaded scripts, not closed with these; -1: none
 
     def in_order(self, null: int, listener: int, record: int) -> list[int]:
-        """With what else it is given, as they become 0 to 7: docs/plan.md section 4."""
-        return [
+        """With what else it is given, as they become 0 to 8: docs/plan.md section 4."""
+        first = [
             null,
             self.log_write,
             self.log_write,
@@ -53,6 +54,7 @@ class Ends:
             self.messages,
             self.log_read,
         ]
+        return first if self.scripts < 0 else [*first, self.scripts]
 
     def close(self) -> None:
         for fd in (self.control, self.log_read, self.log_write, self.messages):
@@ -184,7 +186,12 @@ class Process:
 
 
 def make(
-    number: int, recipe: Recipe, key: bytes, listener: Listener, record_size: int | None
+    number: int,
+    recipe: Recipe,
+    key: bytes,
+    listener: Listener,
+    record_size: int | None,
+    scripts: int = -1,
 ) -> tuple[Process, Ends]:
     """Pipes and record (None: it has none) of a worker that does not run yet, and what becomes its
     own. Takes the listener; OSError with nothing left open."""
@@ -202,12 +209,12 @@ def make(
         messages, messages_write = pipe()
         log_read, log_write = pipe()
         log = own(os.open(f"/proc/self/fd/{log_read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        record = -1 if record_size is None else own(_make_record(record_size))
+        record = -1 if record_size is None else own(make_memory("pyglue-record", record_size))
         for fd in (control, messages, messages_write):  # no end of these ever waits
             os.set_blocking(fd, False)
         opened.pop_all()
     made = Process(number, recipe, key, listener, control, messages, log, record)
-    return made, Ends(control_read, log_read, log_write, messages_write)
+    return made, Ends(control_read, log_read, log_write, messages_write, scripts)
 
 
 def start(
@@ -223,8 +230,9 @@ def start(
     return made
 
 
-def _make_record(size: int) -> int:
-    fd = os.memfd_create("pyglue-record", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def make_memory(name: str, size: int) -> int:
+    """For workers to write, who cannot change its size."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.fchmod(fd, 0o600)
         os.ftruncate(fd, size)

@@ -349,6 +349,7 @@ class Supervisor:
         self._pages.tell_group(action.digest, action.state, action.cause)
         if action.state is GroupState.NONE:
             self._orphans.leave(action.digest, 0.0)
+            self._births.forget(action.digest)
             self._logs.forget(action.digest)
 
     def _forget(self, action: Forget) -> None:

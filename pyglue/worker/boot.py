@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NoReturn
 
-CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
+CONTROL, LISTENER, RECORD, MESSAGES, LOG, SCRIPTS = 3, 4, 5, 6, 7, 8
 VERSION = 1  # of settings, commands and messages
 ENGINE_VERSION = 1  # PYGLUE_ENGINE_VERSION of the engine that belongs to this package
 HELLO, READY, FAILED, CHANGED, RELOAD, RECYCLE, LEFT, HOMELESS, FORKED = range(1, 10)
@@ -279,6 +279,9 @@ class Worker:
         self.worker = engine.Worker()
         self.watch = Watch()
         self.activity = Activity(settings)
+        self.list: Any = None  # Loaded, of what this group's workers have loaded
+        self.loaded: Any = None
+        self.written: list[dict[str, Any]] = []
         self.stale_at = 0.0  # when a change was told last that a request found
         self.is_leaving = False
         self.is_told = False  # to leave, by the supervisor: only then it expects LEFT
@@ -351,8 +354,29 @@ class Worker:
         return os.fsdecode(as_bytes(self.settings["package"]))
 
     def load_scripts(self) -> bool:
-        """All of them, also after one has failed: each tells its own reason."""
-        return self.load_all(self.settings["scripts"])
+        """All of them, also after one has failed: each tells its own reason. And what the workers
+        before this one had loaded, so that none of that is lost."""
+        return self.load_all(self.with_inherited(self.settings["scripts"]))
+
+    def with_inherited(self, scripts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        # A supervisor from before an upgrade gives no list.
+        if not self.settings.get("has_list"):
+            return scripts
+        loaded = importlib.import_module("pyglue.worker.loaded")
+        self.list = loaded.Loaded(SCRIPTS)
+        self.loaded = lambda: list(loaded.scripts_of(self.engine))
+        names = ("script", "application_group", "callable")
+        known = [[script[name] for name in names] for script in scripts]
+        inherited = [s for s in self.list.read() if [s[name] for name in names] not in known]
+        return [*scripts, *inherited]
+
+    def write_down(self) -> None:
+        """What was loaded since, for the workers after this one."""
+        if self.list is None:
+            return
+        now = self.loaded()
+        if now != self.written and self.list.add(now):
+            self.written = now
 
     def load_all(self, scripts: list[dict[str, Any]]) -> bool:
         loaded = [self.load(script) for script in scripts]
@@ -363,7 +387,8 @@ class Worker:
         this process (preload.py), with settings of their own."""
         interpreter = importlib.import_module("pyglue.loader.interpreter")
         preload = importlib.import_module("pyglue.worker.preload")
-        scripts = [s for s in self.settings["scripts"] if not s["application_group"]]
+        scripts = self.with_inherited(self.settings["scripts"])
+        scripts = [s for s in scripts if not s["application_group"]]
         tell(READY, int(self.load_all(scripts)))
         interpreter.forks.become_workers = True
         preload.fork_workers(lambda text: say(PRELOAD, text))
@@ -391,10 +416,15 @@ class Worker:
         self.worker.signals(self.events_in)
         self.worker.ready(is_loaded)
 
+    def own(self) -> tuple[int, ...]:
+        """What no child of the application may have."""
+        fds = (CONTROL, LISTENER, RECORD, MESSAGES, LOG)
+        return (*fds, SCRIPTS) if self.list is not None else fds
+
     def start_threads(self) -> None:
         settings = self.settings
         self.worker.serve(
-            (CONTROL, LISTENER, RECORD, MESSAGES, LOG, self.events, self.events_in),
+            (*self.own(), self.events, self.events_in),
             listener=LISTENER,
             record=RECORD,
             events=self.events_in,
@@ -417,6 +447,7 @@ class Worker:
     def run(self) -> NoReturn:
         while True:
             ready, _, _ = select.select([self.events], [], [], TURN)
+            self.write_down()  # before anything is told that may have others take over
             for event in os.read(self.events, 64) if ready else b"":
                 self.actions[event]()
             if self.leave_by is not None and time.monotonic() >= self.leave_by:
@@ -515,6 +546,8 @@ class Worker:
 
 def start() -> Worker:
     settings = read_settings()
+    if settings.get("has_list"):
+        os.set_inheritable(SCRIPTS, False)
     tell(HELLO, VERSION, settings["number"])
     check_python(settings)
     package = os.fsdecode(as_bytes(settings["package"]))

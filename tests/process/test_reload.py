@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import conf
 from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -189,3 +190,42 @@ def test_group_that_cannot_start_answers_at_once_and_says_why(
     assert {answer.status for answer in bad.answers} == {500}
     assert ask(server, "/who").status == 200
     assert re.search(reason, own_log.read_text())
+
+
+def test_broken_script_that_no_configuration_names_keeps_the_old_workers_too(
+    start_shop: StartShop,
+) -> None:
+    """SUCCESSION 3: new workers load what the old ones had loaded."""
+    server = start_shop("threads=4")
+    more = server.root / "more"
+    more.mkdir()
+    good = "def application(environ, start_response):\n    start_response('200 OK', [])\n"
+    write(more / "one.py", good + "    return [b'old']\n")
+    write(more / "gone.py", good + "    return [b'gone']\n")
+    server.configure(
+        shop.lines(
+            server.root,
+            "threads=4",
+            f'WSGIScriptAliasMatch ^/more/([a-z]+) "{more}/$1.py" process-group=shop',
+            *conf.granted(more),
+        )
+    )
+    before = server.workers()
+    server.graceful()
+    wait_until(lambda: set(before).isdisjoint(server.workers()), "new workers")
+    wait_until(lambda: ask(server, "/more/one").text == "old", "it is served")
+    assert ask(server, "/more/gone").text == "gone"
+    server.log.expect("RuntimeError: broken deploy")
+    server.log.expect("PG1104.*the workers that serve stay")
+    server.log.allow(r"\[group shop\]|PG3")
+
+    with Load(server.address, "/more/one", clients=3) as load:
+        write(more / "one.py", "raise RuntimeError('broken deploy')\n")
+        server.log.wait_for("PG1104")
+        load.wait_for_more(20)
+        (more / "gone.py").unlink()
+        write(more / "one.py", good + "    return [b'new']\n")
+        wait_until(lambda: load.answers[-1].text == "new", "the mended script is served", 20)
+
+    assert load.failures() == []
+    wait_until(lambda: ask(server, "/more/one").text == "new", "by all of them")
