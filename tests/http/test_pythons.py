@@ -106,6 +106,7 @@ def without_engine_of(python: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it copies each Python, and builds its engine if it runs alone
 def test_groups_of_every_python_have_environments_of_their_own(
     copies: Path, start_httpd: Start, folder: Path
 ) -> None:

@@ -170,3 +170,11 @@ def test_python_is_chosen_by_the_group_before_the_server(sound: dict[str, Any]) 
         group = taken(options).groups[0]
         made = launch.recipe(group, plan)
         assert (made.executable, made.otherwise) == expected
+
+
+def test_a_free_threaded_python_has_its_gil_unless_told(sound: dict[str, Any]) -> None:
+    """By an option that other builds, and older versions, do not mind."""
+    for value, options in ((False, ("-X", "gil=1")), (True, ())):
+        plan = taken(changed(sound, "groups.0.free_threading", value))
+        argv = launch.recipe(plan.groups[0], plan).argv
+        assert argv == (argv[0], *options, launch.BOOT, "shop")

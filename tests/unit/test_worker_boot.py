@@ -194,6 +194,14 @@ def test_a_script_that_fails_makes_it_ready_with_zero(start: Start) -> None:
     worker.expect((HELLO, 1, NUMBER), (READY, 0, 0))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python can do it")
+def test_an_older_python_refuses_to_be_spread(start: Start) -> None:
+    worker = start(interpreters=2)
+    worker.expect((HELLO, 1, NUMBER), (FAILED, 6, 0))
+    assert worker.exit_code() == 1
+    assert "PG3035: interpreters=2 needs Python 3.12 or later" in worker.words()
+
+
 def test_without_an_engine_it_names_the_command_that_installs_one(
     start: Start, package: Path
 ) -> None:
