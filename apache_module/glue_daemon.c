@@ -165,9 +165,11 @@ static int judge_death(glue_exchange_t *x) {
     x->has_died = 1;
     ap_log_rerror(
         APLOG_MARK, may_repeat ? APLOG_INFO : APLOG_ERR, 0, x->r,
-        GLUE_ID(0504) "process group '%s': the worker at %s ended while it had this request: "
-                      "%s%s",
-        x->group->name, x->place.worker.path, is_known ? obituary.cause : "the cause is unknown",
+        GLUE_ID(0504) "process group '%s': the worker at %s ended while it had this request "
+                      "(%s %.200s, id %s): %s%s",
+        x->group->name, x->place.worker.path, x->r->method, x->r->uri,
+        x->r->log_id != NULL ? x->r->log_id : "none",
+        is_known ? obituary.cause : "the cause is unknown",
         may_repeat ? "; it had not started it, so it goes to another" : "");
     return may_repeat ? PYGLUE_E_REFUSED : PYGLUE_E_IO;
 }

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .logs import escape
-
 NAMED = 10  # requests in one line
 TEXT_MAX = 200  # characters of each, escaped
 OOM_SECONDS = 10.0  # between the kernel's killing and the end of a large process
@@ -102,11 +100,18 @@ def named(requests: Sequence[Running]) -> str:
 
 
 def _named(request: Running) -> str:
-    line = escape(request.line)[:TEXT_MAX] or f"request {request.number}"
-    details = [f"id {escape(request.id)[:TEXT_MAX]}"] if request.id else []
+    line = _shown(request.line) or f"request {request.number}"
+    details = [f"id {_shown(request.id)}"] if request.id else []
     if request.seconds is not None:
         details.append(f"for {abs(request.seconds):.1f} s")
     return line + (f" ({', '.join(details)})" if details else "")
+
+
+def _shown(data: bytes) -> str:
+    """Nothing that turns, hides or breaks the line; a client may have written it."""
+    text = data.decode("utf-8", "backslashreplace")
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)[:TEXT_MAX]
 
 
 def oom_kills() -> int:

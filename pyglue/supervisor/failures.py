@@ -57,7 +57,11 @@ class Failures:
     def _tell(self, worker: Worker, death: Death, delay: float) -> None:
         if worker.failure:
             self._out.say(
-                messages.FAILED, number=worker.number, reason=worker.failure, next=_next(delay)
+                messages.FAILED,
+                number=worker.number,
+                pid=worker.pid,
+                reason=worker.failure,
+                next=_next(delay),
             )
         elif death.is_undropped:
             self._out.say(
@@ -110,8 +114,10 @@ def explained(worker: Worker, death: Death) -> Death:
     """With what we know of it: that the signal was ours, and what the worker had told before."""
     if worker.killed and death.cause.startswith(KILLED):
         return replace(death, cause=f"{KILLED}: {worker.killed}")
-    if worker.recycled is not None and not death.clean:
+    if worker.recycled is not None and (death.running or not death.clean):
         return replace(death, cause=f"{death.cause}; before, {RECYCLES[worker.recycled]}")
+    if death.clean and worker.state is State.READY and not worker.superseded:
+        return replace(death, cause=f"{death.cause}, which nobody had asked for")
     return death
 
 

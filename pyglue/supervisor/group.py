@@ -298,6 +298,7 @@ class Group:
         self._out.say(
             messages.WORKER_UNLOADED,
             number=worker.number,
+            pid=worker.pid,
             next="the workers that serve stay. If it cannot be loaded beside them, because they "
             "hold a port or a lock: reload=strict ends them first"
             if self._good_published()
@@ -351,7 +352,7 @@ class Group:
                 self._scale.drop(now)
 
     def _breach(self, worker: Worker, what: str) -> None:
-        self._out.say(messages.BREACH, number=worker.number, what=what)
+        self._out.say(messages.BREACH, number=worker.number, pid=worker.pid, what=what)
         worker.superseded = True
         worker.why = Why.LIMIT
         if not worker.published:

@@ -124,13 +124,16 @@ class Leaving:
     def _overdue(self, worker: Worker) -> None:
         if worker.state is State.LAUNCHED and not worker.blamed:
             seconds = worker.definition.launch_timeout
-            self._out.say(messages.LAUNCH_LATE, number=worker.number, seconds=seconds)
+            self._out.say(
+                messages.LAUNCH_LATE, number=worker.number, pid=worker.pid, seconds=seconds
+            )
             worker.blamed = True
             worker.failure = f"it did not report within {seconds:g} s"
         elif not worker.blamed:
             self._out.say(
                 messages.KILLED_LATE,
                 number=worker.number,
+                pid=worker.pid,
                 seconds=worker.definition.shutdown_timeout,
             )
         self.kill(worker, worker.failure or "its shutdown-timeout had passed")

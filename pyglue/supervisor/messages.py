@@ -121,7 +121,7 @@ NOT_DROPPED = Message(
 WORKER_UNLOADED = Message(
     "PG1104",
     Level.ERR,
-    "worker {number} could not load all scripts (the reason stands above); {next}",
+    "worker {number} (pid {pid}) could not load all scripts (the reason stands above); {next}",
 )
 LAUNCH_FAILED = Message(
     "PG1105", Level.ERR, "worker {number} could not be started: {reason}; {next}"
@@ -129,21 +129,22 @@ LAUNCH_FAILED = Message(
 LAUNCH_LATE = Message(
     "PG1106",
     Level.ERR,
-    "worker {number} did not report within launch-timeout ({seconds:g} s) and is killed; see "
-    "whether its Python can be executed and read by the group's user",
+    "worker {number} (pid {pid}) did not report within launch-timeout ({seconds:g} s) and is "
+    "killed; see whether its Python can be executed and read by the group's user",
 )
 KILLED_LATE = Message(
     "PG1107",
     Level.WARNING,
-    "worker {number} did not end within its shutdown-timeout ({seconds:g} s) and is killed",
+    "worker {number} (pid {pid}) did not end within its shutdown-timeout ({seconds:g} s) and is "
+    "killed",
 )
 BREACH = Message(
-    "PG1108", Level.ERR, "worker {number} sent what it may not ({what}) and is replaced"
+    "PG1108", Level.ERR, "worker {number} (pid {pid}) sent what it may not ({what}) and is replaced"
 )
 FLOOD = Message(
     "PG1109", Level.WARNING, "worker {number} sends too many messages; it is read slower"
 )
-FAILED = Message("PG1110", Level.ERR, "worker {number} cannot serve: {reason}; {next}")
+FAILED = Message("PG1110", Level.ERR, "worker {number} (pid {pid}) cannot serve: {reason}; {next}")
 LINES_LOST = Message(
     "PG1111",
     Level.WARNING,

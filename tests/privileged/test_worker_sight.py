@@ -405,12 +405,13 @@ def test_the_supervisor_is_isolated_from_its_surroundings(town: Town) -> None:
 # Lies.
 
 
-def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town) -> None:
+@pytest.mark.parametrize("how", ["spoil-record", "forge-record"])
+def test_garbage_in_a_record_harms_nobody_while_requests_run(town: Town, how: str) -> None:
     """RELIABILITY B1#14: the supervisor reads the record when the worker dies."""
     server, supervisor, child = town.server, sight.supervisor(town.server), town.child
     before = town.one
     for _ in range(5):
-        assert sight.attempt(server, "one", "spoil-record") is None
+        assert sight.attempt(server, "one", how) is None
         assert sight.attempt(server, "two", "setuid") == "EPERM"
     os.kill(before, 9)
     server.wait_for_exit(before)

@@ -89,6 +89,7 @@ DEATHS = {
     "overflow": (FAULT, "Fatal Python error: Segmentation fault"),
     "abort": ("was killed by SIGABRT.*: native code, or Python", "Fatal Python error: Aborted"),
     "exit": ("exited with status 3", ""),
+    "zero": ("exited with status 0, which nobody had asked for", ""),
     "status": ("exited with status 127: its Python, or a library that it needs", ""),
 }
 
@@ -138,6 +139,16 @@ def test_one_line_tells_of_a_death_what_ran_and_follows_the_last_words(
     assert last_words == "" or "dies/wsgi.py" in told, "the stack that failed"
     assert text.count("PG1103") == 1
     assert "secret" not in line, "queries are not told"
+
+
+def test_what_ran_when_python_could_not_be_had_is_told(start_shop: StartShop) -> None:
+    server = start_shop("threads=2 deadlock-timeout=1 shutdown-timeout=1")
+    pid = server.workers()[0]
+    cause = r"exited with status \d; before, its interpreter could not be had for deadlock-timeout"
+    server.log.expect(rf"PG1140: .*pid {pid}.* the end of 1 requests: {cause}.*It ran: GET /dies ")
+    server.log.expect(f"GL0504.*GET /dies, id .*: {cause}")
+    server.log.allow(r"\[group shop\]|PG1119")
+    assert ask(server, "/dies?lock").status == 502
 
 
 def test_what_ran_when_a_signal_had_stopped_the_worker_is_told(start_shop: StartShop) -> None:

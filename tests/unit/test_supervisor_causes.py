@@ -93,7 +93,7 @@ def test_nothing_that_ran_is_nothing_said() -> None:
 
 
 def test_texts_of_a_stranger_stay_one_bounded_line() -> None:
-    evil = b"\n[fake]\x1b[2J\x00\x9b" * 40
+    evil = b"\n[fake]\x1b[2J\x00\x9b\xe2\x80\xa8\xe2\x80\xae" * 40  # new line, turned text
     told = named([Running(i, 1.0, evil[:44], evil[:160]) for i in range(1000)])
     assert told.isprintable()
     assert len(told) < 5000

@@ -48,6 +48,14 @@ def test_what_a_worker_told_before_its_death_is_part_of_the_cause() -> None:
     assert str(said.values["cause"]).startswith("exited with status 1; before, its interpreter")
 
 
+def test_an_exit_that_nobody_asked_for_says_so_however_clean_it_was() -> None:
+    world = World()
+    (old,) = world.serve(group_plan())
+    world.gone(old, replace(ENDED, served=1))
+    (said,) = world.said(messages.WORKER_DIED)
+    assert said.values["cause"] == "exited with status 0, which nobody had asked for"
+
+
 def test_requests_that_an_end_cut_short_are_an_error_unless_all_stops() -> None:
     world = World()
     first, second = world.serve(group_plan(processes=2))

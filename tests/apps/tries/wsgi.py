@@ -8,6 +8,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 from urllib.parse import parse_qs
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +45,12 @@ def spoil_record():
         os.pwrite(RECORD, os.urandom(size), 0)
 
 
+def forge_record():
+    """As if it ran as many requests as there are slots, with random bytes for their texts."""
+    size = os.fstat(RECORD).st_size
+    os.pwrite(RECORD, struct.pack("=IIQQ", 2, 1024, 1 << 63, 0) + os.urandom(size - 24), 0)
+
+
 ATTEMPTS = {
     "setuid": lambda: os.setuid(0),
     "setgid": lambda: os.setgid(0),
@@ -58,6 +65,7 @@ ATTEMPTS = {
     "connect": connect,
     "make-writable": make_writable,
     "spoil-record": spoil_record,
+    "forge-record": forge_record,
 }
 
 
