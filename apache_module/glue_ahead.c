@@ -66,7 +66,6 @@ void glue_ahead_begin(glue_ahead_t *a, const pyglue_exchange_t *order, size_t sk
     a->walk = (glue_walk_t){.skip = skip};
     a->order = *order;
     a->state = GLUE_AHEAD_GOES_ON;
-    a->is_spoilt = 0;
     walk(a, read);
 }
 

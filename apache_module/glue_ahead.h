@@ -13,19 +13,20 @@
 #include "glue_spool.h"
 #include "glue_walk.h"
 
-/* One for a connection, by which the thread knows it. Zeros to begin with; spool.most is the
- * connection's to set, the rest is glue_ahead.c's. */
+/* One for a connection, by which the thread knows it. Zeros to begin with. */
 typedef struct glue_ahead {
-    glue_spool_t spool; /* of whoever has the connection at the time */
-    glue_walk_t walk;   /* what follows the last byte received */
-    pyglue_exchange_t order;
+    /* the lender's, before glue_ahead_begin */
+    glue_spool_t spool; /* with `most` */
     const pyglue_bounds_t *bounds;
     int fd;
     int whole_frames; /* receive no byte beyond a frame's end: a descriptor may follow */
-    enum { GLUE_AHEAD_GOES_ON, GLUE_AHEAD_STOPPED, GLUE_AHEAD_ENDED } state;
-    int is_spoilt; /* the worker is leaving, or bytes follow the end: the connection serves no other
-                    */
+    int is_spoilt;    /* the socket serves no other request: the worker is leaving, or, said by
+                       * glue_ahead.c, bytes follow the end */
     void (*ended)(struct glue_ahead *ahead); /* END is here: by whichever thread received it */
+    /* glue_ahead.c's */
+    glue_walk_t walk; /* what follows the last byte received */
+    pyglue_exchange_t order;
+    enum { GLUE_AHEAD_GOES_ON, GLUE_AHEAD_STOPPED, GLUE_AHEAD_ENDED } state;
     /* guarded by the lock */
     apr_time_t lent; /* when; 0: it is not */
     int is_busy;     /* the thread reads it right now */

@@ -557,7 +557,8 @@ static void let_go(glue_ahead_t *ahead) {
     glue_place_give(conn->place);
 }
 
-void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place) {
+void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place,
+                    int is_leaving) {
     if (conn->fd < 0 || conn->terms->spool == 0)
         return;
     conn->place = place;
@@ -567,6 +568,7 @@ void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glu
         conn->ahead.fd = conn->fd;
         conn->ahead.whole_frames = conn->terms->takes_descriptors;
         conn->ahead.ended = let_go;
+        conn->ahead.is_spoilt = is_leaving;
         glue_ahead_begin(&conn->ahead, order, conn->left,
                          (pyglue_str_t){conn->buffer + conn->start, conn->end - conn->start});
     }

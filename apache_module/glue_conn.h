@@ -52,8 +52,10 @@ void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
  * (glue_ahead.h). It must not be used until it was taken back, but for lending it again. When the
  * end of the response has come, at any time from now on, the worker's socket serves other requests
  * and *place is given back: glue_conn_is_over tells, and what is left can be read, but nothing
- * sent. order: of the frames that the caller has taken. r: whose log tells of a full disk. */
-void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place);
+ * sent. order: of the frames that the caller has taken; is_leaving: a goodbye was among them. r:
+ * whose log tells of a full disk. */
+void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place,
+                    int is_leaving);
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
 int glue_conn_is_over(const glue_conn_t *conn);
 /* How much of what was read ahead has not been taken. */

@@ -274,7 +274,7 @@ void glue_exchange_passing(void *baton, int is_passing) {
     glue_exchange_t *x = baton;
 
     if (is_passing)
-        glue_conn_lend(x->conn, &x->order, &x->place);
+        glue_conn_lend(x->conn, &x->order, &x->place, x->is_leaving);
     else
         glue_conn_take_back(x->conn, x->r);
 }

@@ -39,7 +39,8 @@ def started(start_httpd: Start, folder: Path, options: str, *lines: str, **more:
         *conf.granted(folder),
         *lines,
     ]
-    return start_httpd(text, environ={"TMPDIR": str(folder / "spool")}, **more)
+    environ = {"TMPDIR": str(folder / "spool"), **more.pop("environ", {})}
+    return start_httpd(text, environ=environ, **more)
 
 
 def blocks(count: int) -> bytes:
@@ -75,12 +76,17 @@ def spool_files(server: Httpd, folder: Path) -> int:
     return sum(name.startswith(f"{folder}/spool/") for name in opened)
 
 
-@pytest.mark.parametrize("query", ["16", "16&length"])
-def test_slow_readers_hold_no_thread(start_httpd: Start, folder: Path, query: str) -> None:
-    """Eight responses of 1 MiB, one thread: it is free while none of them was read."""
-    server = started(start_httpd, folder, "threads=1")
-    with slow_ones(server, f"/sends_blocks?{query}", 8) as clients:
-        wait_until(lambda: closed(folder) == 8, "the application is rid of all")
+@pytest.mark.parametrize(
+    ("mpm", "query"), [("event", "16"), ("worker", "16&length"), ("prefork", "16")]
+)
+def test_slow_readers_hold_no_thread(
+    start_httpd: Start, folder: Path, mpm: str, query: str
+) -> None:
+    """Six responses of 1 MiB, one thread: it is free while none of them was read."""
+    server = started(start_httpd, folder, "threads=1", mpm=mpm)
+    server.log.allow("AH00161")  # of prefork's few children most serve slow clients
+    with slow_ones(server, f"/sends_blocks?{query}", 6) as clients:
+        wait_until(lambda: closed(folder) == 6, "the application is rid of all")
         for _ in range(20):
             assert ask(server.address, "/who").status == 200
         assert {client.read_response().body for client in clients} == {blocks(16)}
@@ -235,6 +241,38 @@ def test_slow_reader_of_http2_holds_no_thread(start_httpd: Start, folder: Path) 
         assert b"pid" in again.stdout
         assert first + client.stdout.read() == blocks(512)
     assert client.returncode == 0
+
+
+def test_where_no_file_can_be_made_the_spool_is_its_memory(
+    start_httpd: Start, folder: Path
+) -> None:
+    """RELIABILITY C 16: httpd's user lost the folder."""
+    server = started(start_httpd, folder, "threads=1")
+    server.log.expect("GL0520.*body of a response.*TMPDIR")
+    assert ask(server.address, "/who").status == 200
+    (folder / "spool").chmod(0o500)
+    with slow_ones(server, "/sends_blocks?512&length", 1) as (client,):
+        client.read_head()
+        pieces: list[bytes] = []
+        wait_until(
+            lambda: pieces.append(client.read_exactly(1024)) or "GL0520" in server.log.text(),
+            "the log tells, while the client reads slowly",
+        )
+        pieces.append(client.read_exactly((512 << 16) - sum(map(len, pieces))))
+        assert b"".join(pieces) == blocks(512)
+    assert ask(server.address, "/who").status == 200
+
+
+def test_file_system_that_knows_no_unnamed_files_will_do(start_httpd: Start, folder: Path) -> None:
+    shim = folder / "no_tmpfile.so"
+    source = Path(__file__).parents[1] / "faults" / "no_tmpfile.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source], check=True)
+    preload = " ".join([os.environ.get("LD_PRELOAD", ""), str(shim)]).strip()
+    server = started(start_httpd, folder, "threads=1", environ={"LD_PRELOAD": preload})
+    with slow_ones(server, "/sends_blocks?64", 1) as (client,):
+        wait_until(lambda: closed(folder) == 1, "the application is rid of it")
+        wait_until(lambda: spool_files(server, folder) > 0, "there is a file, without a name")
+        assert client.read_response().body == blocks(64)
 
 
 @pytest.mark.parametrize("value", ["-1", "2G", "some"])
