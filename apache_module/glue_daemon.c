@@ -89,10 +89,13 @@ static const char *remedy_of(int reason, const glue_group_t *group) {
 }
 
 static void log_unreachable(const glue_exchange_t *x, int failure, int reason) {
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, reason, x->r,
-                  GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s%s",
-                  x->group->name, x->place.worker.path, pyglue_error_text(failure),
-                  remedy_of(reason, x->group));
+    apr_uint64_t count = glue_refusal_count(GLUE_REFUSAL_UNREACHABLE, x->group);
+
+    if (count > 0)
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, reason, x->r,
+                      GLUE_ID(0503) "process group '%s': no connection to worker at %s: %s%s%s",
+                      x->group->name, x->place.worker.path, pyglue_error_text(failure),
+                      remedy_of(reason, x->group), glue_refusal_counted(count, x->r->pool));
 }
 
 /* PYGLUE_E_REFUSED: another worker may be tried, unless the fault is this child's. */
@@ -107,6 +110,14 @@ static int have_no_connection(glue_exchange_t *x, int failure) {
     return PYGLUE_E_REFUSED;
 }
 
+/* The time to wait for a worker is over. */
+static int is_late(glue_exchange_t *x) {
+    if (glue_clock_now() < x->search.deadline)
+        return 0;
+    x->search.refusal = GLUE_REFUSAL_QUEUE_TIMEOUT;
+    return 1;
+}
+
 /* The queue of the worker's socket is full, which is over in a moment, or never: it is tried again
  * for connect-timeout. 0, or as glue_place_take. */
 static int knock_again(glue_exchange_t *x) {
@@ -117,9 +128,10 @@ static int knock_again(glue_exchange_t *x) {
     if (x->connect_by == 0)
         x->connect_by = now + x->group->connect_timeout;
     x->search.refusals++;
-    if (now < x->connect_by)
+    if (now < x->connect_by && !is_late(x))
         return glue_place_rest(&x->search);
-    x->search.refusal = GLUE_REFUSAL_QUEUES_FULL;
+    if (now >= x->connect_by)
+        x->search.refusal = GLUE_REFUSAL_QUEUES_FULL;
     return glue_refusal_error(x->search.refusal);
 }
 
@@ -209,13 +221,6 @@ static int judge(glue_exchange_t *x, int error) {
 static int judge_search(const glue_exchange_t *x) {
     glue_refusal_log(x->search.refusal, x->group, x->r, x->search.cause);
     return glue_refusal_error(x->search.refusal);
-}
-
-static int is_late(glue_exchange_t *x) {
-    if (glue_clock_now() < x->search.deadline)
-        return 0;
-    x->search.refusal = GLUE_REFUSAL_QUEUE_TIMEOUT;
-    return 1;
 }
 
 static int run_tries(glue_exchange_t *x) {

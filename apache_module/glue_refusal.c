@@ -40,6 +40,7 @@ static const struct reason {
     [GLUE_REFUSAL_PLAN] = {PYGLUE_E_STATE, "the supervisor refused the configuration"},
     [GLUE_REFUSAL_UNKNOWN] = {PYGLUE_E_STATE, "the supervisor does not know it"},
     [GLUE_REFUSAL_DISABLED] = {PYGLUE_E_STATE, "it cannot serve"},
+    [GLUE_REFUSAL_UNREACHABLE] = {PYGLUE_E_REFUSED, "no connection to a worker"},
 };
 
 /* Of one group in this child. */
@@ -58,27 +59,6 @@ int glue_refusal_error(enum glue_refusal refusal) {
     return reasons[refusal].error;
 }
 
-/* One line for as many requests as are untold. r: the request that is one of them; NULL: none. */
-static void tell(enum glue_refusal refusal, const glue_group_t *group, request_rec *r,
-                 const char *cause) {
-    apr_uint64_t untold = atomic_exchange(&tallies[group->position].of[refusal].untold, 0);
-    int level = reasons[refusal].error == PYGLUE_E_GONE ? APLOG_INFO : APLOG_ERR;
-    char count[64] = "";
-
-    if (untold == 0)
-        return;
-    if (untold > 1 || r == NULL)
-        apr_snprintf(count, sizeof count,
-                     "; %" APR_UINT64_T_FMT " request%s since the last such line", untold,
-                     untold > 1 ? "s" : "");
-    if (r != NULL)
-        ap_log_rerror(APLOG_MARK, level, 0, r, GLUE_ID(0506) "process group '%s': %s%s%s%s",
-                      group->name, reasons[refusal].text, *cause ? ": " : "", cause, count);
-    else
-        ap_log_error(APLOG_MARK, level, 0, group->server, GLUE_ID(0506) "process group '%s': %s%s",
-                     group->name, reasons[refusal].text, count);
-}
-
 /* One line a second: whoever comes after that writes it. */
 static int may_tell(struct tally *tally, enum glue_refusal refusal) {
     apr_time_t now = glue_clock_now(), told = atomic_load(&tally->of[refusal].told);
@@ -87,17 +67,49 @@ static int may_tell(struct tally *tally, enum glue_refusal refusal) {
            atomic_compare_exchange_strong(&tally->of[refusal].told, &told, now);
 }
 
-void glue_refusal_log(enum glue_refusal refusal, const glue_group_t *group, request_rec *r,
-                      const char *cause) {
+apr_uint64_t glue_refusal_count(enum glue_refusal refusal, const glue_group_t *group) {
     struct tally *tally = tallies != NULL ? &tallies[group->position] : NULL;
 
-    if (tally == NULL) /* no placement: nothing but this was made */
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, GLUE_ID(0506) "process group '%s': %s",
-                      group->name, reasons[refusal].text);
-    else if (atomic_fetch_add(&tally->of[refusal].untold, 1), may_tell(tally, refusal))
-        tell(refusal, group, r, cause);
-    else
-        atomic_store(&tally->has_untold, 1);
+    if (tally == NULL) /* no placement: nothing but that is ever told */
+        return 1;
+    atomic_fetch_add(&tally->of[refusal].untold, 1);
+    if (may_tell(tally, refusal))
+        return atomic_exchange(&tally->of[refusal].untold, 0);
+    atomic_store(&tally->has_untold, 1);
+    return 0;
+}
+
+static int level_of(enum glue_refusal refusal) {
+    return reasons[refusal].error == PYGLUE_E_GONE ? APLOG_INFO : APLOG_ERR;
+}
+
+void glue_refusal_log(enum glue_refusal refusal, const glue_group_t *group, request_rec *r,
+                      const char *cause) {
+    apr_uint64_t count = glue_refusal_count(refusal, group);
+
+    if (count > 0)
+        ap_log_rerror(APLOG_MARK, level_of(refusal), 0, r,
+                      GLUE_ID(0506) "process group '%s': %s%s%s%s", group->name,
+                      reasons[refusal].text, *cause ? ": " : "", cause,
+                      glue_refusal_counted(count, r->pool));
+}
+
+const char *glue_refusal_counted(apr_uint64_t count, apr_pool_t *pool) {
+    return count == 1
+               ? ""
+               : apr_psprintf(pool, "; %" APR_UINT64_T_FMT " requests since the last such line",
+                              count);
+}
+
+/* What is untold, when no request of its kind comes. */
+static void tell_rest(enum glue_refusal refusal, const glue_group_t *group) {
+    apr_uint64_t untold = atomic_exchange(&tallies[group->position].of[refusal].untold, 0);
+
+    if (untold > 0)
+        ap_log_error(APLOG_MARK, level_of(refusal), 0, group->server,
+                     GLUE_ID(0506) "process group '%s': %s; %" APR_UINT64_T_FMT
+                                   " request%s since the last such line",
+                     group->name, reasons[refusal].text, untold, untold > 1 ? "s" : "");
 }
 
 void glue_refusal_settle(const glue_group_t *group) {
@@ -110,7 +122,7 @@ void glue_refusal_settle(const glue_group_t *group) {
         if (atomic_load(&tally->of[i].untold) == 0)
             continue;
         if (may_tell(tally, (enum glue_refusal)i))
-            tell((enum glue_refusal)i, group, NULL, "");
+            tell_rest((enum glue_refusal)i, group);
         else
             atomic_store(&tally->has_untold, 1);
     }
@@ -121,7 +133,7 @@ static apr_status_t tell_all(void *groups) {
 
     for (int g = 0; g < all->nelts; g++)
         for (int i = 0; i < GLUE_REFUSALS; i++)
-            tell((enum glue_refusal)i, APR_ARRAY_IDX(all, g, const glue_group_t *), NULL, "");
+            tell_rest((enum glue_refusal)i, APR_ARRAY_IDX(all, g, const glue_group_t *));
     return APR_SUCCESS;
 }
 

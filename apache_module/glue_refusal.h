@@ -21,7 +21,8 @@ enum glue_refusal {
     GLUE_REFUSAL_HELPLESS,
     GLUE_REFUSAL_PLAN,
     GLUE_REFUSAL_UNKNOWN,
-    GLUE_REFUSAL_DISABLED, /* the supervisor's words tell why */
+    GLUE_REFUSAL_DISABLED,    /* the supervisor's words tell why */
+    GLUE_REFUSAL_UNREACHABLE, /* not of a search: glue_daemon.c says it in its own words */
     GLUE_REFUSALS
 };
 
@@ -34,6 +35,12 @@ int glue_refusal_error(enum glue_refusal refusal);
 /* Says it, or counts it. cause: what the supervisor says of a group that is disabled. */
 void glue_refusal_log(enum glue_refusal refusal, const glue_group_t *group, request_rec *r,
                       const char *cause);
+
+/* The same, but the caller says it: for how many requests, 0: not now. */
+apr_uint64_t glue_refusal_count(enum glue_refusal refusal, const glue_group_t *group);
+
+/* How a line ends that stands for so many: "" for one. pool: scratch. */
+const char *glue_refusal_counted(apr_uint64_t count, apr_pool_t *pool);
 
 /* A request of the group is over: what was counted a second ago or longer is told. */
 void glue_refusal_settle(const glue_group_t *group);

@@ -122,16 +122,19 @@ def test_overload_fills_no_log(start_httpd: Start, folder: Path) -> None:
     """One line a second of each reason, which tells how many requests it was."""
     server = start_httpd(lines(folder, "threads=1 listen-backlog=0"))
     server.log.expect("GL0506.*listen-backlog=")
+    begin, refused = time.monotonic(), 0
+    (folder / "warm.end").touch()
+    while get(server, "/waits?warm").status == 503:  # until the worker is there
+        refused += 1
     with held(server, folder, 1) as (first,):
-        begin = time.monotonic()
         for i in range(100):
             assert get(server, f"/waits?more{i}").status == 503
-        seconds = time.monotonic() - begin
         (folder / "0.end").touch()
         assert first.read_response().status == 200
+    seconds = time.monotonic() - begin
     server.stop()  # what is untold then a child tells at its end
     told, of_requests = requests_told(server, "listen-backlog=")
-    assert of_requests == 100
+    assert of_requests == refused + 100
     assert told <= seconds + 2
 
 
@@ -213,7 +216,9 @@ def test_full_queues_of_workers_are_tried_again_for_connect_timeout(
         ]
     )
     server.log.expect("GL0506.*listen-backlog=, were full for connect-timeout=")
-    server.log.allow("GL0503.*'late'")  # what still had room in it
+    server.log.allow(
+        "GL0503.*'late'|GL0506.*no connection to a worker"
+    )  # what still had room in it
     refused = get(server, "/?lie=none")
     assert (refused.status, refused.header("Retry-After")) == (503, "1")
     (folder / "faults" / "files" / "late").touch()
@@ -232,6 +237,7 @@ def test_a_child_without_descriptors_refuses_and_recovers(start_httpd: Start, fo
     """RELIABILITY C 13: EMFILE where a connection to a worker would be made."""
     server = start_httpd(lines(folder, "threads=1"))
     server.log.expect("GL0503.*LimitNOFILE")
+    server.log.allow("GL0506.*no connection to a worker")
     with ExitStack() as stack:
         # httpd closes a connection behind a 503, and can accept none while it is short of files.
         clients = [stack.enter_context(connected(server.address)) for _ in range(4)]
@@ -304,3 +310,38 @@ def test_supervisor_that_cannot_be_started_fails_requests_at_once(
     finally:
         server.stop()
         server.remove()
+
+
+HANGS = """\
+import os, time
+while not os.path.exists(__file__ + ".go"):
+    time.sleep(0.05)
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"loaded"]
+"""
+
+
+def test_overload_while_all_workers_start_is_a_503_and_is_over_with_it(
+    start_httpd: Start, folder: Path
+) -> None:
+    """RELIABILITY C 12: nothing hangs, and what comes later is served."""
+    (folder / "app.py").write_text(HANGS)
+    server = start_httpd(
+        [
+            "WSGIDaemonProcess own threads=2 queue-timeout=1 listen-backlog=3",
+            f'WSGIScriptAlias /app "{folder}/app.py" process-group=own '
+            "application-group=%{GLOBAL}",
+            *conf.granted(folder),
+        ]
+    )
+    server.log.expect("GL0506.*queue-timeout=")
+    server.log.allow("GL0506.*listen-backlog=")
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connected(server.address)) for _ in range(6)]
+        for one in waiting:
+            one.send(request("GET", "/app"))
+        answers = [one.read_response() for one in waiting]
+    assert {(one.status, one.header("Retry-After")) for one in answers} == {(503, "1")}
+    (folder / "app.py.go").touch()
+    wait_until(lambda: get(server, "/app").body == b"loaded", "it is served", 20)

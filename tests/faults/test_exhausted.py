@@ -79,7 +79,7 @@ def test_a_worker_without_descriptors_serves_whom_it_has_and_others_when_it_can(
     """Connections that it cannot accept wait, and are a 503 after socket-timeout."""
     server = with_other(start_shop, "threads=4 socket-timeout=1")
     server.log.expect(f"PG2003.*{SHORT}")
-    server.log.allow("GL050[35]|PG2003")
+    server.log.allow("GL050[356]|PG2003")
     with clients(server, 4) as (kept, slow, upload, late):
         slow.send(request("GET", "/waits?slow"))
         wait_until((server.root / "files" / "slow.runs").exists, "it has one connection")
