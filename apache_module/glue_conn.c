@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -226,6 +227,15 @@ int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len) {
 
 int glue_conn_socket(const glue_conn_t *conn) {
     return conn->fd;
+}
+
+size_t glue_conn_at_hand(const glue_conn_t *conn) {
+    size_t held = conn->end - conn->start + glue_spool_held(&conn->ahead.spool);
+    int queued = 0;
+
+    if (ioctl(conn->fd, FIONREAD, &queued) == 0 && queued > 0)
+        held += (size_t)queued;
+    return held > conn->left ? held - conn->left : 0;
 }
 
 int glue_conn_has_more(glue_conn_t *conn) {

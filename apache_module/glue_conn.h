@@ -80,6 +80,8 @@ void glue_conn_paused(glue_conn_t *conn, apr_interval_time_t time);
 int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len);
 /* The socket, to see whether the worker has closed it. */
 int glue_conn_socket(const glue_conn_t *conn);
+/* Bytes that the worker has sent and nobody has taken, behind the current frame. */
+size_t glue_conn_at_hand(const glue_conn_t *conn);
 /* Is another frame, or a part of it, already here? Never blocks. */
 int glue_conn_has_more(glue_conn_t *conn);
 /* The byte that carries a descriptor (TENANTS 5: takes_descriptors). *fd is the caller's.

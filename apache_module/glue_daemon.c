@@ -202,7 +202,10 @@ static int judge(glue_exchange_t *x, int error) {
         error = judge_death(x);
         break;
     case PYGLUE_E_TIMEOUT:
-        log_failure(x, error, "the worker did not answer within response-timeout=");
+        log_failure(x, error,
+                    x->late == 0 ? "the request ran for longer than request-timeout= and "
+                                   "interrupt-timeout= allow"
+                                 : "the worker did not answer within response-timeout=");
         break;
     case PYGLUE_E_HEAD: /* logged with what was wrong */
         error = PYGLUE_E_PROTOCOL;

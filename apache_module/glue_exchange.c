@@ -12,6 +12,8 @@
 #include "glue_upload.h"
 
 #define CLIENT_CHECK apr_time_from_sec(2) /* how often, while a frame is awaited */
+#define WORKER_FIRST                                                                               \
+    100000 /* µs after its time-out: its clock began later, and it has more to say */
 #define NEVER APR_INT64_MAX
 
 /* What the worker asks for and says. */
@@ -208,6 +210,30 @@ static apr_time_t earlier(apr_time_t a, apr_time_t b) {
     return a < b ? a : b;
 }
 
+/* Has its time passed, and what the worker had said until then been taken? Its client may be so
+ * slow that the end is among that. */
+static int is_overdue(glue_exchange_t *x, apr_time_t now) {
+    if (now < x->end_by)
+        return 0;
+    if (x->late < 0)
+        x->late = (apr_int64_t)glue_conn_at_hand(x->conn);
+    return x->late == 0;
+}
+
+/* When waiting for the worker has to be interrupted. */
+static apr_time_t next_look(const glue_exchange_t *x) {
+    apr_time_t end_by = x->late < 0 ? x->end_by : NEVER;
+
+    return earlier(earlier(x->look_at, x->flush_by), earlier(x->answer_by, end_by));
+}
+
+static void count_late(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    apr_int64_t size = (apr_int64_t)(sizeof *frame + frame->length);
+
+    if (x->late > 0)
+        x->late -= size < x->late ? size : x->late;
+}
+
 /* Waits for the worker. Until the head is there no log line, nor anything else, buys it time. */
 static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
     apr_time_t now = glue_clock_now();
@@ -222,10 +248,13 @@ static int await_frame(glue_exchange_t *x, pyglue_frame_t *frame) {
             return error;
         if (is_client_gone(x, now))
             return PYGLUE_E_GONE;
+        if (is_overdue(x, now))
+            return PYGLUE_E_TIMEOUT;
         error = PYGLUE_E_TIMEOUT;
         if (now < x->answer_by)
-            error = glue_conn_frame(x->conn, frame,
-                                    earlier(earlier(x->look_at, x->flush_by), x->answer_by));
+            error = glue_conn_frame(x->conn, frame, next_look(x));
+        if (error == 0)
+            count_late(x, frame);
         if (error != PYGLUE_E_TIMEOUT || glue_clock_now() >= x->answer_by)
             return error;
     }
@@ -336,7 +365,11 @@ static int send_request(glue_exchange_t *x) {
     x->was_started = x->is_leaving = x->will_refuse = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
     x->unflushed = 0;
+    x->late = -1;
     x->answer_by = glue_clock_now() + x->response_timeout;
+    x->end_by = x->group->request_timeout > 0 ? glue_clock_now() + x->group->request_timeout +
+                                                    x->group->interrupt_timeout + WORKER_FIRST
+                                              : NEVER;
     x->look_at = glue_clock_now() + CLIENT_CHECK;
     return glue_conn_send(x->conn, v, x->at_hand > 0 ? 4 : 3);
 }

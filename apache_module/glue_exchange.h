@@ -23,6 +23,7 @@ typedef struct glue_exchange {
     glue_search_t search;
     apr_interval_time_t response_timeout;
     apr_time_t answer_by;  /* until when the worker's next word is awaited (docs/wire.md 12) */
+    apr_time_t end_by;     /* until when it may run: request-timeout and interrupt-timeout */
     apr_time_t look_at;    /* when the client is looked after next */
     apr_time_t flush_by;   /* when body bytes are flushed though nothing asks for it */
     char *buffer;          /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
@@ -45,6 +46,7 @@ typedef struct glue_exchange {
     apr_int64_t left;      /* body bytes that may follow by Content-Length; -1: no bound */
     int is_bodyless;       /* HEAD, 204, 304 */
     glue_rest_t rest;      /* of the body, once all of it is here while its client is slow */
+    apr_int64_t late;      /* bytes that the worker had sent before end_by; -1: it is not over */
 } glue_exchange_t;
 
 static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *x) {
@@ -52,8 +54,9 @@ static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *
 }
 
 /* One try on x->conn, up to END or REFUSE. 0: *outcome is filled. PYGLUE_E_REFUSED: it did not
- * start. PYGLUE_E_GONE: the client has left; PYGLUE_E_TIMEOUT: no answer within response-timeout;
- * PYGLUE_E_IO: the worker has closed or died; anything else: it broke the wire's rules. */
+ * start. PYGLUE_E_GONE: the client has left; PYGLUE_E_TIMEOUT: no answer within response-timeout,
+ * or x->late is 0: no end within request-timeout; PYGLUE_E_IO: the worker has closed or died;
+ * anything else: it broke the wire's rules. */
 int glue_exchange_run(glue_exchange_t *x);
 
 /* For glue_pull.c, which follows a file while the response goes down httpd's filters. */

@@ -35,7 +35,8 @@ typedef struct pyglue_record_text {
 /* Why a worker ended itself. */
 enum pyglue_record_ending {
     PYGLUE_ENDING_UNSAID = 0,
-    PYGLUE_ENDING_STARTUP = 1 /* startup-timeout passed and nothing was loaded */
+    PYGLUE_ENDING_STARTUP = 1, /* startup-timeout passed and nothing was loaded */
+    PYGLUE_ENDING_DEADLOCK = 2 /* deadlock-timeout passed and nobody could have the GIL */
 };
 
 typedef struct pyglue_record {

@@ -39,7 +39,16 @@ def _stack(frame: FrameType) -> traceback.StackSummary:
 
 def _lines(stacks: dict[int, traceback.StackSummary], running: dict[int, str]) -> Iterator[str]:
     for ident in sorted(stacks, key=lambda ident: (ident not in running, ident)):
-        what = running.get(ident, "").encode("unicode_escape").decode()
-        yield f"Thread 0x{ident:016x}" + (f" runs {what}" if what else "")
+        what = f" runs {_escaped(running[ident])}" if ident in running else ""
+        yield f"Thread 0x{ident:016x}{what}"
         for entry in stacks[ident].format():
             yield from entry.splitlines()
+    for ident in sorted(running.keys() - stacks):
+        # Between two steps of the application: it waits for its client.
+        yield f"Thread 0x{ident:016x} runs {_escaped(running[ident])}"
+        yield "  (no Python code: its response is sent, or it waits for the interpreter)"
+
+
+def _escaped(text: str) -> str:
+    """It is latin-1, from a client."""
+    return text.encode("unicode_escape").decode()

@@ -34,10 +34,13 @@ STATUSES = {
     126: "its Python could not be executed",
     127: "its Python, or a library that it needs, could not be found",
 }
-ENDINGS = {1: "startup-timeout had passed, and no script was loaded"}  # pyglue_record_ending
 # Why the kernel may have sent SIGKILL.
 SHORT_MACHINE = ", likely by the kernel, which ran out of memory"
 SHORT_CGROUP = " (its cgroup was out of memory)"
+ENDINGS = {  # pyglue_record_ending
+    1: "startup-timeout had passed, and no script was loaded",
+    2: "deadlock-timeout had passed, and code that ran in it kept the Python interpreter",
+}
 SHELL = 128  # a wrapper script in the place of Python adds this to a signal's number
 
 

@@ -24,6 +24,8 @@ from harness import wire
 from harness.client import wait_until
 from harness.wire import Frame, Peer, Type
 
+from pyglue.worker import boot
+
 ROOT = Path(__file__).parents[2]
 NUMBER = (1 << 32) + 5
 KEY = bytes(range(32))
@@ -426,3 +428,23 @@ def test_the_name_is_what_ps_shows(start: Start) -> None:
     worker.become_ready()
     shown = Path(f"/proc/{worker.process.pid}/cmdline").read_bytes()
     assert shown.rstrip(b"\0") == b"(wsgi:shop)"
+
+
+# What is watched.
+
+
+@pytest.mark.parametrize("bound", [0, 1, 9, 10, 1000, 3_600_000])
+def test_bounds_are_drawn_from_their_last_tenth(bound: int) -> None:
+    """So that the workers of a group, which began together, do not go together."""
+    drawn = {boot.scattered(bound) for _ in range(200)}
+    assert bound - bound // 10 <= min(drawn) and max(drawn) <= bound
+    assert len(drawn) > 1 or bound < 10
+
+
+def test_nothing_that_is_watched_is_told_before_ready(start: Start) -> None:
+    worker = start(rss_limit=1, restart_interval=0.001)
+    worker.become_ready()
+    worker.expect((RECYCLE, 5, 0))
+    worker.command(DRAIN, 0)
+    worker.expect((LEFT, 0, 0))
+    assert worker.exit_code() == 0
