@@ -194,6 +194,25 @@ def test_a_poisonous_request_kills_one_worker_only(start_shop: StartShop) -> Non
     assert len(before & set(server.workers())) == 2
 
 
+def test_other_groups_notice_nothing_of_a_death(start_shop: StartShop) -> None:
+    server = start_shop("threads=2")
+    shop.alone(server, "other", server.root / "apps" / "who" / "wsgi.py")
+    server.graceful()
+    wait_until(lambda: len(server.workers()) == 2, "both groups have a worker")
+    server.log.expect("PG1103: process group 'shop'")
+    server.log.expect("GL0504")
+    server.log.allow("GL0506: process group 'shop': it cannot serve: exited with status 3")
+    other = facts(server, "/other")["pid"]
+
+    with Load(server.address, "/other", clients=2) as load:
+        for _ in range(3):
+            assert ask(server, "/dies?exit").status in (500, 502)
+            load.wait_for_more(10)
+
+    assert load.failures() == []
+    assert serving(load, len(load.answers)) == {other}
+
+
 def test_a_killed_supervisor_costs_no_request(start_shop: StartShop) -> None:
     server = start_shop("processes=2 threads=4", workers=2)
     first, old = server.supervisor(), server.workers()

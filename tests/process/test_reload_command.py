@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import census, conf
@@ -32,11 +33,11 @@ def reload(server: Httpd, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["", "display-name=shown"])
+@pytest.mark.parametrize("option", ["", "display-name=shown", "reload=strict"])
 def test_all_workers_are_new_when_it_returns_and_no_request_failed(
-    start_shop: StartShop, name: str
+    start_shop: StartShop, option: str
 ) -> None:
-    server = start_shop(f"processes=2 threads=4 {name}", workers=2)
+    server = start_shop(f"processes=2 threads=4 {option}", workers=2)
     with Load(server.address, "/who", clients=3) as load:
         old = serving(load, 1) or {facts(server)["pid"]}
         told = reload(server, "shop")
@@ -49,6 +50,19 @@ def test_all_workers_are_new_when_it_returns_and_no_request_failed(
     replaced, serve = (set(map(int, re.findall(r"\d+", x))) for x in told.stdout.splitlines())
     assert old <= replaced and new in serve
     assert now <= serve and len(serve) == 2 and serve.isdisjoint(replaced)
+
+
+def test_workers_that_are_forks_of_one_that_loaded_are_known_from_it(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    """The one that has loaded the application serves nothing, and minds no signal."""
+    server = start_httpd(shop.lines(folder, "threads=2 preload=on"), root=folder)
+    wait_until(lambda: ask(server, "/who").status == 200, "it serves")
+    old = facts(server)["pid"]
+    told = reload(server, "shop")
+    assert told.returncode == 0, told.stdout
+    assert f"workers {old} are to be replaced" in told.stdout
+    assert facts(server)["pid"] != old
 
 
 def test_request_that_runs_is_not_waited_for_and_finishes(start_shop: StartShop) -> None:
