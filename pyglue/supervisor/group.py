@@ -160,6 +160,8 @@ class Group:
     def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
         """A worker said something: type, argument, value."""
         worker = self.workers[number]
+        if worker.killed:
+            return self._settle(now)  # it crossed with our SIGKILL: nothing comes of it any more
         state = worker.state
         message = worker.advance(*words)
         if message is None:

@@ -37,10 +37,21 @@ static void engine_end(pyglue_engine_t *engine) {
     (void)engine;
 }
 
+/* A script is what was loaded of it unless its name says that it changed. */
+static int engine_is_current(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot) {
+    (void)engine;
+    return strstr(pyglue_snapshot_text(snapshot, snapshot->script).ptr, "changed") == NULL;
+}
+
 const pyglue_engine_ops_t *pyglue_engine(void) {
-    static const pyglue_engine_ops_t ops = {sizeof ops,  PYGLUE_ENGINE_VERSION, engine_open,
-                                            engine_call, engine_load,           engine_end,
-                                            engine_end};
+    static const pyglue_engine_ops_t ops = {.size = sizeof ops,
+                                            .version = PYGLUE_ENGINE_VERSION,
+                                            .open = engine_open,
+                                            .call = engine_call,
+                                            .load = engine_load,
+                                            .thread_end = engine_end,
+                                            .close = engine_end,
+                                            .is_current = engine_is_current};
 
     return &ops;
 }

@@ -80,6 +80,50 @@ def test_second_plan_during_a_roll_ends_the_unpublished_and_starts_from_the_newe
     assert world.ready() == [third]
 
 
+def test_with_one_process_a_roll_has_two_for_a_moment() -> None:
+    world = World()
+    (old,) = world.serve(group_plan(processes=1))
+    (new,) = of(Launch, world.plan(group_plan(processes=1)))
+    assert world.ready() == [old] and {old, new} <= set(world.roster._of)
+    world.make_ready(new)
+    assert world.ready() == [new]
+
+
+def test_word_of_a_worker_that_crossed_with_its_sigkill_is_taken_for_nothing() -> None:
+    world = World()
+    world.plan(group_plan())
+    assert of(Kill, world.wait(31)) == [FIRST]
+    world.make_ready(FIRST)
+    assert world.ready() == []
+    world.gone(FIRST, KILLED)
+    assert world.state() is not GroupState.SERVING
+
+
+def test_group_of_another_identity_is_another_group_whatever_its_name() -> None:
+    """alice's group renamed to bob's user: each child of httpd finds its own by digest."""
+    world = World()
+    (old,) = world.serve(group_plan())
+    other = group_plan(digest=b"another user".ljust(20), user="bob", uid=1002)
+    (new,) = of(Launch, world.plan(other))
+    world.make_ready(new)
+    assert world.ready() == [old, new]
+    world.oldest_plan = 2
+    assert of(Drain, world.wait(1)) == [old]
+    assert world.ready() == [new]
+
+
+def test_departed_group_is_replaced_from_its_last_good_definition_too() -> None:
+    world = World()
+    good = group_plan(threads=2)
+    (old,) = world.serve(good)
+    (bad,) = of(Launch, world.plan(group_plan(threads=3)))
+    world.make_ready(bad, loaded=0)
+    world.plan()
+    world.wait(20)
+    launches = [a for a in world.gone(old, KILLED) if isinstance(a, Launch)]
+    assert [a.definition for a in launches] == [good]
+
+
 def test_launched_worker_of_an_older_roll_is_killed_at_once() -> None:
     world = World()
     world.serve(group_plan())

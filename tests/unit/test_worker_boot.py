@@ -368,6 +368,54 @@ def test_the_maximum_of_requests_asks_to_be_recycled(start: Start) -> None:
     worker.expect((RECYCLE, 1, 0))
 
 
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_a_request_whose_script_changed_is_refused_under_reload_strict(
+    start: Start, is_strict: bool
+) -> None:
+    worker = start(strict_reload=is_strict)
+    worker.become_ready()
+    with greeted(worker) as peer:
+        assert peer.ask(wire.request(1, wire.snapshot(1, script="/same.py"))).status == 500
+        changed = wire.request(2, wire.snapshot(2, script="/changed.py"), b"body")
+        answer = peer.ask(changed)
+        if not is_strict:
+            assert answer.status == 500
+            return
+        assert answer.refused is wire.Refused.LEAVING
+        worker.expect((CHANGED, 0, 0))
+        assert peer.ask(wire.request(3, wire.snapshot(3, script="/same.py"))).status == 500
+
+
+def test_a_worker_without_a_request_for_inactivity_timeout_says_so_each_time(start: Start) -> None:
+    worker = start(inactivity_timeout=0.1, processes_min=1)
+    worker.become_ready()
+    with greeted(worker) as peer:
+        for number in (1, 2):
+            peer.ask(wire.request(number, wire.snapshot(number)))
+            worker.expect((RECYCLE, 8, 0))
+
+
+def test_a_worker_on_demand_does_not_wait_for_its_first_request_either(start: Start) -> None:
+    """Who had it started may have left."""
+    worker = start(inactivity_timeout=0.1, processes_min=0)
+    worker.become_ready()
+    worker.expect((RECYCLE, 8, 0))
+
+
+def test_inactivity_is_the_time_without_any_request() -> None:
+    at_rest = {"inactivity_timeout": 10.0, "processes_min": 1}
+    activity = boot.Activity(at_rest)
+    assert not activity.has_ceased(0, 0, 1000.0), "there was none yet"
+    assert not activity.has_ceased(0, 1, 1001.0)
+    assert not activity.has_ceased(0, 1, 2000.0), "it runs"
+    assert not activity.has_ceased(1, 0, 2001.0)
+    assert not activity.has_ceased(5, 0, 2010.0), "there were others between two looks"
+    assert not activity.has_ceased(5, 0, 2019.0)
+    assert activity.has_ceased(5, 0, 2020.0)
+    assert not activity.has_ceased(5, 0, 2100.0), "once"
+    assert not boot.Activity({}).has_ceased(5, 0, 9000.0), "a supervisor that does not know it"
+
+
 def test_each_change_of_a_watched_file_is_told_once(
     start: Start, package: Path, tmp_path: Path
 ) -> None:
