@@ -476,6 +476,22 @@ static void advise_core_dumps(server_rec *main_server, const apr_array_header_t 
     }
 }
 
+/* The kernel counts by user: httpd's children have their threads in the same account. */
+static void advise_shared_account(server_rec *main_server, const apr_array_header_t *groups) {
+    uid_t httpd = geteuid() == 0 ? ap_unixd_config.user_id : geteuid();
+
+    for (int i = 0; i < groups->nelts; i++) {
+        const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+        if (group->process_limit > 0 && group->uid == httpd)
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, main_server,
+                         GLUE_ID(0111) "process-limit=%d of process group '%s' counts the threads "
+                                       "of httpd's children as well, because it runs as their "
+                                       "user: allow for them, or give it its own by user=",
+                         group->process_limit, group->name);
+    }
+}
+
 /* Said at `httpd -t` alone: most sites mean it so. */
 static void advise_shared_user(server_rec *main_server, const apr_array_header_t *groups) {
     for (int i = 1; i < groups->nelts; i++)
@@ -511,6 +527,8 @@ void glue_group_advise(server_rec *main_server) {
                           "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
                           "gives a group httpd's");
     advise_core_dumps(main_server, groups);
-    if (ap_state_query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_TEST)
-        advise_shared_user(main_server, groups);
+    if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST)
+        return;
+    advise_shared_user(main_server, groups);
+    advise_shared_account(main_server, groups);
 }

@@ -36,6 +36,7 @@ STATUSES = {
 }
 # Why the kernel may have sent SIGKILL.
 SHORT_MACHINE = ", likely by the kernel, which ran out of memory"
+SPENT = ", likely because all the CPU time that cpu-time-limit leaves it was used up"
 SHORT_CGROUP = " (its cgroup was out of memory)"
 ENDINGS = {  # pyglue_record_ending
     1: "startup-timeout had passed, and no script was loaded",

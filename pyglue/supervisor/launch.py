@@ -131,14 +131,25 @@ def limits_of(definition: GroupPlan) -> tuple[tuple[int, int, int], ...]:
     """Resource, soft and hard limit: what is not written stays as httpd has it.
 
     SIGXCPU at the soft limit of CPU time asks for a successor; the hard one lets what runs end."""
-    cpu = math.ceil(definition.cpu_time_limit)
     limits = [
-        (resource.RLIMIT_CPU, cpu, cpu and cpu + 1 + math.ceil(definition.shutdown_timeout)),
+        (resource.RLIMIT_CPU, math.ceil(definition.cpu_time_limit), cpu_seconds(definition)),
         (resource.RLIMIT_DATA, definition.memory_limit, definition.memory_limit),
         (resource.RLIMIT_AS, definition.virtual_memory_limit, definition.virtual_memory_limit),
         (resource.RLIMIT_NPROC, definition.process_limit, definition.process_limit),
     ]
     return tuple(limit for limit in limits if limit[1])
+
+
+def cpu_seconds(definition: GroupPlan) -> int:
+    """At so many the kernel kills; 0: never."""
+    cpu = math.ceil(definition.cpu_time_limit)
+    return cpu and cpu + 1 + math.ceil(definition.shutdown_timeout)
+
+
+def is_spent(definition: GroupPlan, seconds: float) -> bool:
+    """Had a worker used all of its CPU time? The kernel counts it by its ticks, and tells it
+    otherwise: they differ by some hundredths."""
+    return 0 < 0.9 * cpu_seconds(definition) <= seconds
 
 
 def _pairs(environ: Iterable[str]) -> dict[str, str]:

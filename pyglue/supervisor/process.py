@@ -83,6 +83,7 @@ class Process:
     lines: Lines = field(default_factory=Lines)
     budget: Budget = field(default_factory=lambda: Budget(MESSAGES_PER_SECOND, MESSAGES_PER_SECOND))
     words: Budget = field(default_factory=lambda: Budget(BYTES_PER_SECOND, BYTES_PER_SECOND))
+    cpu_time: float = 0.0  # after its end, with what it waited for
     is_closed: bool = False
     is_loud: bool = False  # it has written more than may be read of it now
 
@@ -163,7 +164,8 @@ class Process:
         """Reaps it (it is a zombie now) and says how it ended."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
+        _, status, used = os.wait4(self.pid, 0)
+        self.cpu_time = used.ru_utime + used.ru_stime
         if self.record < 0:
             return Death(cause_of(status, 0, shortage), status == 0)
         try:

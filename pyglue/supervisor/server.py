@@ -49,7 +49,7 @@ from .nursery import NUMBER as PRELOADER
 from .nursery import Calls, is_fork
 from .orphans import Orphans
 from .pages import Entry, Pages
-from .plan import GroupPlan, Plan, parse
+from .plan import Plan, parse
 from .process import Process
 from .roster import Roster
 from .scaling import LOOK_EVERY
@@ -486,19 +486,19 @@ class Supervisor:
             self._heard(worker, word)
         words = worker.read_last_words()
         self._logs.worker_said(worker.definition.digest, worker.pid, words, now(), are_last=True)
-        death = worker.bury(
-            self._given.memory.read_record, now(), lambda: self._shortage(worker.definition)
-        )
+        death = worker.bury(self._given.memory.read_record, now(), lambda: self._shortage(worker))
         death = self._given.describe(worker.reported, worker.recipe) or death
         if worker.number == PRELOADER:
             self._nursery.gone(worker, death)
         else:
             self._do(self._roster.gone(worker.number, death, now()))
 
-    def _shortage(self, definition: GroupPlan) -> str:
-        """Of memory, as the cause of a SIGKILL that was not ours."""
-        if self._cgroups.was_short(definition, now()):
+    def _shortage(self, worker: Process) -> str:
+        """Of memory or CPU time, as the cause of a SIGKILL that was not ours."""
+        if self._cgroups.was_short(worker.definition, now()):
             return causes.SHORT_CGROUP
+        if launch.is_spent(worker.definition, worker.cpu_time):
+            return causes.SPENT
         return causes.SHORT_MACHINE if self._memory.was_short(now()) else ""
 
     def _living(self) -> Iterator[Process]:

@@ -286,6 +286,23 @@ def test_priority_is_the_workers(start_httpd: Start, folder: Path) -> None:
     assert worker_facts(start_httpd, folder, "cpu-priority=0")["nice"] == own
 
 
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [
+        ("process-limit=900", True),
+        ("", False),
+        pytest.param("process-limit=900 user=games", False, marks=pytest.mark.privileged),
+    ],
+)
+def test_limit_in_whose_account_httpd_is_too_is_noted_by_the_syntax_test(
+    folder: Path, options: str, is_told: bool
+) -> None:
+    server = Httpd([f"WSGIDaemonProcess own {options}"], root=folder)
+    said = server.test_configuration()
+    assert said.returncode == 0
+    assert ("GL0111" in said.stdout and "'own'" in said.stdout) is is_told
+
+
 @pytest.mark.privileged
 def test_priority_may_be_higher_than_httpds(start_httpd: Start, folder: Path) -> None:
     assert worker_facts(start_httpd, folder, "cpu-priority=-1")["nice"] == -1
@@ -324,6 +341,17 @@ def test_worker_is_replaced_after_its_cpu_time_and_no_request_fails(
     with Load(server.address, "/?cpu=40", clients=3) as load:
         wait_until(lambda: len({answer.text for answer in load.answers}) >= 3, "two successors", 60)
     assert load.failures() == []
+
+
+def test_worker_that_leaves_no_cpu_time_to_end_in_is_killed_and_told(
+    start_httpd: Start, folder: Path
+) -> None:
+    """The hard limit: shutdown-timeout and a second beyond."""
+    options = "cpu-time-limit=1 shutdown-timeout=0 threads=2"
+    server = site_of(start_httpd, folder, "uses_up", options)
+    server.log.expect(r"was killed by SIGKILL, likely because all the CPU time")
+    server.log.allow("GL0504|PG1103|PG1140|PG2005")
+    assert ask(server.address, "/?cpu=6000").status == 502
 
 
 @pytest.mark.parametrize(
