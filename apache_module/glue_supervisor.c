@@ -290,8 +290,9 @@ static int has_lived(void) {
 }
 
 static void judge_death(int status) {
-    const char *how = WIFSIGNALED(status) ? "by signal" : "with status";
-    int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    /* httpd hands on a signal or a status, and does not say which. Signals 1 and 2 it ignores, and
+     * Python ends with status 1 or 2 by itself; 126 and 127 are glue_launch.c's. */
+    const char *how = status > 2 && status < NSIG ? "by signal" : "with status";
 
     if (glue_clock_now_ms() - here->started_ms > 60000)
         here->failures = 0;
@@ -301,7 +302,7 @@ static void judge_death(int status) {
             APLOG_MARK, APLOG_ERR, 0, main_server,
             GLUE_ID(0603) "the supervisor of process groups (pid %ld) ended, %s %d; workers serve "
                           "on, and a new one is started",
-            (long)here->proc.pid, how, number);
+            (long)here->proc.pid, how, status);
         back_off();
         return;
     }
@@ -310,7 +311,7 @@ static void judge_death(int status) {
                                "work, it ended %s %d; process groups without workers answer with "
                                "500 until it can. 126 and 127: its Python cannot be executed; "
                                "otherwise the reason stands above",
-                 (long)here->proc.pid, how, number);
+                 (long)here->proc.pid, how, status);
     be_helpless();
 }
 

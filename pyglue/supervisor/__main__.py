@@ -45,8 +45,12 @@ def main() -> int:
     from pyglue.supervisor import jailed
     from pyglue.supervisor.server import Given, Supervisor
 
-    pages, rows = _pages.map(PAGES, True), _pages.rows(ROWS)
-    if not pages.check() or not rows.check():
+    try:
+        pages, rows = _pages.map(PAGES, True), _pages.rows(ROWS)
+        is_ours = pages.check() and rows.check()
+    except ValueError:  # smaller than ours
+        is_ours = False
+    if not is_ours:
         sys.exit("PG1008: the shared memories are of another version of mod_pyglue; restart httpd")
     supervisor = Supervisor(
         Given(

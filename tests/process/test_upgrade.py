@@ -6,6 +6,8 @@ another version."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +137,45 @@ def test_stop_ends_an_older_version_that_still_has_a_request(
 
     assert not any(map(census.is_alive, old))
     assert not list(server.root.glob("wsgi.*"))
+
+
+def test_a_supervisor_that_dies_after_the_installation_is_followed_by_one_of_the_new_version(
+    server: Httpd, installation: Installation
+) -> None:
+    """httpd's module is still the old one: each reads and speaks the version before it."""
+    first, old = server.supervisor(), server.workers()
+    server.log.expect("GL0603")
+    with Load(server.address, "/who", clients=3, keep_alive=False) as load:
+        installation.install(installation.other_version())
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 30)
+        second = server.workers()
+        server.graceful()
+        wait_until(lambda: serving(load, 6).isdisjoint(second), "newer workers serve", 30)
+    assert load.failures() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_workers_serve_until_the_restart_where_the_new_supervisor_cannot_read_the_memories(
+    server: Httpd, installation: Installation, tmp_path: Path
+) -> None:
+    """Nobody can tell them to leave then: they do so when they had no connection for a minute."""
+    other = installation.other_layout(tmp_path / "sources")
+    first, old = server.supervisor(), set(server.workers())
+    server.log.expect(r"GL0603: the supervisor .* ended, by signal 9;")
+    server.log.expect("PG1008: the shared memories are of another version.*restart httpd")
+    server.log.expect("GL0604.*it ended with status 1;")
+    with Load(server.address, "/who", clients=3, keep_alive=False) as load:
+        installation.install(other)
+        os.kill(first, signal.SIGKILL)
+        server.log.wait_for("GL0604")
+        load.wait_for_more(50)
+        assert serving(load, 50) <= old
+        server.graceful()
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 30)
+    assert load.failures() == []
+    wait_until(lambda: not any(map(census.is_alive, old)), "old workers end", 120)
 
 
 def test_the_same_version_installed_again_changes_nothing(
