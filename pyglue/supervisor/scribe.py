@@ -65,7 +65,7 @@ class Scribe:
         self._logs = list(logs)
         self._sock: socket.socket | None = None
         self._start_at = 0.0
-        self._can_have_none = False  # the machine has no process to give
+        self._can_have_none = False  # the machine has no process, or no descriptor, to give
         self.pid = 0
 
     def write(self, index: int, level: Level, line: bytes, now: float) -> bool:
@@ -115,7 +115,11 @@ class Scribe:
 
     def _start(self, now: float) -> None:
         self._start_at = now + AGAIN
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self._can_have_none = True
+            return
         try:
             pid = os.fork()
         except OSError:
