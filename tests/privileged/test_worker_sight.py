@@ -288,7 +288,7 @@ def test_a_worker_is_started_with_the_descriptors_of_the_plan(town: Town) -> Non
     """RELIABILITY A2, B1#5; docs/plan.md 4."""
     kinds = {int(fd): target.split(":")[0] for fd, target in town.told["fds"].items()}
     assert kinds == {0: "/dev/null", 1: "pipe", 2: "pipe", 3: "pipe", 4: "socket",
-                     5: "/memfd", 6: "pipe", 7: "pipe"}  # fmt: skip
+                     5: "/memfd", 6: "pipe", 7: "pipe", 8: "/memfd"}  # fmt: skip
     pipes = town.told["fds"]
     assert pipes["1"] == pipes["2"] == pipes["7"], "the log pipe"
     assert len({pipes[fd] for fd in ("1", "3", "6")}) == 3
@@ -299,7 +299,8 @@ def test_a_running_worker_holds_nothing_of_httpds(town: Town) -> None:
     foreign = held_by(town.server.pid) | held_by(town.child)
     for pid in (town.one, town.two):
         assert not held_by(pid) & foreign
-        assert all(target.startswith(("pipe:", "socket:", "/memfd:pyglue-record"))
+        own = ("pipe:", "socket:", "/memfd:pyglue-record", "/memfd:pyglue-scripts")
+        assert all(target.startswith(own)
                    for target in held_by(pid))  # fmt: skip
 
 
