@@ -36,6 +36,7 @@ def started(start_httpd: Start, folder: Path, options: str, *lines: str, **more:
         *(f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in NAMES),
         f'SetEnv files "{folder}"',
         "SendBufferSize 16384",
+        "Timeout 120",  # a client that does not read is dropped no sooner
         *conf.granted(folder),
         *lines,
     ]
@@ -231,12 +232,13 @@ def test_slow_reader_of_http2_holds_no_thread(start_httpd: Start, folder: Path) 
     )
     url = f"{server.url}/sends_blocks?512"
     command = ["curl", "-s", "--http2-prior-knowledge", "--max-time", "60", url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+    plain = {"PATH": os.environ["PATH"]}  # curl is not what sanitizers watch
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=plain) as client:
         assert client.stdout
         first = client.stdout.read(65536)
         wait_until(lambda: closed(folder) == 1, "the application is rid of it")
         again = subprocess.run(
-            [*command[:-1], f"{server.url}/who"], stdout=subprocess.PIPE, check=True
+            [*command[:-1], f"{server.url}/who"], stdout=subprocess.PIPE, env=plain, check=True
         )
         assert b"pid" in again.stdout
         assert first + client.stdout.read() == blocks(512)

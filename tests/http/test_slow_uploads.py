@@ -31,7 +31,7 @@ def started(start_httpd: Start, folder: Path, options: str, *lines: str, **more:
     names = ("hashes_the_body", "ignores_the_body", "waits", "who")
     for name in names:
         shutil.copytree(APPS / name, folder / name)
-    group = [f"WSGIDaemonProcess own threads=1 {options}", "WSGIProcessGroup own"]
+    group = [f"WSGIDaemonProcess own threads=1 {options}", "WSGIProcessGroup own", "Timeout 60"]
     aliases = [f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in names]
     text = [*group, *aliases, *conf.granted(folder), *lines]
     return start_httpd(text, environ={"TMPDIR": str(spool)}, **more)
