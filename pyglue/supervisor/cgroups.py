@@ -213,6 +213,11 @@ class Cgroup:
         return opened
 
     @property
+    def is_there(self) -> bool:
+        """An empty one can be removed by others, such as a service manager that tidies up."""
+        return all(folder.exists() for _, folder in self.folders)
+
+    @property
     def has_kill(self) -> bool:
         return any((folder / "cgroup.kill").exists() for _, folder in self.folders)
 
@@ -390,7 +395,7 @@ class Cgroups:
                 self._say(messages.UNBOUNDED, {}, definition.digest)
             return []
         key = definition.digest, bounds
-        if key not in self._all:
+        if key not in self._all or not self._all[key].is_there:
             self._all[key] = self._make(definition, bounds)
         return self._all[key].open()
 

@@ -137,6 +137,24 @@ def test_a_group_may_preload_within(within: Path, start_httpd: Start) -> None:
     assert facts(start_httpd(lines_of(within, f"{SOUND} preload=On")))["uid"] == UID
 
 
+def check(server: Httpd) -> subprocess.CompletedProcess[str]:
+    command = [str(conf.prefix() / "bin/pyglue"), "check", "-f", f"{server.root}/httpd.conf"]
+    return subprocess.run(command, text=True, timeout=120, capture_output=True)
+
+
+def test_pyglue_check_tries_a_group_within(within: Path, folder: Path) -> None:
+    """The alias leads to a file within; what is missing there is named."""
+    said = check(Httpd(lines_of(within, SOUND), root=folder))
+    assert (said.returncode, "shut (user " in said.stdout) == (0, True), said.stdout + said.stderr
+    (within / "srv/app/wsgi.py").rename(within / "srv/app/away")
+    try:
+        said = check(Httpd(lines_of(within, SOUND), root=folder))
+    finally:
+        (within / "srv/app/away").rename(within / "srv/app/wsgi.py")
+    assert said.returncode == 1
+    assert "'/srv/app/wsgi.py' cannot be read" in said.stdout
+
+
 @contextlib.contextmanager
 def owned_by_a_tenant(folder: Path) -> Iterator[None]:
     os.chown(folder, UID, UID)

@@ -237,6 +237,15 @@ def test_group_has_one_until_the_last_worker_of_its_definition_is_gone(two: Tree
     assert "pids-max=40" in said[0]
 
 
+def test_one_that_was_removed_by_others_is_made_again(two: Tree) -> None:
+    own = registry(two)
+    join(own)
+    (folder,) = two.top.glob("w/*/")
+    folder.rmdir()
+    assert len(join(own)) == 1
+    assert (folder / "pids.max").read_text() == "40"
+
+
 def test_other_bounds_are_other_cgroups_at_the_same_time(two: Tree) -> None:
     own = registry(two)
     join(own)
