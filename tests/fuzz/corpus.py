@@ -32,6 +32,15 @@ def request(texts: list[bytes], body: bytes = b"") -> bytes:
     return struct.pack("=II", len(block), len(body)) + block + body
 
 
+def record(version: int, slots: int, texts: list[bytes], how: bytes = b"\0") -> bytes:
+    """How: an index of what was read, tests/fuzz/record.c. Each text is id and line of a slot."""
+    start = struct.pack("=IIQQ", version, slots, 1, 0)
+    start += b"".join(struct.pack("=QQ", 7, 1) for _ in texts)
+    rest = struct.pack("=II", 1, 0)
+    rest += b"".join(struct.pack("=HH44s160s", len(t), len(t), t, t) for t in texts)
+    return how + start.ljust(len(rest), b"\0") + rest
+
+
 FIXED = [b"/srv/app.wsgi", b"", b"", b"application", b"wsgi-script", b"id", b"id"]
 
 INPUTS = {
@@ -54,6 +63,14 @@ INPUTS = {
         "bare": request([b""] * TEXTS),
         "get": request([*FIXED, b"REQUEST_METHOD", b"GET", b"QUERY_STRING", b""]),
         "post": request([*FIXED, b"REQUEST_METHOD", b"POST"], b"name=value"),
+        "query": request([*FIXED, b"REQUEST_METHOD", b"GET", b"REQUEST_URI", b"/a?b"]),
+    },
+    "record": {
+        "running": record(2, 2, [b"GET /a", b"GET /b"]),
+        "older": record(1, 2, [b"GET /a"], b"\1"),
+        "too-long": record(2, 1024, [b"x" * 65535]),
+        "too-many": record(2, 1025, [b"x"]),
+        "short": record(2, 1, [b"x"], b"\2"),
     },
 }
 

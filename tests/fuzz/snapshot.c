@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The payload of a REQUEST frame: what is accepted can be read whole, each text NUL-terminated. */
 #include "frame.h"
+#include "record.h"
 
 #include "fuzz.h"
 
@@ -9,6 +10,21 @@ static void touch(const pyglue_snapshot_t *snapshot, pyglue_slice_t slice) {
 
     fuzz_touch(text.ptr, text.len);
     fuzz_expect(text.ptr[text.len] == '\0');
+}
+
+/* What a worker writes of it into its record. */
+static void note(const pyglue_snapshot_t *snapshot) {
+    pyglue_record_t *record = calloc(1, sizeof *record);
+    pyglue_str_t id, line;
+
+    if (record == NULL)
+        return;
+    fuzz_expect(pyglue_record_init(record, sizeof *record, 1) == 0);
+    pyglue_record_enter(record, 0, snapshot, 1);
+    pyglue_record_what(&id, &line, record, 0);
+    fuzz_expect(memchr(line.ptr, ' ', line.len) != NULL || line.len == PYGLUE_RECORD_LINE);
+    fuzz_expect(record->text[1].id_size == 0 && record->text[1].line_size == 0);
+    free(record);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -25,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             touch(snapshot, snapshot->pairs[i].value);
         }
         fuzz_touch(body.ptr, body.len);
+        note(snapshot);
     }
     free(aligned);
     return 0;
