@@ -14,6 +14,7 @@ can leave a step out. The rules are those of SUCCESSION.md, sections 3 and 4:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from . import messages
@@ -38,6 +39,7 @@ from .scaling import IdleStops, Load, Scale
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
+RETRY = 1.0  # seconds until a start is tried again for which the tables had no room
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
 
 NewNumber = Callable[[], "int | None"]
@@ -67,6 +69,8 @@ class Group:
         self._permits = 0  # workers that it may start in this event
         self._starts = Budget(OWN_RATE, OWN_BURST + 2 * definition.processes)
         self._roll = 0  # how often all workers were to be replaced
+        self.due = math.inf  # when `tick` has something to do
+        self._retry_at = 0.0  # the tables were full
         self._ending = False
         self._waits = False  # a roll, at the cap on leaving workers
         self._is_exclusive = False  # reload=strict: its workers do not load beside older ones
@@ -110,6 +114,8 @@ class Group:
 
     def look(self, load: Load, now: float) -> list[Action]:
         """What waits for it, and runs in its workers, now."""
+        if self._scale.count == 0 and not load.waiting:
+            return []
         if self._ending or (self._scale.count == 0 and not self._failures.backoff.may_start(now)):
             return []
         change = self._scale.look(load, now, at_strength=self._is_at_strength())
@@ -235,18 +241,6 @@ class Group:
         for worker in self.workers.values():
             self._leaving.tick(worker, now)
         return self._settle(now)
-
-    def next_time(self, now: float) -> float | None:
-        """When `tick` has something to do."""
-        times = [
-            time
-            for worker in self.workers.values()
-            for time in (worker.deadline, worker.word_at)
-            if time is not None
-        ]
-        if not self._ending:
-            times += [self._failures.backoff.not_before, self._starts.next_time(now)]
-        return min((time for time in times if time > now), default=None)
 
     @property
     def is_over(self) -> bool:
@@ -385,7 +379,21 @@ class Group:
             self._retire_replaced(now)
             self._start_missing(now)
         self._tell(now)
+        self.due = self._next_time(now)
         return self._out.take()
+
+    def _next_time(self, now: float) -> float:
+        times = [
+            time
+            for worker in self.workers.values()
+            for time in (worker.deadline, worker.word_at)
+            if time is not None
+        ]
+        if not self._ending:
+            not_before = self._failures.backoff.not_before
+            later = (not_before, self._starts.next_time(now), self._retry_at)
+            times += [time for time in later if time > now]
+        return min(times, default=math.inf)
 
     def _publish_ready(self) -> None:
         for worker in self.workers.values():
@@ -485,7 +493,8 @@ class Group:
         """Of what is wanted, or of what was last good."""
         number = self._new_number()
         if number is None:
-            return False  # said by the roster; the next tick tries again
+            self._retry_at = now + RETRY  # said by the roster
+            return False
         definition = self.wanted if fallback is None else fallback
         self.workers[number] = Worker(number, definition, superseded=fallback is not None)
         self._starts.take(now)

@@ -7,6 +7,7 @@ after a touch; groups that left the plan serve until no httpd child of an older 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from functools import partial
 
@@ -125,6 +126,11 @@ class Roster:
 
     # Scaling.
 
+    @property
+    def is_elastic(self) -> bool:
+        """Is there any group of which the load matters?"""
+        return any(group.is_elastic for group in self.groups.values())
+
     def elastic(self) -> dict[bytes, list[int]]:
         """The groups of which the load matters, with their workers that serve."""
         return {d: group.serving for d, group in self.groups.items() if group.is_elastic}
@@ -170,16 +176,18 @@ class Roster:
         for group in self.groups.values():
             if group.departed and not self._is_needed(group, oldest_plan):
                 out += group.leave(now)
-            out += group.tick(now)
+            if group.due <= now:
+                out += group.tick(now)
         if self._ending and now >= self._give_up:
             out.append(Exit(self._ending))
         return self._after(out, now)
 
     def next_time(self, now: float) -> float | None:
         """When `tick` has something to do."""
-        times = [group.next_time(now) for group in self.groups.values()]
-        times += [self._admission.next_time(now), self._idle.next_time(now)]
-        return min((time for time in times if time is not None), default=None)
+        first = min((group.due for group in self.groups.values()), default=math.inf)
+        times = [first, self._admission.next_time(now), self._idle.next_time(now)]
+        due = min(time for time in times if time is not None)
+        return due if due < math.inf else None
 
     @staticmethod
     def _is_needed(group: Group, oldest_plan: int | None) -> bool:

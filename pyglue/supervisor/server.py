@@ -196,7 +196,7 @@ class Supervisor:
     def _until_next(self) -> float:
         at = now()
         times = [self._beat_at, self._roster.next_time(at) or self._beat_at]
-        if self._roster.elastic():
+        if self._roster.is_elastic:
             times.append(self._look_at)
         return min(times) - at
 

@@ -431,6 +431,17 @@ def test_stop_gives_a_draining_worker_a_deadline() -> None:
     assert old in of(Stop, actions)
 
 
+def test_a_tick_has_nothing_to_do_for_groups_that_are_at_rest() -> None:
+    """However many there are: the loop asks at each turn."""
+    world = World()
+    world.serve(group_plan())
+    world.wait(60)
+    assert world.roster.next_time(world.now) is None
+    group = world.roster.groups[b"shop".ljust(20)]
+    group.tick = None  # type: ignore[assignment, method-assign]
+    world.wait(1)
+
+
 def test_stop_without_groups_exits_at_once() -> None:
     roster = Roster(EPOCH)
     assert Exit("stop") in roster.stop("stop", 1.0)
