@@ -196,9 +196,21 @@ class Cgroup:
     folders: list[tuple[Place, Path]]
     above: list[Path] = field(default_factory=list)  # folders that were made for them
     memory: causes.Memory = field(init=False)
+    explained: int = field(init=False)  # of its OOM kills, as the deaths of workers
+    unexplained: int = 0  # when it was looked at last
 
     def __post_init__(self) -> None:
         self.memory = causes.Memory(self.oom_kills)
+        self.explained = self.oom_kills()
+
+    def others_killed(self) -> int:
+        """Of what its workers have started, since it was asked last; once no death of a worker has
+        explained it for a second."""
+        now = max(self.oom_kills() - self.explained, 0)
+        lasting = min(now, self.unexplained)
+        self.unexplained = now - lasting
+        self.explained += lasting
+        return lasting
 
     def open(self) -> list[int]:
         """Their files of processes, for the jail. CgroupError."""
@@ -415,15 +427,22 @@ class Cgroups:
         kept = {(definition.digest, Bounds.of(definition)) for definition in in_use}
         for key, cgroup in list(self._all.items()):
             cgroup.memory.look(now)
+            if others := cgroup.others_killed():
+                values = {"count": others, "bounds": cgroup.bounds}
+                self._say(messages.OTHERS_KILLED, values, key[0])
             if key not in kept:
                 cgroup.kill()
                 if cgroup.remove():
                     del self._all[key]
 
     def was_short(self, definition: GroupPlan, now: float) -> bool:
-        """Has the kernel lately killed one in it for want of memory?"""
+        """Has the kernel lately killed one in it for want of memory? Asked of each worker that died
+        by SIGKILL."""
         cgroup = self._all.get((definition.digest, Bounds.of(definition)))
-        return cgroup is not None and cgroup.memory.was_short(now)
+        if cgroup is None or not cgroup.memory.was_short(now):
+            return False
+        cgroup.explained = min(cgroup.explained + 1, cgroup.oom_kills())
+        return True
 
     def kill(self) -> None:
         """At the end: all that is in them, and in those of supervisors before this one."""

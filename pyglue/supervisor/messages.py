@@ -85,6 +85,12 @@ UNBOUNDED = Message(
     "its workers have no cgroup (cgroup=); what they leave behind is looked for among the "
     "supervisor's descendants, which a fork bomb can outrun",
 )
+OTHERS_KILLED = Message(
+    "PG1154",
+    Level.WARNING,
+    "its cgroup was out of memory (bounds: {bounds}), and the kernel ended {count} processes in it "
+    "that its workers had started",
+)
 CGROUPS_LEFT = Message("PG1153", Level.WARNING, "cgroups could not be removed: {folders}")
 
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")

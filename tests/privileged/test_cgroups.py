@@ -150,6 +150,30 @@ def test_a_worker_that_its_cgroup_has_no_memory_for_is_told(
     assert load.failures() == []
 
 
+def test_a_child_of_the_application_for_which_there_is_no_memory_is_told(
+    folder: Path, start_httpd: Start
+) -> None:
+    """The kernel ends the largest: the worker lives, and answers."""
+    server = start_httpd(lines_of(folder, f"cgroup={BASE} memory-max=100M"))
+    assert told(server, f"/bound?child={400 << 20}") == signal.SIGKILL
+    server.log.expect("PG1154.*memory-max=104857600.* ended 1 processes")
+    server.log.wait_for("PG1154")
+
+
+def test_a_group_gets_no_more_than_its_share_of_the_cpu(folder: Path, start_httpd: Start) -> None:
+    """The kernel counts the periods in which it had to wait."""
+    server = start_httpd(lines_of(folder, f"cgroup={BASE} cpu-max=20%"))
+    assert told(server, "/bound?cpu=300")
+    (counts,) = {
+        int(line.split()[1])
+        for path in folders()
+        if (path / "cpu.stat").exists()
+        for line in (path / "cpu.stat").read_text().splitlines()
+        if line.startswith("nr_throttled ")
+    }
+    assert counts > 0
+
+
 def test_a_fork_bomb_ends_at_its_groups_bound(folder: Path, start_httpd: Start) -> None:
     """Of processes, whoever's they are: pids-max counts the group, process-limit the user."""
     server = start_httpd(lines_of(folder, f"cgroup={BASE} pids-max=40"))

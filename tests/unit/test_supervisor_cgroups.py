@@ -273,6 +273,28 @@ def test_group_is_short_of_memory_after_a_kill_in_its_own_cgroup(two: Tree) -> N
     assert not own.was_short(Definition(memory_max=2 << 20), 6.0)  # type: ignore[arg-type]
 
 
+def test_kill_of_what_a_worker_had_started_is_told_and_that_of_a_worker_is_its_cause(
+    two: Tree,
+) -> None:
+    said = Said()
+    own = registry(two, said)
+    join(own, memory_max=1 << 20)
+    definition: Any = Definition(memory_max=1 << 20)
+    (folder,) = two.top.glob("w/*/")
+    (folder / "memory.events").write_text("oom_kill 1\n")
+    own.look(1.0, [definition])
+    assert own.was_short(definition, 1.1), "the worker that died is buried after the look"
+    own.look(2.0, [definition])
+    own.look(3.0, [definition])
+    assert len(said) == 1
+    (folder / "memory.events").write_text("oom_kill 3\n")
+    own.look(4.0, [definition])
+    own.look(5.0, [definition])
+    own.look(6.0, [definition])
+    assert [line[:6] for line in said] == ["PG1151", "PG1154"]
+    assert "ended 2 processes" in said[1]
+
+
 def test_end_removes_those_of_earlier_supervisors_of_this_httpd_alone(two: Tree) -> None:
     for name in ("shop.77.2.0123abcd", "shop.78.1.0123abcd", "somebodys"):
         (two.top / "w" / name).mkdir(parents=True)
