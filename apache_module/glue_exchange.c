@@ -387,8 +387,10 @@ int glue_exchange_run(glue_exchange_t *x) {
     x->host->baton = x;
     x->host->passing = glue_exchange_passing;
     error = take_frames(x);
-    if (error != 0 && error != PYGLUE_E_GONE) /* what was right in a response that is cut */
+    if (error != 0 && error != PYGLUE_E_GONE) { /* what was right in a response that is cut */
         glue_rest_send(&x->rest, x->host, 0);
+        glue_conn_take_back(x->conn, x->r);
+    }
     x->host->passing = NULL;
     return error;
 }

@@ -132,13 +132,16 @@ void glue_spool_put(glue_spool_t *spool, apr_size_t len) {
 
 /* Taking. */
 
-static apr_ssize_t read_file(const glue_spool_t *spool, void *memory, apr_size_t len) {
+static apr_ssize_t read_file(glue_spool_t *spool, void *memory, apr_size_t len) {
     ssize_t got;
 
     do
         got = pread(spool->fd, memory, len, place_of(spool, spool->start));
     while (got < 0 && errno == EINTR);
-    return got > 0 ? got : PYGLUE_E_IO;
+    if (got > 0)
+        return got;
+    spool->error = got < 0 ? errno : EIO;
+    return PYGLUE_E_IO;
 }
 
 /* Its buffer is given back when all of a block was taken, or all that there is. */
@@ -185,8 +188,9 @@ void glue_spool_tell(glue_spool_t *spool, const char *what, request_rec *r) {
         !atomic_compare_exchange_strong(&told, &before, now))
         return;
     ap_log_rerror(APLOG_MARK, APLOG_WARNING, spool->error, r,
-                  GLUE_ID(0520) "%s is kept in memory alone, and slow clients hold threads of "
-                                "workers: no file could be made or written in %s (TMPDIR)",
+                  GLUE_ID(0520) "%s: a file in %s (TMPDIR) could not be made, written or read; "
+                                "what fits into memory alone is kept there, and slow clients hold "
+                                "threads of workers",
                   what, folder);
 }
 

@@ -23,7 +23,7 @@ typedef struct glue_spool {
     } kept[GLUE_SPOOL_BUFFERS];
     int fd; /* of the file, if has_file */
     int has_file;
-    int error; /* errno: why there is no file, or nothing more can be written; 0: none */
+    int error; /* errno: why there is no file, or it cannot be written or read; 0: none */
     int was_told;
 } glue_spool_t;
 

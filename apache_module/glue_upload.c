@@ -77,6 +77,7 @@ apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end) {
     if (glue_spool_held(&x->upload) > 0) {
         got = glue_spool_take(&x->upload, x->buffer, len);
         *is_end = glue_upload_is_whole(x);
+        glue_spool_tell(&x->upload, "the body of a request", x->r);
         return got < 0 ? PYGLUE_E_BODY : got;
     }
     got = glue_host_read_while(x->host, x->buffer, len, glue_conn_socket(x->conn));

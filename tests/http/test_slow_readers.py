@@ -186,6 +186,19 @@ def test_slow_readers_of_files_hold_no_thread(
     assert bodies == {data[100_000:2_000_001] if part else data}
 
 
+def test_graceful_restart_cuts_no_slow_reader(start_httpd: Start, folder: Path) -> None:
+    """One has taken nothing, another so much that httpd needs no thread for the rest."""
+    server = started(start_httpd, folder, "threads=1")
+    with slow_ones(server, "/sends_blocks?32&length", 2) as (first, second):
+        heads = [client.read_head() for client in (first, second)]
+        wait_until(lambda: closed(folder) == 2, "both have ended")
+        part = second.read_exactly(300_000)
+        server.graceful()
+        wait_until(lambda: ask(server.address, "/who").status == 200, "the next child serves")
+        assert first.read_body(heads[0]).body == blocks(32)
+        assert part + second.read_exactly((2 << 20) - len(part)) == blocks(32)
+
+
 RAISES = """\
 def application(environ, start_response):
     start_response("200 OK", [])

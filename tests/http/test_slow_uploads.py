@@ -75,6 +75,16 @@ def test_slow_uploads_hold_no_thread(
         finish(clients, body)
 
 
+def test_two_hundred_slow_uploads_leave_four_threads_free(start_httpd: Start, folder: Path) -> None:
+    limits = [f"{name} 300" for name in ("ThreadLimit", "ThreadsPerChild", "MaxRequestWorkers")]
+    server = started(start_httpd, folder, "threads=4 listen-backlog=300", *limits)
+    body = os.urandom(60_000)
+    with half_sent(server, body, 200) as clients:
+        for _ in range(20):
+            assert ask(server.address, "/who").status == 200
+        finish(clients, body)
+
+
 def test_upload_beyond_the_limit_is_pulled(start_httpd: Start, folder: Path) -> None:
     """Its first part was read ahead: the application has it, and waits for the rest."""
     server = started(start_httpd, folder, "request-buffering=300K")
