@@ -6,6 +6,7 @@
 
 #include "glue_alias.h"
 #include "glue_group.h"
+#include "glue_interpreter.h"
 #include "glue_log.h"
 
 #define SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
@@ -126,6 +127,8 @@ const command_rec glue_config_directives[] = {
          "On or Off: each sub-interpreter has a GIL of its own (Python 3.12 and later)."),
     SITE("WSGIFreeThreading", free_threading, GLUE_FLAG, set_word,
          "On or Off: a free-threaded Python runs without its GIL."),
+    OWN("<WSGIInterpreterOptions", glue_interpreter_directive, RSRC_CONF,
+        "Settings of the interpreters of process-group= and application-group=."),
     REMOVED("WSGILazyInitialization", RSRC_CONF, "Python is never initialised in httpd's parent."),
     REMOVED("WSGISocketRotation", RSRC_CONF, "A socket belongs to one worker and is never reused."),
     REMOVED("WSGIAcceptMutex", RSRC_CONF, "Workers share no socket."),
@@ -197,6 +200,7 @@ static glue_site_t *site_of(apr_pool_t *pool) {
     site = apr_pcalloc(pool, sizeof *site);
     for (const glue_row_t *row; (row = next_row(&command, GLUE_SITE)) != NULL;)
         glue_value_unset(site, row);
+    site->blocks = apr_array_make(pool, 4, sizeof(void *));
     site->groups = apr_array_make(pool, 4, sizeof(glue_group_t *));
     site->scripts = apr_array_make(pool, 4, sizeof(glue_script_t));
     site->mentions = apr_array_make(pool, 4, sizeof(glue_mention_t));

@@ -39,6 +39,7 @@ typedef struct glue_site {
     const char *socket_prefix; /* absolute; NULL: <runtime folder>/wsgi */
     int restrict_embedded;
     int own_gil, free_threading;  /* WSGIPerInterpreterGIL, WSGIFreeThreading */
+    apr_array_header_t *blocks;   /* <WSGIInterpreterOptions>: glue_interpreter.c */
     apr_array_header_t *groups;   /* of glue_group_t *, in the order of the file */
     apr_array_header_t *scripts;  /* of glue_script_t */
     apr_array_header_t *mentions; /* of glue_mention_t */

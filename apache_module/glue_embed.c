@@ -11,6 +11,7 @@
 #include "glue_clock.h"
 #include "glue_config.h"
 #include "glue_group.h"
+#include "glue_interpreter.h"
 #include "glue_json.h"
 #include "glue_log.h"
 #include "glue_python.h"
@@ -74,8 +75,11 @@ static const char *settings_json(apr_pool_t *pool) {
     glue_json_path(&w, site->python_path);
     glue_json_format(&w,
                      ", \"home\": null, \"script_uid\": null, \"script_gid\": null, "
-                     "\"own_gil\": %s, \"free_threading\": %s}",
-                     site->own_gil ? "true" : "false", site->free_threading ? "true" : "false");
+                     "\"own_gil\": %s, \"free_threading\": %s, \"interpreter_options\": ",
+                     site->own_gil ? "true" : "false",
+                     glue_interpreter_is_free(site, "") ? "true" : "false");
+    glue_interpreter_put(&w, site, "");
+    glue_json_plain(&w, "}");
     return apr_pstrmemdup(pool, w.text, w.length);
 }
 
@@ -94,7 +98,7 @@ static const char *open_engine(int *is_final, apr_pool_t *pool) {
         .settings = settings_json(pool),
         .log = log_text,
         .baton = embed.server,
-        .has_gil = !glue_config_site(embed.server)->free_threading,
+        .has_gil = !glue_interpreter_is_free(glue_config_site(embed.server), ""),
     };
     error = embed.python.engine->open(&embed.engine, &settings);
     return error == 0 ? NULL

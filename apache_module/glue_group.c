@@ -13,6 +13,7 @@
 #include <unixd.h>
 
 #include "glue_config.h"
+#include "glue_interpreter.h"
 #include "glue_log.h"
 #include "glue_route.h"
 
@@ -349,7 +350,7 @@ static void resolve_identity(glue_definition_t *definition, apr_pool_t *pool) {
 
 static void resolve_gils(glue_group_t *group, const glue_site_t *site) {
     group->own_gil = site->own_gil > 0;
-    group->free_threading = site->free_threading > 0;
+    group->free_threading = glue_interpreter_is_free(site, group->name);
 }
 
 static void digest_text(apr_sha1_ctx_t *context, const char *text) {

@@ -8,6 +8,7 @@
 
 #include "glue_config.h"
 #include "glue_group.h"
+#include "glue_interpreter.h"
 #include "glue_json.h"
 
 extern char **environ;
@@ -196,6 +197,8 @@ static void put_group(glue_json_t *w, const glue_group_t *group, int log) {
     put_ids(w, group->groups);
     glue_json_plain(w, "], \"python_path\": ");
     glue_json_path(w, group->python_path);
+    glue_json_plain(w, ", \"interpreter_options\": ");
+    glue_interpreter_put(w, glue_config_site(s), group->name);
     glue_json_plain(w, ", \"environ\": ");
     glue_json_text(w, environs[group->environ_mode]);
     glue_json_plain(w, ", \"socket_timeout\": ");

@@ -8,6 +8,7 @@ the error log, no signal handlers of applications, an importable module `mod_wsg
 import atexit
 import codecs
 import io
+import itertools
 import json
 import os
 import signal
@@ -59,7 +60,11 @@ def prepare(settings_text: str, application_group: str) -> None:
     script.policy.uid = settings.get("script_uid")
     script.policy.gid = settings.get("script_gid")
     sys.argv = ["mod_wsgi"]
-    _add_paths(settings.get("python_path") or [], settings.get("home"))
+    _add_paths(settings.get("python_path") or [])
+    for section in _sections(application_group):
+        _add_paths(section["python_path"])
+    if settings.get("home"):
+        sys.path.insert(0, _text(settings["home"]))
     _redirect_streams(own_descriptors=in_worker)
     _refuse_signals()
     os.register_at_fork(after_in_child=forks.settle)
@@ -82,10 +87,12 @@ def spread() -> int:
     if is_free and not _is_without_gil():
         text = f"{name} is a free-threaded build and runs with its GIL: WSGIFreeThreading is Off"
         engine.log(INFO, f"{GIL_ENABLED}: {text}")
-    if wants_own_gil() and sys.version_info < OWN_GIL_SINCE:
+    sections = _settings.get("interpreter_options") or []
+    wants = _settings.get("own_gil") or any(section["own_gil"] for section in sections)
+    if wants and sys.version_info < OWN_GIL_SINCE:
         text = f"WSGIPerInterpreterGIL On has no effect: {name} is older than 3.12"
         engine.log(WARNING, f"{NO_OWN_GIL}: {text}")
-    if wants_own_gil() and _is_without_gil():
+    if wants and _is_without_gil():
         text = "WSGIPerInterpreterGIL On has no effect: there is no GIL, free threading is active"
         engine.log(WARNING, f"{NOTHING_TO_SHARE}: {text}")
     return int(_settings["interpreters"]) if is_spread() else 0
@@ -96,9 +103,18 @@ def is_spread() -> bool:
     return int(_settings.get("interpreters") or 1) > 1
 
 
-def wants_own_gil() -> bool:
-    """WSGIPerInterpreterGIL, of the application groups here."""
-    return bool(_settings.get("own_gil"))
+def wants_own_gil(application_group: str) -> bool:
+    """WSGIPerInterpreterGIL: the last section that sets it decides, else the directive."""
+    said = [section["own_gil"] for section in _sections(application_group)]
+    return bool([_settings.get("own_gil"), *(own for own in said if own is not None)][-1])
+
+
+def _sections(application_group: str) -> list[dict[str, Any]]:
+    """<WSGIInterpreterOptions> of this application group, in the order in which they win."""
+    sections: list[dict[str, Any]] = _settings.get("interpreter_options") or []
+    names = (section["application_group"] for section in sections)
+    matching = [name is None or _text(name) == application_group for name in names]
+    return list(itertools.compress(sections, matching))
 
 
 def _is_without_gil() -> bool:
@@ -111,7 +127,7 @@ def has_own_gil(application_group: str, part: int) -> bool:
     `part` counts from 1 where a group is spread over several, which is what these are for."""
     if sys.version_info < OWN_GIL_SINCE or _is_without_gil():
         return False
-    return part > 0 or wants_own_gil()
+    return part > 0 or wants_own_gil(application_group)
 
 
 def _text(text: str) -> str:
@@ -119,15 +135,13 @@ def _text(text: str) -> str:
     return os.fsdecode(text.encode("latin-1"))
 
 
-def _add_paths(folders: list[str], home: str | None) -> None:
+def _add_paths(folders: list[str]) -> None:
     """Folders as `site` adds them, with their .pth files, but in front and in their order."""
     before = list(sys.path)
     for folder in folders:
         site.addsitedir(_text(folder))
     added = [entry for entry in sys.path if entry not in before]
     sys.path[:] = added + before
-    if home:
-        sys.path.insert(0, _text(home))
 
 
 class _Bytes(io.RawIOBase):

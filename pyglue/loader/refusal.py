@@ -55,6 +55,6 @@ def _remedy() -> str:
     main = "let it run in the main interpreter by WSGIApplicationGroup %{GLOBAL}"
     if interpreter.is_spread():
         return f"{main}, and leave interpreters= out: use processes= instead"
-    if interpreter.wants_own_gil():
+    if interpreter.wants_own_gil(mod_wsgi.application_group):
         return f"{main}, or set WSGIPerInterpreterGIL Off if it runs where interpreters share one"
     return main

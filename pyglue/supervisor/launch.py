@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .plan import FOR_WORKER, GroupPlan, Plan, Script
+from .plan import FOR_WORKER, GroupPlan, InterpreterOptions, Plan, Script
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 BOOT = f"{PACKAGE}/worker/boot.py"
@@ -197,6 +197,6 @@ def _as_latin1(value: object) -> object:
         return [_as_latin1(item) for item in value]
     if isinstance(value, dict):
         return {name: _as_latin1(item) for name, item in value.items()}
-    if isinstance(value, Script):
+    if isinstance(value, (Script, InterpreterOptions)):
         return _as_latin1(asdict(value))
     return value

@@ -65,6 +65,15 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InterpreterOptions:
+    """A section <WSGIInterpreterOptions> that is of the group."""
+
+    application_group: str | None = row(maybe(text))  # None: of each
+    own_gil: bool | None = row(maybe(flag))
+    python_path: tuple[str, ...] = row(list_of(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlan:
     """One process group: a row for each field of docs/plan.md, section 3."""
 
@@ -87,6 +96,9 @@ class GroupPlan:
     interpreters: int = row(whole(1, MAX_INTERPRETERS), absent=1, for_worker=True)
     own_gil: bool = row(flag, absent=False, for_worker=True)
     free_threading: bool = row(flag, absent=False, for_worker=True)
+    interpreter_options: tuple[InterpreterOptions, ...] = row(
+        list_of(record(InterpreterOptions)), absent=(), for_worker=True
+    )
     umask: int | None = row(maybe(whole(0, 0o777)))
     home: str | None = row(maybe(text), for_worker=True)
     chroot: str | None = row(maybe(path))

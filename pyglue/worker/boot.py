@@ -44,7 +44,7 @@ ORPHAN_UNKNOWN = 5.0  # the same if it never had one: it may be in no page, and 
 INTERPRETER_SETTINGS = (
     *("group", "processes", "threads", "python_path"),
     *("home", "script_uid", "script_gid"),
-    *("interpreters", "own_gil", "free_threading"),
+    *("interpreters", "own_gil", "free_threading", "interpreter_options"),
 )
 OWN_GIL_SINCE = (3, 12)
 # Settings of the pool (the table in pyglue/engine/serve.c). A supervisor from before an upgrade

@@ -320,6 +320,11 @@ def test_mistake_is_named_by_the_syntax_test(line: str, named: str) -> None:
             "<VirtualHost *>\nServerName b\nWSGIProcessGroup own\n</VirtualHost>",
             r"GL0107: WSGIProcessGroup \(.*:\d+\): 'own' .*another ServerName \(.*:\d+\)",
         ),
+        (
+            "<WSGIInterpreterOptions application-group=a>\nWSGIFreeThreading On\n"
+            "</WSGIInterpreterOptions>",
+            r"GL0404: WSGIFreeThreading .*application-group= .*\(.*:\d+\)",
+        ),
         ("WSGIScriptAlias app /srv/app.py", r"GL0108: WSGIScriptAlias \(.*:\d+\): 'app'"),
         ("WSGIScriptAlias / /srv/app.py", "GL0105.*pyglue check"),
         ("WSGIDaemonProcess own", "GL0105.*pyglue check"),

@@ -24,6 +24,9 @@ def application(environ, start_response):
 """
 
 
+SECTION = "<WSGIInterpreterOptions>\nWSGIFreeThreading On\n</WSGIInterpreterOptions>"
+
+
 @pytest.fixture(scope="session")
 def free(copies: Path) -> Path:
     """A free-threaded Python that httpd's user can run, with its engine."""
@@ -58,7 +61,12 @@ def lines_of(mode: str, python: Path, folder: Path, directive: str) -> list[str]
 
 @pytest.mark.parametrize(
     ("directive", "has_gil"),
-    [("WSGIFreeThreading On", False), ("WSGIFreeThreading Off", True), ("", True)],
+    [
+        (SECTION, False),
+        ("WSGIFreeThreading On", False),
+        ("WSGIFreeThreading Off", True),
+        ("", True),
+    ],
 )
 def test_free_threaded_python_has_its_gil_unless_told(
     mode: str, free: Path, start_httpd: Start, folder: Path, directive: str, has_gil: bool

@@ -103,6 +103,89 @@ def test_older_python_says_that_it_cannot(mode: str, start_httpd: Start, folder:
     assert facts(server.address, "/sub")["shares"] is True
 
 
+SECTIONS = """\
+<WSGIInterpreterOptions application-group=sub>
+    WSGIPerInterpreterGIL On
+</WSGIInterpreterOptions>
+<WSGIInterpreterOptions process-group=other>
+    WSGIPerInterpreterGIL Off
+</WSGIInterpreterOptions>
+<WSGIInterpreterOptions Process-Group="%{GLOBAL}" application-group=third>
+    WSGIPerInterpreterGIL On
+</WSGIInterpreterOptions>
+<WSGIInterpreterOptions process-group=own application-group=third>
+    WSGIPerInterpreterGIL On
+</WSGIInterpreterOptions>
+<WSGIInterpreterOptions application-group=third>
+    WSGIPerInterpreterGIL Off
+</WSGIInterpreterOptions>"""
+
+
+def test_section_gives_a_gil_to_chosen_interpreters(
+    mode: str, python: Path, start_httpd: Start, folder: Path
+) -> None:
+    lines = lines_of(mode, python, folder)
+    for name in ("third", "fourth"):
+        lines.append(f'WSGIScriptAlias /{name} "{folder}/app.py" application-group={name}')
+    server = start_httpd([*lines, SECTIONS])
+    shares = {name: facts(server.address, f"/{name}")["shares"] for name in ("sub", "fourth")}
+    assert shares == {"sub": False, "fourth": True}
+    # The one with two selectors wins over a later one with fewer.
+    assert facts(server.address, "/third")["shares"] is False
+
+
+def test_folders_of_sections_are_layers_of_the_path(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    (folder / "app.py").write_text(
+        "import sys\ndef application(environ, start_response):\n"
+        "    start_response('200 OK', [])\n    return ['\\n'.join(sys.path).encode()]\n"
+    )
+    for name in ("base", "both", "group", "last"):
+        (folder / name).mkdir()
+    own = f'WSGIPythonPath "{folder}/base"'
+    if mode == "daemon":
+        own = f"WSGIDaemonProcess own python-path={folder}/base\nWSGIProcessGroup own"
+    selectors = "process-group=" + ("own" if mode == "daemon" else "%{GLOBAL}")
+    sections = [
+        f"<WSGIInterpreterOptions {selector}>\n"
+        f"WSGIPythonPath {folder}/{name}\n"
+        "</WSGIInterpreterOptions>"
+        for selector, name in (
+            (f"{selectors} application-group=sub", "last"),
+            ("application-group=other", "nowhere"),
+            (selectors, "group"),
+            ("", "both"),
+        )
+    ]
+    aliases = [
+        f'WSGIScriptAlias /{name} "{folder}/app.py" application-group={group}'
+        for name, group in (("global", "%{GLOBAL}"), ("sub", "sub"))
+    ]
+    server = start_httpd([own, *sections, *aliases, *conf.granted(folder)])
+    for name, wanted in (("sub", ["last"]), ("global", [])):
+        entries = ask(server.address, f"/{name}").text.splitlines()
+        layers = [*wanted, "group", "both", "base"]
+        assert entries[: len(layers)] == [f"{folder}/{layer}" for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        (["process-group"], "'process-group' is not of the form name=value"),
+        (["server=x"], "'server' is no selector; these are: process-group, application-group"),
+        (["process-group=x PROCESS-GROUP=y"], "'PROCESS-GROUP' is there twice"),
+        (["", "WSGIScriptReloading On"], "'WSGIScriptReloading' is no setting of an interpreter"),
+        (["", "WSGIPerInterpreterGIL some"], "'some' is not one of On, Off"),
+        (["", "WSGIPythonPath /a /b"], "'/b' is one word too many"),
+    ],
+)
+def test_mistake_in_a_section_is_named(section: list[str], named: str) -> None:
+    first, *rest = section
+    lines = [f"<WSGIInterpreterOptions {first}>", *rest, "</WSGIInterpreterOptions>"]
+    assert named in complaint(lines)
+
+
 @pytest.mark.parametrize("directive", ["WSGIPerInterpreterGIL", "WSGIFreeThreading"])
 def test_directive_is_a_flag_of_the_main_server(directive: str) -> None:
     assert f"{directive}: 'some' is not one of On, Off" in complaint([f"{directive} some"])
