@@ -13,7 +13,7 @@ from harness import census
 from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
-from process.shop import ask, serving
+from process.shop import ask, facts, serving
 
 StartShop = Callable[..., Httpd]
 IN_ITS_SESSION = ("popen", "multiprocessing")
@@ -61,7 +61,7 @@ def test_a_process_in_its_workers_session_ends_with_it(server: Httpd, way: str) 
 
     os.kill(worker, signal.SIGUSR1)
     server.wait_for_exit(worker)
-    (new,) = server.workers()
+    new = facts(server)["pid"]
     wait_until(lambda: not left_behind(server, new), "it has ended too", 20)
     assert ask(server, "/who").status == 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import syslog
 import time
 from collections.abc import Callable, Iterator
@@ -91,14 +92,15 @@ def test_one_that_died_is_followed_by_another_but_not_more_than_once_a_second(
     wait_for(lambda: log.read_bytes() == b"[now] one\n[now] two\n")
 
 
-def test_lines_are_written_though_no_process_can_be_had(
-    scribe: Scribe, log: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where, name", [(os, "fork"), (socket, "socketpair")])
+def test_lines_are_written_though_no_process_or_socket_can_be_had(
+    scribe: Scribe, log: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
-    def fork() -> int:
-        raise BlockingIOError
+    def refuse(*_: object) -> None:
+        raise OSError
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fork", fork)
+        patched.setattr(where, name, refuse)
         assert scribe.write(0, Level.ERR, b"[now] why\n", 100.0)
         assert scribe.write(0, Level.ERR, b"[now] again\n", 100.5)
         assert scribe.pid == 0
