@@ -114,8 +114,11 @@ def explained(worker: Worker, death: Death) -> Death:
     """With what we know of it: that the signal was ours, and what the worker had told before."""
     if worker.killed and death.cause.startswith(KILLED):
         return replace(death, cause=f"{KILLED}: {worker.killed}")
-    if worker.recycled is not None and (death.running or not death.clean):
-        return replace(death, cause=f"{death.cause}; before, {RECYCLES[worker.recycled]}")
+    why = worker.recycled
+    if why is not None and (death.running or not death.clean):
+        is_told = why.name.lower().replace("_", "-") in death.cause  # by the record, at its end
+        before = "" if is_told else f"; before, {RECYCLES[why]}"
+        return replace(death, cause=death.cause + before)
     if death.clean and worker.state is State.READY and not worker.superseded:
         return replace(death, cause=f"{death.cause}, which nobody had asked for")
     return death

@@ -142,10 +142,11 @@ def test_one_line_tells_of_a_death_what_ran_and_follows_the_last_words(
 
 
 def test_what_ran_when_python_could_not_be_had_is_told(start_shop: StartShop) -> None:
-    server = start_shop("threads=2 deadlock-timeout=1 shutdown-timeout=1")
+    server = start_shop("threads=2 deadlock-timeout=3 shutdown-timeout=1")
     pid = server.workers()[0]
-    cause = r"exited with status \d; before, its interpreter could not be had for deadlock-timeout"
-    server.log.expect(rf"PG1140: .*pid {pid}.* the end of 1 requests: {cause}.*It ran: GET /dies ")
+    cause = r"exited with status \d: deadlock-timeout had passed"
+    ran = r"interpreter\. It ran: GET /dies "
+    server.log.expect(rf"PG1140: .*pid {pid}.* the end of 1 requests: {cause}.*{ran}")
     server.log.expect(f"GL0504.*GET /dies, id .*: {cause}")
     server.log.allow(r"\[group shop\]|PG1119")
     assert ask(server, "/dies?lock").status == 502
