@@ -233,7 +233,11 @@ int eng_interrupt_nogil(pyglue_engine_t *engine, uint64_t number) {
 
 /* Stacks. */
 
-enum { SHOWN_MAX = 512, URI_MAX = 380 }; /* of a request, in a dump */
+enum { SHOWN_MAX = 512, METHOD_MAX = 16, URI_MAX = 380, ID_MAX = 64 }; /* in a dump */
+
+static int shortened(pyglue_str_t text, size_t most) {
+    return (int)(text.len < most ? text.len : most);
+}
 
 /* "GET /path (request ID, for 1.500 s)": a text of latin-1, without the query, which may hold
  * secrets. */
@@ -241,10 +245,13 @@ static void describe(char *text, const eng_shown_t *shown) {
     pyglue_str_t method = pyglue_snapshot_value(shown->snapshot, pyglue_str("REQUEST_METHOD"));
     pyglue_str_t uri = pyglue_snapshot_value(shown->snapshot, pyglue_str("REQUEST_URI"));
     pyglue_str_t id = pyglue_snapshot_text(shown->snapshot, shown->snapshot->request_id);
+    const char *query = uri.len > 0 ? memchr(uri.ptr, '?', uri.len) : NULL;
 
-    snprintf(text, SHOWN_MAX, "%.16s %.*s (request %.64s, for %.3f s)", method.ptr,
-             (int)(strcspn(uri.ptr, "?") < URI_MAX ? strcspn(uri.ptr, "?") : URI_MAX), uri.ptr,
-             id.len > 0 ? id.ptr : "without an id", eng_environ_now() - shown->since);
+    if (query != NULL)
+        uri.len = (size_t)(query - uri.ptr);
+    snprintf(text, SHOWN_MAX, "%.*s %.*s (request %.*s, for %.3f s)", shortened(method, METHOD_MAX),
+             method.len > 0 ? method.ptr : "", shortened(uri, URI_MAX), uri.len > 0 ? uri.ptr : "",
+             shortened(id, ID_MAX), id.ptr, eng_environ_now() - shown->since);
 }
 
 /* One that runs a request in this interpreter, as plain memory. */

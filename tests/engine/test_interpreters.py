@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 from harness import pythons
+from harness.client import wait_until
 
 from .memhost.machine import Machine
 from .scripts import GATHERS, HELLO, bodies, call_of, meeting, write
 
 Open = Callable[..., Machine]
+
+
+SPINS = """
+def application(environ, start_response):
+    open('{folder}/' + environ['QUERY_STRING'], 'w').close()
+    while True:
+        pass
+"""
 
 
 def leave(machine: Machine) -> None:
@@ -123,6 +132,24 @@ def test_threads_that_come_and_go_leave_every_interpreter_whole(
     for group in ("", "one", "two", "three", "") * 3:
         answers = owning.ask("threads", 16, 2, *call_of(script, group))
         assert bodies(answers) == [b"here"] * 32
+
+
+def test_a_request_is_interrupted_in_the_interpreter_that_runs_it(
+    owning: Machine, tmp_path: Path
+) -> None:
+    """Each has a GIL of its own, and the one has what it needs while the other is interrupted."""
+    script = write(tmp_path / "a.wsgi", SPINS.format(folder=tmp_path))
+    for number, group in ((1, "one"), (2, "two")):
+        owning.begin(script, number, group=group, pairs=[(b"QUERY_STRING", group.encode())])
+        wait_until((tmp_path / group).exists, f"{group} runs")
+    assert owning.ask("interrupt", 1)
+    assert owning.finish(1).status == 504
+    assert not owning.ask("interrupt", 1)
+    owning.ask("dump")
+    assert "runs GET " in owning.outside().partition("group 'two'")[2]
+    owning.ask("touch")
+    assert owning.ask("interrupt", 2)
+    assert owning.finish(2).status == 504
 
 
 def test_exit_callbacks_run_in_each_interpreter(open_machine: Open, tmp_path: Path) -> None:
