@@ -160,18 +160,21 @@ def test_a_child_of_the_application_for_which_there_is_no_memory_is_told(
     server.log.wait_for("PG1154")
 
 
-def test_a_group_gets_no_more_than_its_share_of_the_cpu(folder: Path, start_httpd: Start) -> None:
-    """The kernel counts the periods in which it had to wait."""
-    server = start_httpd(lines_of(folder, f"cgroup={BASE} cpu-max=20%"))
-    assert told(server, "/bound?cpu=300")
-    (counts,) = {
+def throttled() -> int:
+    """Periods in which the group had to wait because its share was used up."""
+    return sum(
         int(line.split()[1])
         for path in folders()
         if (path / "cpu.stat").exists()
         for line in (path / "cpu.stat").read_text().splitlines()
         if line.startswith("nr_throttled ")
-    }
-    assert counts > 0
+    )
+
+
+def test_a_group_gets_no_more_than_its_share_of_the_cpu(folder: Path, start_httpd: Start) -> None:
+    """On a busy machine it takes a while until it gets that much."""
+    server = start_httpd(lines_of(folder, f"cgroup={BASE} cpu-max=15%"))
+    wait_until(lambda: told(server, "/bound?cpu=60") and throttled(), "it had to wait", 60)
 
 
 def test_a_fork_bomb_ends_at_its_groups_bound(folder: Path, start_httpd: Start) -> None:
