@@ -16,7 +16,12 @@ from .budget import Budget
 AT_ONCE = 4  # workers that were started and are not ready
 HOLD = 3.0  # seconds after which a start counts no more: one that hangs keeps nobody waiting
 RATE, BURST = 10.0, 20.0  # starts a second, and at once
-OWN_RATE, OWN_BURST = 1.0, 8.0  # of one group, and as many more as it has processes, twice
+OWN_RATE, OWN_BURST = 1.0, 8.0  # of one group, at least: `own_budget`
+
+
+def own_budget(processes: int) -> Budget:
+    """What one group may start of its own accord: two rolls at once, and one in eight seconds."""
+    return Budget(max(OWN_RATE, processes / 8), OWN_BURST + 2 * processes)
 
 
 class Admission:

@@ -30,8 +30,7 @@ from .actions import (
     Quiesce,
     TellGroup,
 )
-from .admission import OWN_BURST, OWN_RATE, Admission
-from .budget import Budget
+from .admission import Admission, own_budget
 from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
@@ -67,7 +66,7 @@ class Group:
         self._idle = idle
         self._scale = Scale(definition, is_served=inherits)
         self._permits = 0  # workers that it may start in this event
-        self._starts = Budget(OWN_RATE, OWN_BURST + 2 * definition.processes)
+        self._starts = own_budget(definition.processes)
         self._roll = 0  # how often all workers were to be replaced
         self.due = math.inf  # when `tick` has something to do
         self._retry_at = 0.0  # the tables were full
@@ -94,6 +93,8 @@ class Group:
 
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
+        if definition.processes != self.wanted.processes:
+            self._starts = own_budget(definition.processes)
         self.wanted = definition
         self._scale.fit(definition)
         self._is_exclusive = self._is_exclusive and definition.strict_reload
