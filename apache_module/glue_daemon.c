@@ -15,7 +15,8 @@
 #include "glue_upload.h"
 #include "glue_watchdog.h"
 
-#define REFUSALS_MAX 8 /* refuse-tries, within the waiting time */
+#define REFUSALS_MAX 8                      /* refuse-tries, within the waiting time */
+#define FIRST_PATIENCE apr_time_from_sec(1) /* with a hello, where another worker may be asked */
 #define OBITUARY_WAIT apr_time_from_sec(1)
 #define REVIVAL_WAIT apr_time_from_sec(5) /* while the supervisor itself is being replaced */
 
@@ -98,6 +99,16 @@ static void log_unreachable(const glue_exchange_t *x, int failure, int reason) {
                       remedy_of(reason, x->group), glue_refusal_counted(count, x->r->pool));
 }
 
+/* So much of the time that a hello has: all of it where there is no other worker to ask. */
+static apr_interval_time_t hello_patience(const glue_group_t *group, apr_interval_time_t wanted,
+                                          const glue_conn_terms_t *terms) {
+    apr_interval_time_t most = group->connect_timeout;
+
+    if (most == 0 || most > terms->frame_timeout)
+        most = terms->frame_timeout;
+    return group->processes.most > 1 && wanted < most ? wanted : most;
+}
+
 /* PYGLUE_E_REFUSED: another worker may be tried, unless the fault is this child's. */
 static int have_no_connection(glue_exchange_t *x, int failure) {
     int reason = failure == PYGLUE_E_IO ? errno : 0;
@@ -105,6 +116,10 @@ static int have_no_connection(glue_exchange_t *x, int failure) {
     glue_place_give(&x->place);
     x->search.avoided = x->place.worker.number;
     x->cannot_connect = failure == PYGLUE_E_NOMEM || failure == PYGLUE_E_IO;
+    if (failure == PYGLUE_E_TIMEOUT) {
+        glue_place_note_late(&x->place);
+        x->terms.hello_timeout = hello_patience(x->group, 2 * x->terms.hello_timeout, &x->terms);
+    }
     if (failure != PYGLUE_E_REFUSED)
         log_unreachable(x, failure, reason);
     return PYGLUE_E_REFUSED;
@@ -257,15 +272,14 @@ static apr_interval_time_t or_timeout(apr_interval_time_t configured, const serv
 
 static glue_conn_terms_t terms_of(const glue_group_t *group, const glue_host_t *host,
                                   const server_rec *s) {
-    apr_interval_time_t frame = or_timeout(group->socket_timeout, s);
-    apr_interval_time_t hello = group->connect_timeout;
-
-    return (glue_conn_terms_t){.bounds = &group->bounds,
-                               .frame_timeout = frame,
-                               .hello_timeout = hello > 0 && hello < frame ? hello : frame,
+    glue_conn_terms_t terms = {.bounds = &group->bounds,
+                               .frame_timeout = or_timeout(group->socket_timeout, s),
                                .takes_descriptors =
                                    group->pass_descriptors && host->allows_sendfile,
                                .spool = group->response_spool};
+
+    terms.hello_timeout = hello_patience(group, FIRST_PATIENCE, &terms);
+    return terms;
 }
 
 /* The snapshot goes to a worker, with a buffer for what goes to and fro. */

@@ -12,14 +12,19 @@
 /* Percent of a child's threads that may wait for workers of all groups, however many child-threads
  * gives to one of them (SUCCESSION 11). */
 #define WAITING_SHARE 75
-#define CLIENT_CHECK 64u /* looks for a place between two looks for the client */
-#define REST_MOST 7u     /* the longest sleep is of 2 to the power of this pauses */
+#define CLIENT_CHECK 64u               /* looks for a place between two looks for the client */
+#define LATE_FOR apr_time_from_sec(30) /* a worker whose hello was late is the last to be asked */
+#define REST_MOST 7u                   /* the longest sleep is of 2 to the power of this pauses */
 
 static int threads_here;       /* of this child; frozen after child_init */
 static _Atomic int waiting;    /* threads */
 static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
 static _Atomic uint64_t absent[PYGLUE_WORKER_SLOTS]; /* number of the worker that was not there */
+static struct {
+    _Atomic uint64_t number; /* of the worker whose hello did not come in time */
+    _Atomic apr_time_t until;
+} late[PYGLUE_WORKER_SLOTS];
 
 void glue_place_child_init(apr_pool_t *pchild, int threads, int groups) {
     threads_here = threads;
@@ -66,26 +71,45 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
 
 enum sight { SIGHT_NOBODY, SIGHT_FULL, SIGHT_TAKEN };
 
-/* One look at all workers of the group, in random order. */
-static enum sight look(glue_place_t *place, const glue_search_t *search) {
-    const pyglue_pages_t *pages = glue_placement()->pages;
-    unsigned end = pyglue_pages_worker_end(pages), count = 0;
-    uint16_t slots[PYGLUE_WORKER_SLOTS];
-
-    for (unsigned i = 0; i < end; i++)
-        if (pyglue_pages_get_worker(pages, i, &place->worker) &&
-            is_candidate(&place->worker, search, i))
-            slots[count++] = (uint16_t)i;
-    if (count == 0)
-        return SIGHT_NOBODY;
+static int take_one_of(glue_place_t *place, const glue_search_t *search, uint16_t *slots,
+                       unsigned count) {
     while (count > 0) {
         unsigned i = (unsigned)(draw() % count);
 
         if (take_slot(place, search, slots[i]))
-            return SIGHT_TAKEN;
+            return 1;
         slots[i] = slots[--count];
     }
-    return SIGHT_FULL;
+    return 0;
+}
+
+static int is_late(const pyglue_worker_entry_t *w, unsigned slot) {
+    return w->number == atomic_load_explicit(&late[slot].number, memory_order_relaxed) &&
+           glue_clock_now() < atomic_load_explicit(&late[slot].until, memory_order_relaxed);
+}
+
+/* One look at all workers of the group, in random order; those that were late with a hello are the
+ * last. */
+static enum sight look(glue_place_t *place, const glue_search_t *search) {
+    const pyglue_pages_t *pages = glue_placement()->pages;
+    unsigned end = pyglue_pages_worker_end(pages), prompt = 0, tardy = 0;
+    uint16_t slots[PYGLUE_WORKER_SLOTS], tardy_slots[PYGLUE_WORKER_SLOTS];
+
+    for (unsigned i = 0; i < end; i++) {
+        if (!pyglue_pages_get_worker(pages, i, &place->worker) ||
+            !is_candidate(&place->worker, search, i))
+            continue;
+        if (is_late(&place->worker, i))
+            tardy_slots[tardy++] = (uint16_t)i;
+        else
+            slots[prompt++] = (uint16_t)i;
+    }
+    if (prompt + tardy == 0)
+        return SIGHT_NOBODY;
+    return take_one_of(place, search, slots, prompt) ||
+                   take_one_of(place, search, tardy_slots, tardy)
+               ? SIGHT_TAKEN
+               : SIGHT_FULL;
 }
 
 /* Waiting. */
@@ -239,6 +263,11 @@ void glue_place_give(const glue_place_t *place) {
 void glue_place_strike(const glue_place_t *place) {
     atomic_store_explicit(&absent[place->slot], place->worker.number, memory_order_relaxed);
     glue_place_give(place);
+}
+
+void glue_place_note_late(const glue_place_t *place) {
+    atomic_store(&late[place->slot].until, glue_clock_now() + LATE_FOR);
+    atomic_store(&late[place->slot].number, place->worker.number);
 }
 
 /* A group's share of this child. */

@@ -46,6 +46,9 @@ void glue_place_give(const glue_place_t *place);
  * died, or leaves, and the pages do not say so yet. */
 void glue_place_strike(const glue_place_t *place);
 
+/* The worker did not say hello in time: for a while this child asks it last. */
+void glue_place_note_late(const glue_place_t *place);
+
 /* A sleep of a random 1 to 5 ms. */
 void glue_place_pause(void);
 

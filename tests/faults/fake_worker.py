@@ -574,7 +574,8 @@ def message(kind: int, argument: int, value: int) -> None:
 
 def settings() -> tuple[int, str]:
     """The worker's number and its group: `mute` never says hello to httpd's children, `late`
-    accepts no connection until a file of that name is there."""
+    accepts no connection until a file of that name is there, nor does the first worker of
+    `half`."""
     (length,) = struct.unpack("=I", os.read(CONTROL, 4))
     told = json.loads(os.read(CONTROL, length))
     return int(told["number"]), str(told["group"])
@@ -596,7 +597,8 @@ def main() -> None:
     message(1, 1, worker)
     message(2, 1, 0)
     threading.Thread(target=end_with_supervisor, daemon=True).start()
-    while group == "late" and not (FILES / group).exists():
+    is_first = worker & 0xFFFFFFFF == 1
+    while (group == "late" or (group == "half" and is_first)) and not (FILES / group).exists():
         time.sleep(0.01)
     while True:
         connection, _ = listener.accept()

@@ -225,6 +225,27 @@ def test_full_queues_of_workers_are_tried_again_for_connect_timeout(
     wait_until(lambda: get(server, "/?lie=none").body == b"hello", "it is served", 20)
 
 
+def test_a_worker_that_says_no_hello_delays_nobody_while_another_is_idle(
+    start_httpd: Start, folder: Path
+) -> None:
+    """connect-timeout is 15 s, and this client has less patience. Once known it is asked last."""
+    fake = lying.fake_worker(folder)
+    (folder / "app.wsgi").write_text("")
+    server = start_httpd(
+        [
+            f'WSGIDaemonProcess half processes=2 threads=5 home=/ python="{fake}"',
+            f'WSGIScriptAlias / "{folder}/app.wsgi" process-group=half '
+            "application-group=%{GLOBAL}",
+            *conf.granted(folder),
+        ]
+    )
+    server.log.allow("GL0503.*'half'")
+    wait_until(lambda: len(server.workers()) == 2, "both have been started", 20)
+    for _ in range(40):
+        assert get(server, "/?lie=none").body == b"hello"
+    assert len(re.findall("GL0503.*'half'", server.log.text())) <= 1
+
+
 def limit_files(child: int, most: int) -> None:
     """As the child's own user, who alone may without CAP_SYS_RESOURCE."""
     user = {"user": conf.USER, "group": conf.USER, "extra_groups": []}
