@@ -28,27 +28,34 @@ class Demand:
 
     def loads(self, groups: Mapping[bytes, list[int]]) -> dict[bytes, Load]:
         """Of these groups, with these workers; nothing at all if the rows cannot be read."""
-        columns = [column for digest in groups for column in self._columns(digest, groups[digest])]
-        counts = dict(zip(columns, self._levels(columns), strict=False))
-        return {
-            digest: Load(
-                sum(counts[column] for column in self._columns(digest, [])),
-                sum(counts[column] for column in self._columns(digest, numbers)[1:]),
-            )
-            for digest, numbers in groups.items()
-            if counts
-        }
+        columns: list[Column] = []
+        ends: list[int] = []  # of each group's columns
+        for digest, numbers in groups.items():
+            columns += self._columns(digest, numbers)
+            ends.append(len(columns))
+        levels = self._levels(columns)
+        loads, begin = {}, 0
+        for digest, end in zip(groups, ends, strict=True):
+            if levels and end > begin:
+                loads[digest] = Load(levels[begin], sum(levels[begin + 1 : end]))
+            begin = end
+        return loads
 
     def requests(self, digest: bytes, number: int) -> int:
         """At this worker, or waiting for its group; 1 if that cannot be known."""
         return sum(self._levels(self._columns(digest, [number])) or [1])
 
     def _columns(self, digest: bytes, numbers: list[int]) -> list[Column]:
-        """The group's own is the first."""
+        """The group's own is the first; none if it is in no page."""
         group = self._pages.slot_of_group(digest)
-        workers = [(self._pages.slot_of_worker(number), number) for number in numbers]
-        own: list[Column] = [] if group is None else [(group, digest)]
-        return own + [(slot, number) for slot, number in workers if slot is not None]
+        if group is None:
+            return []
+        own: list[Column] = [(group, digest)]
+        for number in numbers:
+            slot = self._pages.slot_of_worker(number)
+            if slot is not None:
+                own.append((slot, number))
+        return own
 
     def _levels(self, columns: list[Column]) -> list[int]:
         try:
