@@ -126,7 +126,7 @@ def test_what_cannot_be_interrupted_is_a_504_and_costs_its_worker(open_shop: Ope
     hung.close()
 
 
-@pytest.mark.parametrize(("how", "is_cut"), [("sleep", False), ("blocks", True), ("stream", True)])
+@pytest.mark.parametrize(("how", "is_cut"), [("sleep", False), ("blocks", True)])
 def test_without_interrupt_timeout_httpd_answers_at_request_timeout(
     open_shop: Open, how: str, is_cut: bool
 ) -> None:
@@ -142,8 +142,20 @@ def test_without_interrupt_timeout_httpd_answers_at_request_timeout(
             hung.read_response()
     else:
         assert hung.read_response().status == 504
+    shop.log.wait_for("PG1119", 30)
     shop.end()
     wait_until(lambda: len(shop.server.workers()) == 1, "the old worker has ended", 30)
+    hung.close()
+
+
+def test_a_response_that_does_not_end_is_cut_at_request_timeout(open_shop: Open) -> None:
+    shop = open_shop("request-timeout=2s")
+    shop.log.expect("GL0505: .*request-timeout=")
+    # Its client is gone then, and with it the request; the worker may have seen it before.
+    shop.log.allow(f"PG2020|PG2021|PG1119|{STACKS}")
+    hung = shop.begin("stream")
+    with pytest.raises(CutError):
+        hung.read_response()
     hung.close()
 
 
