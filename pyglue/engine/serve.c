@@ -220,7 +220,8 @@ static PyObject *serve_watch(PyObject *self, PyObject *unused) {
     (void)unused;
     if (serve->pool == NULL)
         return raise_error(PYGLUE_E_STATE);
-    return none_or_error(wkr_pool_watch(serve->pool));
+    wkr_pool_watch(serve->pool);
+    Py_RETURN_NONE;
 }
 
 static PyObject *serve_drain(PyObject *self, PyObject *unused) {

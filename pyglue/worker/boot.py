@@ -69,7 +69,7 @@ class Failure(Exception):
         self.code = code
 
 
-# Ids of docs/reference/messages.md: by the argument of FAILED, and four more.
+# Ids of docs/reference/messages.md: by the argument of FAILED, and three more.
 FAILURE_IDS = {
     NO_ENGINE: "PG2011",
     OTHER_ENGINE: "PG2012",
@@ -78,7 +78,7 @@ FAILURE_IDS = {
     NO_THREADS: "PG1150",
     TOO_OLD: "PG3035",
 }
-UNTOLD, NO_LOCALE, PRELOAD, UNWATCHED = "PG2015", "PG2016", "PG2017", "PG2026"
+UNTOLD, NO_LOCALE, PRELOAD = "PG2015", "PG2016", "PG2017"
 
 
 def say(name: str, text: str) -> None:
@@ -437,13 +437,6 @@ class Worker:
             **{f"{name}_ms": milliseconds(settings.get(name, 0)) for name in DURATIONS},
         )
 
-    def watch_itself(self) -> None:
-        """Not before READY: a supervisor takes no other word from a worker that it waits for."""
-        try:
-            self.worker.watch()
-        except (OSError, MemoryError) as error:
-            say(UNWATCHED, f"time-outs and limits of this worker do not hold: {error}")
-
     def run(self) -> NoReturn:
         while True:
             ready, _, _ = select.select([self.events], [], [], TURN)
@@ -579,7 +572,7 @@ def main() -> NoReturn:
         tell(FAILED, failure.code)
         os._exit(1)
     tell(READY, int(is_loaded))
-    worker.watch_itself()
+    worker.worker.watch()  # a supervisor takes no other word before READY
     worker.run()
 
 

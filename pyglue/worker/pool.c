@@ -404,6 +404,7 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
     rv = rv != 0 ? rv : map_record(pool);
     rv = rv != 0 ? rv : open_set(pool);
     rv = rv != 0 ? rv : start_threads(pool);
+    rv = rv != 0 ? rv : wkr_watch_start(&pool->watch, pool);
     if (rv != 0) {
         int saved = errno;
 
@@ -415,8 +416,9 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
     return 0;
 }
 
-int wkr_pool_watch(wkr_pool_t *pool) {
-    return wkr_watch_start(&pool->watch, pool);
+void wkr_pool_watch(wkr_pool_t *pool) {
+    if (pool->watch != NULL)
+        wkr_watch_let(pool->watch);
 }
 
 void wkr_pool_begin(wkr_pool_t *pool) {

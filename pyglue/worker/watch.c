@@ -34,12 +34,12 @@ typedef struct seen {
 struct wkr_watch {
     wkr_pool_t *pool;
     const wkr_settings_t *settings;
-    uint64_t began;
+    uint64_t began; /* when it was let */
     pthread_t watcher, hand;
     int has_watcher, has_hand;
     pthread_mutex_t lock; /* of what follows, up to the watcher's own */
     pthread_cond_t changed;
-    int hand_ends, watcher_ends;
+    int is_let, hand_ends, watcher_ends;
     int wants_dump;
     int is_dumping;
     uint64_t busy_since;  /* the hand waits for a GIL, or has it; 0: neither */
@@ -350,6 +350,8 @@ static void *watcher(void *argument) {
     wkr_watch_t *watch = argument;
 
     pthread_mutex_lock(&watch->lock);
+    while (!watch->is_let && !watch->watcher_ends)
+        wait_locked(watch, NEVER);
     while (!watch->watcher_ends) {
         uint64_t now = wkr_now_ms(), next = NEVER;
 
@@ -390,9 +392,12 @@ static void reach_locked(wkr_watch_t *watch) {
 static void *hand(void *argument) {
     wkr_watch_t *watch = argument;
     const uint64_t pause = watch->settings->deadlock_timeout > 0 ? SECOND : NEVER;
-    uint64_t touch_at = watch->began;
+    uint64_t touch_at;
 
     pthread_mutex_lock(&watch->lock);
+    while (!watch->is_let && !watch->hand_ends)
+        wait_locked(watch, NEVER);
+    touch_at = watch->began;
     while (!watch->hand_ends) {
         int is_asked = watch->wants_dump || watch->interrupt_count > 0;
 
@@ -419,7 +424,6 @@ static int init(wkr_watch_t *watch, wkr_pool_t *pool) {
 
     watch->pool = pool;
     watch->settings = &pool->settings;
-    watch->began = wkr_now_ms();
     watch->seen = calloc(slots(watch), sizeof *watch->seen);
     watch->interrupts = calloc(slots(watch), sizeof *watch->interrupts);
     pthread_condattr_init(&monotonic);
@@ -462,6 +466,14 @@ int wkr_watch_start(wkr_watch_t **result, wkr_pool_t *pool) {
         errno = saved;
     }
     return rv;
+}
+
+void wkr_watch_let(wkr_watch_t *watch) {
+    pthread_mutex_lock(&watch->lock);
+    watch->began = wkr_now_ms();
+    watch->is_let = 1;
+    pthread_cond_broadcast(&watch->changed);
+    pthread_mutex_unlock(&watch->lock);
 }
 
 static void end(wkr_watch_t *watch, int *order, const pthread_t *thread) {

@@ -19,9 +19,12 @@ enum wkr_recycle {
 
 typedef struct wkr_watch wkr_watch_t;
 
-/* *watch is NULL afterwards where nothing is to be watched. 0, PYGLUE_E_NOMEM or PYGLUE_E_IO: a
- * thread could not be made; errno tells. */
+/* Its threads, which do nothing before they are let. *watch is NULL afterwards where nothing is to
+ * be watched. 0, PYGLUE_E_NOMEM or PYGLUE_E_IO: a thread could not be made; errno tells. */
 int wkr_watch_start(wkr_watch_t **watch, wkr_pool_t *pool);
+
+/* From now on. Once. */
+void wkr_watch_let(wkr_watch_t *watch);
 
 /* Ends both threads and waits for them; the one that may hold the GIL says thread_end. */
 void wkr_watch_stop(wkr_watch_t *watch);

@@ -79,8 +79,8 @@ unsigned wkr_pool_connections(wkr_pool_t *pool);
 void wkr_pool_activity(const wkr_pool_t *pool, uint64_t *served, unsigned *running);
 
 /* From now on it is watched, and the supervisor told: after READY, before which nothing is to be
- * said. Once. 0, PYGLUE_E_NOMEM or PYGLUE_E_IO (errno tells). */
-int wkr_pool_watch(wkr_pool_t *pool);
+ * said. Once. */
+void wkr_pool_watch(wkr_pool_t *pool);
 
 /* After WKR_EVENT_LEFT: ends the threads (each calls thread_end), waits for them, frees. */
 void wkr_pool_stop(wkr_pool_t *pool);

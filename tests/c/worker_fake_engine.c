@@ -346,11 +346,11 @@ int main(int argc, char **argv) {
         if (set(&settings, argv[i]))
             return 2;
     rv = wkr_pool_start(&pool, &settings, &engine_ops, NULL);
-    if (rv != 0 || wkr_process_forks(pool, &events[0], 2) || wkr_process_signals(events[1]) ||
-        wkr_pool_watch(pool)) {
+    if (rv != 0 || wkr_process_forks(pool, &events[0], 2) || wkr_process_signals(events[1])) {
         fprintf(stderr, "%s: %s\n", pyglue_error_name(rv), strerror(errno));
         return 1;
     }
+    wkr_pool_watch(pool);
     puts("0");
     fflush(stdout);
     serve(pool, events[0]);
