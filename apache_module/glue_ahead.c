@@ -33,10 +33,16 @@ static struct {
 /* A frame's header is looked at, its payload passes. What breaks a rule is left to the request's
  * thread, which comes to the same header and knows what to say of it. */
 static void look_at(glue_ahead_t *a, const pyglue_frame_t *frame) {
-    if (frame->type == PYGLUE_FRAME_GOODBYE && frame->number == 0)
+    int is_file = a->order.state == PYGLUE_EXCHANGE_FILE;
+
+    if (frame->type == PYGLUE_FRAME_GOODBYE && frame->number == 0) {
         a->is_spoilt = 1;
-    else if (pyglue_exchange_accept(&a->order, frame) != 0 ||
-             (frame->flags & PYGLUE_FILE_DESCRIPTOR))
+        return;
+    }
+    if (is_file && frame->type == PYGLUE_FRAME_BODY)
+        a->taken += frame->length;
+    if (pyglue_exchange_accept(&a->order, frame) != 0 || (frame->flags & PYGLUE_FILE_DESCRIPTOR) ||
+        (is_file && frame->type == PYGLUE_FRAME_END && a->taken != a->asked))
         a->state = GLUE_AHEAD_STOPPED;
 }
 

@@ -19,9 +19,11 @@ typedef struct glue_ahead {
     glue_spool_t spool; /* with `most` */
     const pyglue_bounds_t *bounds;
     int fd;
-    int whole_frames; /* receive no byte beyond a frame's end: a descriptor may follow */
-    int is_spoilt;    /* the socket serves no other request: the worker is leaving, or, said by
-                       * glue_ahead.c, bytes follow the end */
+    int whole_frames;  /* receive no byte beyond a frame's end: a descriptor may follow */
+    int is_spoilt;     /* the socket serves no other request: the worker is leaving, or, said by
+                        * glue_ahead.c, bytes follow the end */
+    apr_int64_t asked; /* bytes of a file that come before END; -1: more may be asked for */
+    apr_int64_t taken; /* of those, before what follows */
     void (*ended)(struct glue_ahead *ahead); /* END is here: by whichever thread received it */
     /* glue_ahead.c's */
     glue_walk_t walk; /* what follows the last byte received */

@@ -567,22 +567,26 @@ static void let_go(glue_ahead_t *ahead) {
     glue_place_give(conn->place);
 }
 
-void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place,
-                    int is_leaving) {
-    if (conn->fd < 0 || conn->terms->spool == 0)
+void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan) {
+    glue_ahead_t *ahead = &conn->ahead;
+
+    /* Whoever has taken END decides what becomes of the connection. */
+    if (conn->fd < 0 || conn->terms->spool == 0 || loan->order->state == PYGLUE_EXCHANGE_ENDED)
         return;
-    conn->place = place;
-    if (glue_spool_held(&conn->ahead.spool) == 0) {
-        conn->ahead.spool.most = conn->terms->spool;
-        conn->ahead.bounds = conn->terms->bounds;
-        conn->ahead.fd = conn->fd;
-        conn->ahead.whole_frames = conn->terms->takes_descriptors;
-        conn->ahead.ended = let_go;
-        conn->ahead.is_spoilt = is_leaving;
-        glue_ahead_begin(&conn->ahead, order, conn->left,
+    conn->place = loan->place;
+    ahead->asked = loan->file_asked;
+    if (glue_spool_held(&ahead->spool) == 0) {
+        ahead->spool.most = conn->terms->spool;
+        ahead->bounds = conn->terms->bounds;
+        ahead->fd = conn->fd;
+        ahead->whole_frames = conn->terms->takes_descriptors;
+        ahead->ended = let_go;
+        ahead->is_spoilt = loan->is_leaving;
+        ahead->taken = loan->file_taken;
+        glue_ahead_begin(ahead, loan->order, conn->left,
                          (pyglue_str_t){conn->buffer + conn->start, conn->end - conn->start});
     }
-    glue_ahead_lend(&conn->ahead);
+    glue_ahead_lend(ahead);
 }
 
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r) {

@@ -48,14 +48,22 @@ void glue_conn_sweep(void);
  * back. The connection is gone. */
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
 
+/* Where the caller is in a request. */
+typedef struct glue_loan {
+    const pyglue_exchange_t *order; /* of the frames that it has taken */
+    const glue_place_t *place;
+    int is_leaving;         /* a goodbye was among them */
+    apr_int64_t file_asked; /* bytes of a file that were asked for; -1: that was not all yet */
+    apr_int64_t file_taken; /* of those, taken */
+} glue_loan_t;
+
 /* While the caller is busy with a client, what comes on the connection is read ahead
  * (glue_ahead.h). It must not be used until it was taken back, but for lending it again. When the
  * end of the response has come, at any time from now on, the worker's socket serves other requests
- * and *place is given back: glue_conn_is_over tells, and what is left can be read, but nothing
- * sent. order: of the frames that the caller has taken; is_leaving: a goodbye was among them. r:
+ * and the place is given back: glue_conn_is_over tells, and what is left can be read, but nothing
+ * sent. r:
  * whose log tells of a full disk. */
-void glue_conn_lend(glue_conn_t *conn, const pyglue_exchange_t *order, const glue_place_t *place,
-                    int is_leaving);
+void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan);
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
 int glue_conn_is_over(const glue_conn_t *conn);
 /* How much of what was read ahead has not been taken. */

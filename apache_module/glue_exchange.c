@@ -303,7 +303,8 @@ void glue_exchange_passing(void *baton, int is_passing) {
     glue_exchange_t *x = baton;
 
     if (is_passing)
-        glue_conn_lend(x->conn, &x->order, &x->place, x->is_leaving);
+        glue_conn_lend(x->conn, &(glue_loan_t){&x->order, &x->place, x->is_leaving, x->file_asked,
+                                               x->file_taken});
     else
         glue_conn_take_back(x->conn, x->r);
 }
@@ -316,6 +317,7 @@ static int take_passed(glue_exchange_t *x, const pyglue_file_t *file) {
 
     if (error != 0)
         return error;
+    x->file_asked = 0; /* it is here */
     if (refusal == NULL && glue_passed_keep(x->r->pool))
         error = glue_exchange_ops(x)->file(&x->host->base, fd, (int64_t)file->offset,
                                            (int64_t)file->length);
@@ -364,7 +366,8 @@ static int send_request(glue_exchange_t *x) {
     x->order = (pyglue_exchange_t){x->snapshot->number, PYGLUE_EXCHANGE_SENT};
     x->was_started = x->is_leaving = x->will_refuse = x->wants_flush = x->is_bodyless = 0;
     x->left = -1;
-    x->unflushed = 0;
+    x->unflushed = x->file_taken = 0;
+    x->file_asked = -1;
     x->late = -1;
     x->answer_by = glue_clock_now() + x->response_timeout;
     x->end_by = x->group->request_timeout > 0 ? glue_clock_now() + x->group->request_timeout +

@@ -42,11 +42,13 @@ typedef struct glue_exchange {
     int is_leaving;  /* the worker said goodbye: the connection is not kept */
     int will_refuse; /* the worker refused it, and will take nothing any more */
     int wants_flush;
-    apr_int64_t unflushed; /* body bytes since the last flush */
-    apr_int64_t left;      /* body bytes that may follow by Content-Length; -1: no bound */
-    int is_bodyless;       /* HEAD, 204, 304 */
-    glue_rest_t rest;      /* of the body, once all of it is here while its client is slow */
-    apr_int64_t late;      /* bytes that the worker had sent before end_by; -1: it is not over */
+    apr_int64_t unflushed;  /* body bytes since the last flush */
+    apr_int64_t left;       /* body bytes that may follow by Content-Length; -1: no bound */
+    int is_bodyless;        /* HEAD, 204, 304 */
+    apr_int64_t file_asked; /* glue_loan_t */
+    apr_int64_t file_taken;
+    glue_rest_t rest; /* of the body, once all of it is here while its client is slow */
+    apr_int64_t late; /* bytes that the worker had sent before end_by; -1: it is not over */
 } glue_exchange_t;
 
 static inline const pyglue_host_ops_t *glue_exchange_ops(const glue_exchange_t *x) {

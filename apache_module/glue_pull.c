@@ -14,6 +14,7 @@ struct reader {
     apr_int64_t next;  /* of what the next BODY brings */
     apr_int64_t asked; /* up to where the worker was asked */
     apr_int64_t end;   /* of the part */
+    apr_int64_t total; /* bytes of all parts that it was asked for */
     int is_finished;   /* the worker was told that no more is wanted */
     int error; /* what glue_host_pulled, which tells only that something went wrong, hides */
 };
@@ -42,6 +43,7 @@ static int finish(struct reader *p) {
     if (p->is_finished || glue_conn_is_over(p->x->conn))
         return 0;
     p->is_finished = 1;
+    p->x->file_asked = p->total;
     return glue_exchange_send(p->x, &(struct iovec){&last, sizeof last}, 1);
 }
 
@@ -60,6 +62,7 @@ static int ask_ahead(struct reader *p, apr_size_t len, int is_last) {
         for (; n < PULLS_AT_ONCE && p->asked < p->end && p->asked < until; n++) {
             asking[n] = ask(p, p->asked, step(p->asked, p->end));
             p->asked += (apr_int64_t)asking[n].pull.length;
+            p->total += (apr_int64_t)asking[n].pull.length;
         }
         error = glue_exchange_send(p->x, &(struct iovec){asking, n * sizeof asking[0]}, 1);
     }
@@ -79,6 +82,7 @@ static int take_answer(struct reader *p, void *buf, apr_size_t len) {
         if ((error = glue_exchange_log(x, &frame)) != 0)
             return error;
     p->next += (apr_int64_t)len;
+    x->file_taken += (apr_int64_t)len;
     if (error == 0 && frame.type == PYGLUE_FRAME_BODY && frame.flags == PYGLUE_BODY_ERROR &&
         frame.length == 0)
         return PYGLUE_E_BODY;
@@ -118,8 +122,9 @@ static apr_ssize_t pull(void *baton, void *buf, const glue_wanted_t *wanted) {
 
     glue_exchange_passing(p->x, 0);
     error = read_part(p, buf, wanted);
-    glue_exchange_passing(p->x, 1);
-    if (error != PYGLUE_E_BODY)
+    if (error == 0 || error == PYGLUE_E_BODY)
+        glue_exchange_passing(p->x, 1);
+    else
         p->error = error;
     return error ? error : (apr_ssize_t)wanted->len;
 }
@@ -127,7 +132,6 @@ static apr_ssize_t pull(void *baton, void *buf, const glue_wanted_t *wanted) {
 int glue_pull_file(glue_exchange_t *x, const pyglue_file_t *file) {
     struct reader p = {.x = x};
     int error = glue_host_pulled(x->host, pull, &p, (apr_int64_t)file->length);
-
     if (p.error != 0)
         return p.error;
     /* A pull that found the file shortened leaves the exchange whole, and the response cut. */

@@ -490,6 +490,16 @@ def after_much(*make: Callable[[int], Frame | bytes], first: bytes = PLAIN, coun
     return lie
 
 
+def file_that_ends_at_once(peer: Peer, number: int) -> None:
+    """And then answers nothing, whatever is asked on this connection."""
+    after_much(
+        lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5)),
+        lambda n: end(n, Outcome.COMPLETE),
+    )(peer, number)
+    while peer.socket.recv(65536):
+        pass
+
+
 def for_ever(peer: Peer, number: int) -> None:
     """How much is taken of a response that does not end, while nobody reads it."""
     peer.send(head(number, PLAIN))
@@ -522,6 +532,7 @@ AHEAD_CUT: dict[str, Lie] = {
         lambda n: Frame(Type.READ, n, struct.pack("=I", 9)), lambda n: end(n, Outcome.COMPLETE)
     ),
     "much-then-refuse": after_much(lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1))),
+    "much-then-file-that-ends": file_that_ends_at_once,
     "much-then-file": after_much(
         lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5)),
         lambda n: Frame(Type.BODY, n, b"x" * 4),
