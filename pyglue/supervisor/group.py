@@ -35,6 +35,7 @@ from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
 from .scaling import IdleStops, Load, Scale
+from .strength import count_leaving, is_at_strength, misses_fallback, misses_fresh
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
 LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
@@ -119,7 +120,9 @@ class Group:
             return []
         if self._ending or (self._scale.count == 0 and not self._failures.backoff.may_start(now)):
             return []
-        change = self._scale.look(load, now, at_strength=self._is_at_strength())
+        change = self._scale.look(
+            load, now, at_strength=is_at_strength(self.workers.values(), self._scale.count)
+        )
         if change > 0 and self._scale.count == 1:
             self._out.say(messages.STARTED_ON_DEMAND)
         elif change > 0:
@@ -327,7 +330,11 @@ class Group:
         """It had no request for inactivity-timeout, and the group may have fewer workers."""
         if self._is_last(worker.number):
             self._idle.ask(self.wanted.digest, worker.number)
-        elif worker.published and not worker.superseded and self._is_at_strength():
+        elif (
+            worker.published
+            and not worker.superseded
+            and is_at_strength(self.workers.values(), self._scale.count)
+        ):
             self._scale.drop(now)
             self._out.say(messages.SHRUNK, count=self._scale.count)
             self._leaving.retire(worker, now)
@@ -441,11 +448,13 @@ class Group:
 
     def _start_missing(self, now: float) -> None:
         """Those that are missing, one by one: each needs a place among the starts of all groups."""
-        if self._is_exclusive and any(w.state is State.LEAVING for w in self.workers.values()):
+        workers = self.workers.values()
+        if self._is_exclusive and count_leaving(workers):
             return
         while self._failures.backoff.may_start(now) and self._starts.next_time(now) <= now:
-            fallback = self._missing_fallbacks() > 0
-            if not fallback and self._missing_fresh() <= 0:
+            count = self._scale.count
+            fallback = misses_fallback(workers, count, self.wanted, self.good)
+            if not fallback and not misses_fresh(workers, count, self._may_roll):
                 return
             if not self._permits:
                 self._admission.ask(self.wanted.digest, urgent=self._is_urgent())
@@ -459,36 +468,14 @@ class Group:
         is_short = len(self.serving) < self._scale.count
         return self.good is not None and is_short and not self._failures.backoff.is_failing
 
-    def _missing_fallbacks(self) -> int:
-        """Workers of the last good definition to start, because the wanted one does not load."""
-        live = [w for w in self.workers.values() if w.is_live]
-        fails = any(w.is_unloaded and not w.superseded for w in live)
-        if not fails or self.good is None or self.good == self.wanted:
-            return 0
-        serving = sum(1 for w in live if w.is_good or w.is_starting)
-        return max(self._scale.count - serving, 0)
-
-    def _missing_fresh(self) -> int:
-        live = [w for w in self.workers.values() if w.is_live]
-        fresh = [w for w in live if not w.superseded]
-        missing = self._scale.count - len(fresh)
-        old_good = sum(1 for w in live if w.superseded and w.is_good)
-        if missing <= 0 or not old_good:
-            return max(missing, 0)
-        # A roll: one at a time, but as many as it takes to be at strength again.
-        pending = sum(1 for w in fresh if not w.published)
-        short = self._scale.count - len([w for w in live if w.published or w.is_starting])
-        step = 1 if not pending and not self._is_at_leaving_cap() else 0
-        return min(max(step, short), missing)
-
-    def _is_at_leaving_cap(self) -> bool:
-        """A roll waits then; nothing is ended for it. Said once."""
-        leaving = sum(1 for w in self.workers.values() if w.state is State.LEAVING)
+    def _may_roll(self) -> bool:
+        """At the cap on leaving workers a roll waits; nothing is ended for it. Said once."""
+        leaving = count_leaving(self.workers.values())
         is_at_cap = leaving >= LEAVING_CAP * self.wanted.processes
         if is_at_cap and not self._waits:
             self._out.say(messages.ROLL_WAITS, leaving=leaving)
         self._waits = is_at_cap
-        return is_at_cap
+        return not is_at_cap
 
     def _launch(self, fallback: GroupPlan | None, now: float) -> bool:
         """Of what is wanted, or of what was last good."""
@@ -502,13 +489,6 @@ class Group:
         self._admission.started(number, now)
         self._out.put(Launch(number, definition, self._roll))
         return True
-
-    def _is_at_strength(self) -> bool:
-        """All that were wanted serve, and none of them waits for its successor."""
-        live = [w for w in self.workers.values() if w.is_live]
-        return len(live) == self._scale.count and all(
-            w.published and not w.superseded for w in live
-        )
 
     def _tell(self, now: float) -> None:
         state = self._state(now)
