@@ -194,6 +194,7 @@ def test_a_client_that_left_just_before_its_turn_never_reaches_python(
             leaving.close()
             (folder / f"{prefix}0.end").touch()
             assert first.read_response().status == 200
+            wait_until(lambda rows=memories: rows.waiting() == 0, "its thread is told")
     server.stop()
     assert requests_told(server, "the client left while the request waited")[1] == 10
     assert not list(folder.glob("*-1.runs"))
