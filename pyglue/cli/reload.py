@@ -187,20 +187,22 @@ def signalled(machine: Machine, worker: Worker) -> bool:
 def wait(
     machine: Machine, group: str, supervisor: int, old: list[Worker], end: float
 ) -> list[Worker]:
-    """Until no old worker is in service and a new one is. Old ones that finish what they run may
-    take as long as that takes."""
+    """Until no old worker is in service and as many new ones are. Old ones that finish what they
+    run may take as long as that takes."""
     before = {worker.pid for worker in old}
+    wanted = sum(worker.state in RELOADING for worker in old)
     while True:
         running = of_group(machine, group, supervisor)
         staying = [w for w in running if w.pid in before and w.state != "leaving"]
         new = [w for w in running if w.pid not in before]
         serving = [w for w in new if w.state == "ready"]
-        if serving and not staying:
+        is_late = time.monotonic() >= end
+        if serving and not staying and (is_late or len(serving) >= wanted):
             return serving
         failed = [w for w in new if w.state == "unloaded"]
         if failed:
             raise PyglueError(unloaded(group, failed, staying))
-        if time.monotonic() >= end:
+        if is_late:
             raise PyglueError(late(group, staying, new))
         with contextlib.suppress(InterruptedError):
             time.sleep(TURN)

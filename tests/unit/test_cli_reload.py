@@ -44,9 +44,9 @@ def choose(machine: Machine, *arguments: str) -> int:
     return reload.choose(machine, chosen("shop", *arguments))  # type: ignore[arg-type]
 
 
-def wait(machine: Machine, seconds: float = 5.0) -> list[Worker]:
+def wait(machine: Machine, seconds: float = 5.0, *more: Worker) -> list[Worker]:
     end = time.monotonic() + seconds
-    return reload.wait(machine, "shop", 10, [OLD], end)  # type: ignore[arg-type]
+    return reload.wait(machine, "shop", 10, [OLD, *more], end)  # type: ignore[arg-type]
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -92,6 +92,14 @@ def test_it_waits_until_the_old_have_left_and_a_new_one_serves() -> None:
     leaving = replace(OLD, state="leaving")
     machine = Machine([OLD], [OLD, replace(NEW, state="starting")], [OLD, NEW], [leaving, NEW], [])
     assert wait(machine) == [NEW]
+
+
+def test_it_waits_for_as_many_as_there_were() -> None:
+    """Under reload=strict all old ones leave at once, and new ones come one by one."""
+    second, other = replace(OLD, pid=2000003), replace(OLD, pid=2000004)
+    leaving = replace(second, state="leaving")
+    assert wait(Machine([NEW], [NEW, leaving], [NEW, other]), 5.0, second) == [NEW, other]
+    assert wait(Machine([NEW]), 0.0, second) == [NEW]  # a group that has shrunk meanwhile
 
 
 def test_new_worker_that_could_not_load_is_told_at_once() -> None:
