@@ -493,9 +493,7 @@ static void append_file(glue_host_t *h, apr_file_t *file, int64_t offset, int64_
             apr_bucket_file_enable_mmap(first, 0);
 }
 
-static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
-    glue_host_t *h = host_of(base);
-    const core_dir_config *core = ap_get_core_module_config(h->r->per_dir_config);
+static int send_file(glue_host_t *h, int fd, int64_t offset, int64_t len, int by_sendfile) {
     apr_int32_t flags = APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_NONBLOCK;
     char path[32];
     apr_file_t *file;
@@ -503,7 +501,7 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
 
     if (error != 0 || h->body_answered)
         return error;
-    if (h->allows_sendfile && core->enable_sendfile == ENABLE_SENDFILE_ON)
+    if (by_sendfile)
         flags |= APR_FOPEN_SENDFILE_ENABLED;
     /* Opened anew, for an offset of its own: APR's file bucket seeks, and the application may send
      * one file object in several responses at once (TENANTS 5). Without waiting: its owner may have
@@ -514,6 +512,26 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     append_file(h, file, offset, len);
     append_eos(h);
     return pass_down(h);
+}
+
+static int enable_sendfile(const glue_host_t *h) {
+    const core_dir_config *core = ap_get_core_module_config(h->r->per_dir_config);
+
+    return (int)core->enable_sendfile;
+}
+
+static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
+    glue_host_t *h = host_of(base);
+
+    return send_file(h, fd, offset, len,
+                     h->allows_sendfile && enable_sendfile(h) == ENABLE_SENDFILE_ON);
+}
+
+/* Without sendfile httpd reads such a file into memory before it sees what the client takes, and
+ * waits with a thread until that is little. What makes sendfile a question, a file on another
+ * machine or one that somebody else cuts short, is no matter for our own. */
+int glue_host_own_file(glue_host_t *h, int fd, int64_t len) {
+    return send_file(h, fd, 0, len, enable_sendfile(h) != ENABLE_SENDFILE_OFF);
 }
 
 /* The client, the log, the end. */

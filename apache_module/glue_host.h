@@ -65,6 +65,9 @@ ssize_t glue_host_read_while(glue_host_t *h, void *buf, size_t len, int fd);
 int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t length);
 /* As the operation `file`, but nothing of it is open any more when this returns. */
 int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len);
+/* As the operation `file`, of a whole file that is ours alone: by sendfile, unless EnableSendfile
+ * Off says no. */
+int glue_host_own_file(glue_host_t *h, int fd, int64_t len);
 
 /* Will its client send nothing more? It may still read. Never blocks; of a stream of HTTP/2: 0. */
 int glue_host_is_closing(glue_host_t *h);

@@ -62,8 +62,7 @@ int glue_rest_send(glue_rest_t *rest, glue_host_t *host, int is_last) {
 
     if (rest->length == 0)
         return 0;
-    error = is_last ? host->base.ops->file(&host->base, rest->fd, 0, rest->length)
-                    : write_back(rest, host);
+    error = is_last ? glue_host_own_file(host, rest->fd, rest->length) : write_back(rest, host);
     rest->length = 0;
     return error;
 }

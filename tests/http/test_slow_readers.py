@@ -15,6 +15,7 @@ import pytest
 from harness import census, conf
 from harness.client import Connection, CutError, ask, connected, request, wait_until
 from harness.httpd import Httpd, complaint
+from harness.memories import Memories
 
 APPS = Path(__file__).parents[1] / "apps"
 NAMES = ("sends_a_file", "sends_blocks", "who")
@@ -103,18 +104,23 @@ def test_two_hundred_slow_readers_leave_four_threads_free(start_httpd: Start, fo
         assert {client.read_response().body for client in clients} == {blocks(16)}
 
 
+@pytest.mark.looks_inside
 def test_slow_readers_hold_no_thread_of_httpd_once_their_responses_are_there(
     start_httpd: Start, folder: Path
 ) -> None:
-    """More of them than httpd has threads; a group may hold nine of its twelve."""
+    """More of them than httpd has threads; a group may hold nine of its twelve. The end of a
+    response is there when its place at the worker has been given back: a thread that writes before
+    that stays with the client."""
     server = started(start_httpd, folder, "threads=1")
     with ExitStack() as stack:
+        memories = stack.enter_context(Memories(server))
         clients, bodies = [], []
         for number in range(20):
             clients.append(slow(server, "/sends_blocks?32&length"))
             stack.callback(clients[-1].close)
             assert clients[-1].read_head().status == 200
             wait_until(lambda number=number: closed(folder) == number + 1, "it has ended")
+            wait_until(lambda: memories.running() == [0], "all of it is there")
             bodies.append(clients[-1].read_exactly(200_000))
         assert ask(server.address, "/who").status == 200
         for number, client in enumerate(clients):
