@@ -332,6 +332,7 @@ int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_h
     x.terms = terms_of(group, host, host->r->server);
     x.response_timeout = or_timeout(group->response_timeout, host->r->server);
     host->client_timeout = group->response_socket_timeout;
+    host->interims = (int)pyglue_snapshot_interims(snapshot);
     error = run(&x);
     glue_place_leave(group);
     glue_refusal_settle(group);

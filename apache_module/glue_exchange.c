@@ -106,6 +106,24 @@ static int take_head(glue_exchange_t *x, const pyglue_frame_t *frame) {
     return error == PYGLUE_E_TOO_BIG ? PYGLUE_E_HEAD : error;
 }
 
+/* The client may be slow to take it, which is not the worker's time. */
+static int take_interim(glue_exchange_t *x, const pyglue_frame_t *frame) {
+    pyglue_header_t fields[PYGLUE_INTERIM_FIELDS];
+    pyglue_head_t head;
+    apr_time_t began;
+    int error = glue_conn_copy(x->conn, x->buffer, frame->length);
+
+    x->was_started = 1;
+    if (error != 0)
+        return error;
+    if (pyglue_interim_get(&head, fields, x->buffer, frame->length))
+        return PYGLUE_E_PROTOCOL;
+    began = glue_clock_now();
+    error = glue_exchange_ops(x)->interim(&x->host->base, &head);
+    x->answer_by += glue_clock_now() - began;
+    return error == PYGLUE_E_STATE || error == PYGLUE_E_HEAD ? PYGLUE_E_PROTOCOL : error;
+}
+
 /* More than was announced would be taken for the next response by the client. */
 static int count_body(glue_exchange_t *x, apr_uint64_t len) {
     if (x->left < 0)
@@ -276,10 +294,11 @@ int glue_exchange_next(glue_exchange_t *x, pyglue_frame_t *frame) {
 static int take_file(glue_exchange_t *x, const pyglue_frame_t *frame);
 
 static int (*const takers[PYGLUE_FRAME_TYPES])(glue_exchange_t *, const pyglue_frame_t *) = {
-    [PYGLUE_FRAME_BODY] = take_body,   [PYGLUE_FRAME_READ] = take_read,
-    [PYGLUE_FRAME_HEAD] = take_head,   [PYGLUE_FRAME_FILE] = take_file,
-    [PYGLUE_FRAME_FLUSH] = take_flush, [PYGLUE_FRAME_LOG] = glue_exchange_log,
-    [PYGLUE_FRAME_END] = take_end,     [PYGLUE_FRAME_REFUSE] = take_refuse,
+    [PYGLUE_FRAME_BODY] = take_body,       [PYGLUE_FRAME_READ] = take_read,
+    [PYGLUE_FRAME_HEAD] = take_head,       [PYGLUE_FRAME_FILE] = take_file,
+    [PYGLUE_FRAME_FLUSH] = take_flush,     [PYGLUE_FRAME_LOG] = glue_exchange_log,
+    [PYGLUE_FRAME_END] = take_end,         [PYGLUE_FRAME_REFUSE] = take_refuse,
+    [PYGLUE_FRAME_INTERIM] = take_interim,
 };
 
 /* Everything already received is taken before anything is flushed. */

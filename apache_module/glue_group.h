@@ -50,6 +50,7 @@ struct glue_group {
     int maximum_requests;
     int response_buffer_size;                        /* bytes, 0: default */
     int child_threads;                               /* percent of a child's */
+    int interim_responses;                           /* of a request */
     int response_header_size, response_header_count; /* 0: by header-buffer-size too; fields */
     int log_rate, log_burst, log_request_size;       /* lines a second, lines, bytes */
     apr_int64_t socket_uid;             /* owner of the sockets; -1: httpd's children */

@@ -249,20 +249,30 @@ static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
 /* Output. */
 
 /* The client gets the group's time to take it, and httpd's again for whatever follows. A stream of
- * HTTP/2 has no socket of its own. */
-static apr_status_t pass_in_time(glue_host_t *h) {
+ * HTTP/2 has no socket of its own. send: what goes down httpd's filters. */
+static apr_status_t send_in_time(glue_host_t *h, apr_status_t (*send)(glue_host_t *h)) {
     conn_rec *c = h->r->connection;
     apr_socket_t *client =
         h->client_timeout > 0 && c->master == NULL ? ap_get_conn_socket(c) : NULL;
     apr_interval_time_t before;
     apr_status_t rv;
 
-    if (client == NULL || apr_socket_timeout_get(client, &before) != APR_SUCCESS)
-        return ap_pass_brigade(h->r->output_filters, h->out);
-    apr_socket_timeout_set(client, h->client_timeout);
-    rv = ap_pass_brigade(h->r->output_filters, h->out);
-    apr_socket_timeout_set(client, before);
+    if (client != NULL && apr_socket_timeout_get(client, &before) != APR_SUCCESS)
+        client = NULL;
+    if (h->passing != NULL)
+        h->passing(h->baton, 1);
+    if (client != NULL)
+        apr_socket_timeout_set(client, h->client_timeout);
+    rv = send(h);
+    if (client != NULL)
+        apr_socket_timeout_set(client, before);
+    if (h->passing != NULL)
+        h->passing(h->baton, 0);
     return rv;
+}
+
+static apr_status_t pass_out(glue_host_t *h) {
+    return ap_pass_brigade(h->r->output_filters, h->out);
 }
 
 static int pass_down(glue_host_t *h) {
@@ -275,14 +285,52 @@ static int pass_down(glue_host_t *h) {
         r->connection->keepalive = AP_CONN_CLOSE;
     h->has_sent = 1;
     h->held = 0;
-    if (h->passing != NULL)
-        h->passing(h->baton, 1);
-    rv = pass_in_time(h);
-    if (h->passing != NULL)
-        h->passing(h->baton, 0);
+    rv = send_in_time(h, pass_out);
     apr_brigade_cleanup(h->out);
     if (rv != APR_SUCCESS || r->connection->aborted)
         h->error = PYGLUE_E_GONE;
+    return h->error;
+}
+
+/* httpd's own way, which writes to the connection past the filters of the response, and clears the
+ * table; and which takes any interim head for the 100 Continue that may still be owed. */
+static apr_status_t pass_interim(glue_host_t *h) {
+    request_rec *r = h->r;
+    unsigned expecting_100 = r->expecting_100;
+
+    ap_send_interim_response(r, 1);
+    r->expecting_100 = expecting_100;
+    return r->connection->aborted ? APR_ECONNABORTED : APR_SUCCESS;
+}
+
+/* What stands in the request's head meanwhile is for this alone. */
+static int op_interim(pyglue_host_t *base, const pyglue_head_t *head) {
+    glue_host_t *h = host_of(base);
+    request_rec *r = h->r;
+    apr_table_t *headers = r->headers_out;
+    const char *line = r->status_line;
+    int status = r->status;
+
+    if (h->error != 0 || h->body_answered)
+        return h->error;
+    if (h->has_started || h->interims == 0)
+        return PYGLUE_E_STATE;
+    if (pyglue_interim_check(head))
+        return PYGLUE_E_HEAD;
+    h->interims--;
+    r->headers_out = apr_table_make(r->pool, (int)head->header_count + 1);
+    for (size_t i = 0; i < head->header_count; i++)
+        apr_table_addn(
+            r->headers_out,
+            apr_pstrmemdup(r->pool, head->headers[i].name.ptr, head->headers[i].name.len),
+            apr_pstrmemdup(r->pool, head->headers[i].value.ptr, head->headers[i].value.len));
+    r->status = head->status;
+    r->status_line = "103 Early Hints";
+    if (send_in_time(h, pass_interim) != APR_SUCCESS)
+        h->error = PYGLUE_E_GONE;
+    r->headers_out = headers;
+    r->status = status;
+    r->status_line = line;
     return h->error;
 }
 
@@ -570,6 +618,7 @@ static const pyglue_host_ops_t ops = {
     .flush = op_flush,
     .gone = op_gone,
     .log = op_log,
+    .interim = op_interim,
 };
 
 void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds) {

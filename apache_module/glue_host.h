@@ -16,6 +16,7 @@ typedef struct glue_host {
     const pyglue_bounds_t *bounds;
     int allows_sendfile;                /* WSGIEnableSendfile On */
     apr_interval_time_t client_timeout; /* response-socket-timeout; 0: httpd's own */
+    int interims;                       /* interim heads that may still be sent */
     int has_started;                    /* the head was accepted */
     int has_sent;                       /* something went down the filters, the head with it */
     int has_ended;                      /* EOS went down: nothing may follow */
@@ -44,8 +45,8 @@ typedef struct glue_wanted {
  * response is then cut. Never called after glue_host_end has returned. */
 typedef apr_ssize_t (*glue_pull_fn)(void *baton, void *buf, const glue_wanted_t *wanted);
 
-/* bounds must live as long as the request. The caller may set allows_sendfile and client_timeout
- * afterwards. */
+/* bounds must live as long as the request. The caller may set allows_sendfile, client_timeout
+ * and interims afterwards. */
 void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bounds);
 
 /* Logs that and why a response head was refused: PYGLUE_E_TOO_BIG or another error. */

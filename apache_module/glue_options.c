@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "record.h"
+#include "snapshot.h"
 
 #define GLUE_INTERPRETERS_MAX 256
 
@@ -112,6 +113,7 @@ static const struct option {
     BUFFER("response-buffer-size", group.response_buffer_size, 65536),
     BUFFER("response-header-size", group.response_header_size, 8192),
     INTEGER("response-header-count", group.response_header_count, 500, 1, 10000),
+    INTEGER("interim-responses", group.interim_responses, 0, 0, PYGLUE_INTERIMS_MAX),
     INTEGER("log-rate", group.log_rate, 200, 1, 100000),
     INTEGER("log-burst", group.log_burst, 2000, 1, 1000000),
     OPTION("log-request-size", group.log_request_size, .type = GLUE_SIZE, .standard = 1 << 20,

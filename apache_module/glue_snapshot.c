@@ -313,12 +313,22 @@ static uint32_t mode_of(const glue_group_t *group) {
            (group->threads == 1 && group->maximum_requests == 1 ? PYGLUE_REQ_RUN_ONCE : 0);
 }
 
+/* How many interim heads it may have. HTTP/1.0 knows none, and a sub-request is part of a response
+ * that may have begun. */
+static uint32_t interims_of(const request_rec *r, const glue_group_t *group) {
+    return group == NULL || r->main != NULL || r->proto_num < HTTP_VERSION(1, 1)
+               ? 0
+               : (uint32_t)group->interim_responses;
+}
+
 static uint32_t flags_of(const request_rec *r, const glue_route_t *route, int is_https,
                          apr_int64_t content_length) {
     return mode_of(route->group) | (is_https ? PYGLUE_REQ_HTTPS : 0) |
            (route->config.script_reloading ? PYGLUE_REQ_RELOADING : 0) |
            (route->config.enable_sendfile ? PYGLUE_REQ_SENDFILE : 0) |
-           (content_length != 0 ? PYGLUE_REQ_HAS_BODY : 0) | (r->header_only ? PYGLUE_REQ_HEAD : 0);
+           (content_length != 0 ? PYGLUE_REQ_HAS_BODY : 0) |
+           (r->header_only ? PYGLUE_REQ_HEAD : 0) |
+           interims_of(r, route->group) * PYGLUE_REQ_INTERIM;
 }
 
 const pyglue_snapshot_t *glue_snapshot_make(request_rec *r, const glue_route_t *route,

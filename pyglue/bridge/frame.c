@@ -2,10 +2,13 @@
 /* The codec of the wire: one table of frame types, one of allowed orders, and the head's shape. */
 #include "frame.h"
 
+#include <strings.h>
+
 const pyglue_bounds_t pyglue_bounds_default = {16u << 20, 256u << 10, 500, 32u << 10};
+const pyglue_bounds_t pyglue_bounds_interim = {0, 8192, PYGLUE_INTERIM_FIELDS, 8192};
 
 /* Which bound a variable length has. */
-enum bound { FIXED, REQUEST, BODY, HEAD };
+enum bound { FIXED, REQUEST, BODY, HEAD, INTERIM };
 
 static const struct {
     const char *name;
@@ -29,6 +32,7 @@ static const struct {
     [PYGLUE_FRAME_REFUSE] = {"REFUSE", 0, 1, FIXED, 0, sizeof(uint32_t)},
     [PYGLUE_FRAME_GOODBYE] = {"GOODBYE", 0, 1, FIXED, 0, 0},
     [PYGLUE_FRAME_LEAVE] = {"LEAVE", 1, 0, FIXED, 0, sizeof(pyglue_hello_t)},
+    [PYGLUE_FRAME_INTERIM] = {"INTERIM", 0, 1, INTERIM, 0, 16},
 };
 
 const char *pyglue_frame_name(int type) {
@@ -43,6 +47,8 @@ static uint32_t greatest(const pyglue_frame_t *frame, const pyglue_bounds_t *bou
         return PYGLUE_FRAME_BODY_MAX;
     case HEAD:
         return bounds->head;
+    case INTERIM:
+        return pyglue_bounds_interim.head;
     case FIXED:
         break;
     }
@@ -143,14 +149,30 @@ int pyglue_head_is_text(pyglue_str_t text) {
     return 1;
 }
 
-int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds) {
+static int is_name(pyglue_str_t name, const char *other) {
+    return name.len == strlen(other) && strncasecmp(name.ptr, other, name.len) == 0;
+}
+
+int pyglue_head_is_hop_by_hop(pyglue_str_t name) {
+    static const char *const names[] = {
+        "Connection", "Keep-Alive",      "Proxy-Authenticate", "Proxy-Authorization",
+        "TE",         "Trailer",         "Trailers",           "Transfer-Encoding",
+        "Upgrade",    "Proxy-Connection"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (is_name(name, names[i]))
+            return 1;
+    return 0;
+}
+
+/* All but the status, which the two kinds of head do not share. */
+static int check_shape(const pyglue_head_t *head, const pyglue_bounds_t *bounds) {
     size_t size = pyglue_head_size(head);
 
     if (head->header_count > bounds->fields || head->reason.len > PYGLUE_REASON_MAX || size == 0 ||
         size > bounds->head)
         return PYGLUE_E_TOO_BIG;
-    if (head->status < 200 || head->status > 999 || head->content_length < -1 ||
-        !pyglue_head_is_text(head->reason))
+    if (head->content_length < -1 || !pyglue_head_is_text(head->reason))
         return PYGLUE_E_HEAD;
     for (size_t i = 0; i < head->header_count; i++) {
         const pyglue_header_t *field = &head->headers[i];
@@ -161,6 +183,24 @@ int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds) 
             return PYGLUE_E_HEAD;
     }
     return 0;
+}
+
+int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds) {
+    int error = check_shape(head, bounds);
+
+    return error == 0 && (head->status < 200 || head->status > 999) ? PYGLUE_E_HEAD : error;
+}
+
+int pyglue_interim_check(const pyglue_head_t *head) {
+    int error = check_shape(head, &pyglue_bounds_interim);
+
+    if (error == 0 && (head->status != 103 || head->content_length != -1))
+        return PYGLUE_E_HEAD;
+    for (size_t i = 0; error == 0 && i < head->header_count; i++)
+        if (pyglue_head_is_hop_by_hop(head->headers[i].name) ||
+            is_name(head->headers[i].name, "Content-Length"))
+            return PYGLUE_E_HEAD;
+    return error;
 }
 
 /* The next len bytes, or NULL where fewer are left. */
@@ -187,8 +227,8 @@ static int get_field(pyglue_header_t *field, const char **at, const char *end) {
     return field->value.ptr == NULL ? PYGLUE_E_PROTOCOL : 0;
 }
 
-int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, const void *payload,
-                    size_t length, const pyglue_bounds_t *bounds) {
+static int get_head(pyglue_head_t *head, pyglue_header_t *fields, size_t room, const void *payload,
+                    size_t length) {
     struct head_wire wire;
     const char *at = payload;
     const char *end = at + length;
@@ -197,7 +237,7 @@ int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, c
     if (bytes == NULL)
         return PYGLUE_E_PROTOCOL;
     memcpy(&wire, bytes, sizeof wire);
-    if (wire.field_count > bounds->fields || wire.field_count > room)
+    if (wire.field_count > room)
         return PYGLUE_E_TOO_BIG;
     *head = (pyglue_head_t){.status = wire.status,
                             .reason = {take(&at, end, wire.reason_length), wire.reason_length},
@@ -209,9 +249,22 @@ int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, c
     for (size_t i = 0; i < head->header_count; i++)
         if (get_field(&fields[i], &at, end))
             return PYGLUE_E_PROTOCOL;
-    if (at != end)
-        return PYGLUE_E_PROTOCOL;
-    return pyglue_head_check(head, bounds);
+    return at == end ? 0 : PYGLUE_E_PROTOCOL;
+}
+
+int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, const void *payload,
+                    size_t length, const pyglue_bounds_t *bounds) {
+    int error =
+        get_head(head, fields, room < bounds->fields ? room : bounds->fields, payload, length);
+
+    return error != 0 ? error : pyglue_head_check(head, bounds);
+}
+
+int pyglue_interim_get(pyglue_head_t *head, pyglue_header_t fields[PYGLUE_INTERIM_FIELDS],
+                       const void *payload, size_t length) {
+    int error = get_head(head, fields, PYGLUE_INTERIM_FIELDS, payload, length);
+
+    return error != 0 ? error : pyglue_interim_check(head);
 }
 
 /* The order of a worker's frames. */
@@ -226,6 +279,7 @@ static const struct {
     uint8_t next;    /* and the state after it; SENT: as it was, but no longer SENT */
 } orders[PYGLUE_FRAME_TYPES] = {
     [PYGLUE_FRAME_READ] = {SENT | RUNNING | HEADED, PYGLUE_EXCHANGE_SENT},
+    [PYGLUE_FRAME_INTERIM] = {SENT | RUNNING, PYGLUE_EXCHANGE_SENT},
     [PYGLUE_FRAME_HEAD] = {SENT | RUNNING, PYGLUE_EXCHANGE_HEADED},
     [PYGLUE_FRAME_BODY] = {HEADED | FILED, PYGLUE_EXCHANGE_SENT},
     [PYGLUE_FRAME_FLUSH] = {HEADED, PYGLUE_EXCHANGE_SENT},

@@ -32,6 +32,7 @@ enum pyglue_frame_type {
     PYGLUE_FRAME_REFUSE,  /* uint32_t pyglue_refusal: the request did not start */
     PYGLUE_FRAME_GOODBYE, /* empty: send no more requests; the worker reads on and refuses */
     PYGLUE_FRAME_LEAVE,   /* supervisor to an orphan, instead of HELLO: pyglue_hello_t */
+    PYGLUE_FRAME_INTERIM, /* worker to httpd's child: an interim head, as HEAD */
     PYGLUE_FRAME_TYPES
 };
 
@@ -88,6 +89,11 @@ typedef struct pyglue_bounds {
 
 extern const pyglue_bounds_t pyglue_bounds_default; /* 16 MiB, 256 KiB, 500, 32 KiB */
 
+/* Of an INTERIM frame and its head, whatever is configured, so that the engine can refuse what the
+ * child would: 8 KiB, PYGLUE_INTERIM_FIELDS. */
+#define PYGLUE_INTERIM_FIELDS 64
+extern const pyglue_bounds_t pyglue_bounds_interim;
+
 /* Reads a header from 16 bytes. 0; PYGLUE_E_PROTOCOL: unknown type, type of the other side, wrong
  * length or flags for it; PYGLUE_E_TOO_BIG: the length passes its bound. */
 int pyglue_frame_get(pyglue_frame_t *frame, const void *bytes, enum pyglue_sender sender,
@@ -115,6 +121,9 @@ void pyglue_head_put(void *memory, const pyglue_head_t *head);
  * 5.5: no control character but tab; obs-text passes)? */
 int pyglue_head_is_token(pyglue_str_t text);
 int pyglue_head_is_text(pyglue_str_t text);
+/* Is it a field of the connection, which is the server's alone (RFC 9110 section 7.6.1, and RFC
+ * 2616 section 13.5.1 that PEP 3333 refers to)? */
+int pyglue_head_is_hop_by_hop(pyglue_str_t name);
 
 /* The shape of a head as the engine must produce it and the child must believe nobody but itself:
  * status 200 ... 999, reason of at most PYGLUE_REASON_MAX bytes without controls, names that are
@@ -127,6 +136,13 @@ int pyglue_head_check(const pyglue_head_t *head, const pyglue_bounds_t *bounds);
  * 0, PYGLUE_E_PROTOCOL (shape), PYGLUE_E_HEAD (content) or PYGLUE_E_TOO_BIG (bounds). */
 int pyglue_head_get(pyglue_head_t *head, pyglue_header_t *fields, size_t room, const void *payload,
                     size_t length, const pyglue_bounds_t *bounds);
+
+/* The shape of an interim head: as above within pyglue_bounds_interim, but of status 103 alone, and
+ * without a length and fields of the connection (RFC 8297 section 2). */
+int pyglue_interim_check(const pyglue_head_t *head);
+/* Reads an INTERIM payload, as pyglue_head_get. */
+int pyglue_interim_get(pyglue_head_t *head, pyglue_header_t fields[PYGLUE_INTERIM_FIELDS],
+                       const void *payload, size_t length);
 
 /* The order of a worker's frames within one request, as the child enforces it. */
 enum pyglue_exchange_state {

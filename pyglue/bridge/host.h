@@ -24,7 +24,7 @@ typedef struct pyglue_header {
 } pyglue_header_t;
 
 typedef struct pyglue_head {
-    int status;                     /* 200 ... 999; 1xx is not the application's to send */
+    int status;                     /* 200 ... 999; of an interim head 103, no other 1xx */
     pyglue_str_t reason;            /* may be empty */
     const pyglue_header_t *headers; /* in the application's order, repeated ones apart */
     size_t header_count;
@@ -61,6 +61,11 @@ typedef struct pyglue_host_ops {
     int (*gone)(pyglue_host_t *h);
     /* One entry of the error log, tied to this request; may hold several lines. Never fails. */
     void (*log)(pyglue_host_t *h, int level, pyglue_str_t text);
+    /* An interim head (103, RFC 8297) that goes to the client now: before start, and as often as
+     * the snapshot says (pyglue_snapshot_interims); where that is never it may be missing.
+     * PYGLUE_E_STATE: after start or beyond that number; PYGLUE_E_HEAD: pyglue_interim_check
+     * refuses it. After these two the request goes on. */
+    int (*interim)(pyglue_host_t *h, const pyglue_head_t *head);
 } pyglue_host_ops_t;
 
 struct pyglue_host {

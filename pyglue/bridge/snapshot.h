@@ -20,8 +20,11 @@ enum pyglue_request_flags {
     PYGLUE_REQ_MULTIPROCESS = 1 << 4, /* wsgi.multiprocess */
     PYGLUE_REQ_RUN_ONCE = 1 << 5,     /* wsgi.run_once */
     PYGLUE_REQ_HAS_BODY = 1 << 6,     /* a Content-Length above 0, or chunked */
-    PYGLUE_REQ_HEAD = 1 << 7          /* the client's method was HEAD: no body will be sent */
+    PYGLUE_REQ_HEAD = 1 << 7,         /* the client's method was HEAD: no body will be sent */
+    PYGLUE_REQ_INTERIM = 1 << 8       /* times 0 ... PYGLUE_INTERIMS_MAX: interim heads allowed */
 };
+
+#define PYGLUE_INTERIMS_MAX 4u
 
 typedef struct pyglue_slice {
     uint32_t offset; /* from the start of the block */
@@ -84,6 +87,11 @@ int pyglue_snapshot_check(const void *memory, size_t size);
 static inline pyglue_str_t pyglue_snapshot_text(const pyglue_snapshot_t *snapshot,
                                                 pyglue_slice_t slice) {
     return (pyglue_str_t){(const char *)snapshot + slice.offset, slice.length};
+}
+
+/* How many interim heads may be sent: three bits of the flags. */
+static inline unsigned pyglue_snapshot_interims(const pyglue_snapshot_t *snapshot) {
+    return snapshot->flags / PYGLUE_REQ_INTERIM & 7u;
 }
 
 /* The value of a variable of a checked block, as above: the last pair of this key, which wins over

@@ -177,6 +177,7 @@ static int run_request(wkr_thread_t *thread, const pyglue_frame_t *frame) {
     wkr_host_begin(&thread->host, frame->number, body, frame->flags & PYGLUE_BODY_END,
                    thread->pool->settings.pass_descriptors &&
                        (snapshot->flags & PYGLUE_REQ_SENDFILE));
+    thread->host.interims = (uint8_t)pyglue_snapshot_interims(snapshot);
     if (thread->pool->settings.queue_timeout > 0)
         thread->host.begin_by = wkr_now_ms() + thread->pool->settings.queue_timeout;
     rv = call_engine(thread, snapshot);

@@ -95,8 +95,9 @@ static int put_small(wkr_host_t *host, enum pyglue_frame_type type, unsigned fla
 
 /* The response. */
 
-static int start_large(wkr_host_t *host, const pyglue_head_t *head, size_t size) {
-    pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HEAD, 0, host->number, size);
+static int send_large_head(wkr_host_t *host, enum pyglue_frame_type type, const pyglue_head_t *head,
+                           size_t size) {
+    pyglue_frame_t frame = pyglue_frame(type, 0, host->number, size);
     void *payload = malloc(size);
     struct iovec v[3] = {{0}, {&frame, sizeof frame}, {payload, size}};
     int rv;
@@ -109,27 +110,46 @@ static int start_large(wkr_host_t *host, const pyglue_head_t *head, size_t size)
     return rv;
 }
 
+static int put_head(wkr_host_t *host, enum pyglue_frame_type type, const pyglue_head_t *head) {
+    size_t size = pyglue_head_size(head);
+    char *at = room_for(host, size);
+
+    if (size == 0)
+        return PYGLUE_E_HEAD;
+    if (at == NULL)
+        return send_large_head(host, type, head, size);
+    put_frame(host, at, type, 0, NULL, size);
+    pyglue_head_put(at + sizeof(pyglue_frame_t), head);
+    return 0;
+}
+
 static int op_start(pyglue_host_t *h, const pyglue_head_t *head) {
     wkr_host_t *host = host_of(h);
-    size_t size = pyglue_head_size(head);
-    char *at;
-    int rv = 0;
+    int rv;
 
     if (host->is_gone)
         return PYGLUE_E_GONE;
     if (host->is_headed)
         return PYGLUE_E_STATE;
-    if (size == 0)
-        return PYGLUE_E_HEAD;
-    at = room_for(host, size);
-    if (at != NULL) {
-        put_frame(host, at, PYGLUE_FRAME_HEAD, 0, NULL, size);
-        pyglue_head_put(at + sizeof(pyglue_frame_t), head);
-    } else {
-        rv = start_large(host, head, size);
-    }
+    rv = put_head(host, PYGLUE_FRAME_HEAD, head);
     host->is_headed = rv == 0;
     return rv;
+}
+
+/* Sent at once: its use is to come before what takes long. */
+static int op_interim(pyglue_host_t *h, const pyglue_head_t *head) {
+    wkr_host_t *host = host_of(h);
+    int rv;
+
+    if (is_gone(host))
+        return PYGLUE_E_GONE;
+    if (host->is_headed || host->interims == 0)
+        return PYGLUE_E_STATE;
+    if (pyglue_interim_check(head))
+        return PYGLUE_E_HEAD;
+    host->interims--;
+    rv = put_head(host, PYGLUE_FRAME_INTERIM, head);
+    return rv == 0 ? send_pending(host) : rv;
 }
 
 static size_t total_of(const struct iovec *v, int n) {
@@ -469,6 +489,7 @@ static const pyglue_host_ops_t operations = {
     .flush = op_flush,
     .gone = op_gone,
     .log = op_log,
+    .interim = op_interim,
 };
 
 void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out) {

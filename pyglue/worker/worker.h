@@ -187,6 +187,7 @@ typedef struct wkr_host {
     uint8_t is_broken; /* the connection is of no more use */
     uint8_t can_pass;  /* file() may hand over a descriptor */
     uint8_t is_late;   /* it was not begun in time: 504 */
+    uint8_t interims;  /* interim heads that may still be sent */
     uint64_t begin_by; /* wkr_now_ms; 0: whenever */
 } wkr_host_t;
 

@@ -35,6 +35,7 @@ static const struct {
     {PYGLUE_FRAME_REFUSE, 0, 1, 4, 4, 0},
     {PYGLUE_FRAME_GOODBYE, 0, 1, 0, 0, 0},
     {PYGLUE_FRAME_LEAVE, 1, 0, 48, 48, 0},
+    {PYGLUE_FRAME_INTERIM, 0, 1, 16, 8192, 0}, /* whatever the bound of a head is */
 };
 
 static void frames_are_taken_only_from_their_sender_in_their_bounds(void) {
@@ -205,6 +206,72 @@ static void heads_beyond_their_bounds_are_refused(void) {
     CHECK(pyglue_head_check(&head, &bounds) == PYGLUE_E_HEAD);
 }
 
+/* Interim heads. */
+
+static int get_interim(const pyglue_head_t *head, size_t cut, size_t more) {
+    size_t size = pyglue_head_size(head);
+    char *payload = calloc(1, size + more);
+    pyglue_header_t room[PYGLUE_INTERIM_FIELDS];
+    pyglue_head_t got;
+    int rv;
+
+    pyglue_head_put(payload, head);
+    rv = pyglue_interim_get(&got, room, payload, size - cut + more);
+    if (rv == 0)
+        CHECK(got.status == 103 && got.header_count == head->header_count);
+    free(payload);
+    return rv;
+}
+
+static int check_interim(int status, int64_t content_length, const char *name) {
+    pyglue_header_t field = {pyglue_str(name), pyglue_str("v")};
+    pyglue_head_t head = {.status = status,
+                          .reason = pyglue_str("Early Hints"),
+                          .headers = &field,
+                          .header_count = 1,
+                          .content_length = content_length};
+    int rv = pyglue_interim_check(&head);
+
+    CHECK(get_interim(&head, 0, 0) == rv);
+    return rv;
+}
+
+static void an_interim_head_is_103_and_frames_nothing(void) {
+    static const char *const refused[] = {
+        "Connection", "keep-alive", "Transfer-Encoding", "TE",
+        "TRAILER",    "Upgrade",    "Content-Length",    "content-length",
+        "Link Two",   "",           "Proxy-Connection",  "Proxy-Authenticate"};
+
+    for (int status = -1; status < 1100; status++)
+        CHECK(check_interim(status, -1, "Link") == (status == 103 ? 0 : PYGLUE_E_HEAD));
+    CHECK(check_interim(103, 0, "Link") == PYGLUE_E_HEAD);
+    CHECK(check_interim(103, -2, "Link") == PYGLUE_E_HEAD);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        CHECK(check_interim(103, -1, refused[i]) == PYGLUE_E_HEAD);
+}
+
+static void an_interim_head_has_bounds_of_its_own(void) {
+    static char value[8192];
+    pyglue_header_t many[PYGLUE_INTERIM_FIELDS + 1];
+    pyglue_head_t head = {.status = 103, .headers = many, .content_length = -1};
+
+    memset(value, 'v', sizeof value);
+    for (size_t i = 0; i < PYGLUE_INTERIM_FIELDS + 1; i++)
+        many[i] = (pyglue_header_t){pyglue_str("Link"), pyglue_str("</a>")};
+    head.header_count = PYGLUE_INTERIM_FIELDS;
+    CHECK(get_interim(&head, 0, 0) == 0);
+    for (size_t cut = 1; cut <= pyglue_head_size(&head); cut++)
+        CHECK(get_interim(&head, cut, 0) == PYGLUE_E_PROTOCOL);
+    CHECK(get_interim(&head, 0, 1) == PYGLUE_E_PROTOCOL);
+    head.header_count++;
+    CHECK(get_interim(&head, 0, 0) == PYGLUE_E_TOO_BIG);
+    head.header_count = 1;
+    many[0].value = (pyglue_str_t){value, 8192 - 16 - 8 - 4};
+    CHECK(get_interim(&head, 0, 0) == 0);
+    many[0].value.len++;
+    CHECK(get_interim(&head, 0, 0) == PYGLUE_E_TOO_BIG);
+}
+
 /* Order. */
 
 enum { SENT, RUNNING, HEADED, FILED, ENDED, STATES, NO = -1 };
@@ -226,6 +293,7 @@ static const int after[PYGLUE_FRAME_TYPES][STATES] = {
     [PYGLUE_FRAME_REFUSE] = {ENDED, NO, NO, NO, NO},
     [PYGLUE_FRAME_GOODBYE] = {NO, NO, NO, NO, NO},
     [PYGLUE_FRAME_LEAVE] = {NO, NO, NO, NO, NO},
+    [PYGLUE_FRAME_INTERIM] = {RUNNING, RUNNING, NO, NO, NO},
 };
 
 static void each_frame_is_accepted_in_its_states_only(void) {
@@ -259,6 +327,8 @@ int main(void) {
     any_changed_byte_of_a_head_is_bounded();
     heads_that_would_split_a_response_are_refused();
     heads_beyond_their_bounds_are_refused();
+    an_interim_head_is_103_and_frames_nothing();
+    an_interim_head_has_bounds_of_its_own();
     each_frame_is_accepted_in_its_states_only();
     a_frame_of_another_request_is_refused_in_every_state();
     return check_result();

@@ -79,6 +79,38 @@ static int large_head(pyglue_host_t *h, const char *script) {
     return h->ops->start(h, &head);
 }
 
+/* A wrong interim head, two right ones, and one when it is too late; the body tells what became of
+ * each. */
+static int hints(pyglue_host_t *h, const char *script) {
+    pyglue_header_t link = {{"Link", 4}, {"</a>", 4}}, framing = {{"TE", 2}, {"x", 1}};
+    pyglue_head_t head = {103, {"Early Hints", 11}, &link, 1, -1};
+    pyglue_head_t wrong = {103, {"Early Hints", 11}, &framing, 1, -1};
+    char said[100];
+    int rv[4];
+
+    (void)script;
+    rv[0] = h->ops->interim(h, &wrong);
+    rv[1] = h->ops->interim(h, &head);
+    rv[2] = h->ops->interim(h, &head);
+    if (start(h, -1))
+        return -1;
+    rv[3] = h->ops->interim(h, &head);
+    snprintf(said, sizeof said, "%s %s %s %s", pyglue_error_name(rv[0]), pyglue_error_name(rv[1]),
+             pyglue_error_name(rv[2]), pyglue_error_name(rv[3]));
+    return write_bytes(h, said, strlen(said), PYGLUE_WRITE_LAST);
+}
+
+/* An interim head, and the response when the file exists. */
+static int hint_and_wait(pyglue_host_t *h, const char *script) {
+    pyglue_header_t link = {{"Link", 4}, {"</a>", 4}};
+    pyglue_head_t head = {103, {"Early Hints", 11}, &link, 1, -1};
+    int rv = h->ops->interim(h, &head);
+
+    while (rv == 0 && access(script, F_OK))
+        usleep(1000);
+    return rv == 0 ? hello(h, script) : rv;
+}
+
 static int stream(pyglue_host_t *h, const char *script) {
     (void)script;
     for (int i = 0, rv = start(h, -1); i < 3; i++)
@@ -207,6 +239,8 @@ static const struct {
     {"hold", hold},
     {"keep", keep},
     {"load", load},
+    {"hints", hints},
+    {"hint_and_wait", hint_and_wait},
 };
 
 static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pyglue_host_t *host,

@@ -43,6 +43,21 @@ def head(number: int, payload: bytes = OK) -> Frame:
     return Frame(Type.HEAD, number, payload)
 
 
+def interim(number: int, status: int = 103, name: bytes = b"Link", length: int = -1) -> Frame:
+    fields = ((name, b"</x-evil>"),)
+    return Frame(Type.INTERIM, number, bytes(Head(status, b"Early Hints", fields, length)))
+
+
+def hinting(count: int, **fields: object) -> Lie:
+    """So many, and a whole response."""
+
+    def lie(peer: Peer, number: int) -> None:
+        peer.send(*[interim(number, **fields) for _ in range(count)])  # type: ignore[arg-type]
+        honest(peer, number)
+
+    return lie
+
+
 def honest(peer: Peer, number: int) -> None:
     peer.send(head(number), Frame(Type.BODY, number, b"hello"), end(number, Outcome.COMPLETE))
 
@@ -297,6 +312,7 @@ ANY = {"END", "LOG"}
 ALLOWED = {
     "sent": {"READ", "HEAD", "REFUSE", *ANY},
     "running": {"READ", "HEAD", *ANY},
+    # INTERIM, too, where the group has interim-responses=; here it has none.
     "headed": {"READ", "BODY", "FLUSH", "FILE", *ANY},
     "file": {"BODY", *ANY},
 }
@@ -308,6 +324,7 @@ WELL_FORMED: dict[str, Callable[[int], Frame]] = {
     "FILE": lambda n: Frame(Type.FILE, n, struct.pack("=QQ", 0, 5)),
     "REFUSE": lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1)),
     "LOG": lambda n: log(n, b"x", 7),
+    "INTERIM": lambda n: interim(n),
     "END": lambda n: end(n, Outcome.COMPLETE),
     "HELLO": lambda n: hello(1, bytes(32)),
     "GOODBYE": lambda n: Frame(Type.GOODBYE, 0, b"x"),
@@ -559,7 +576,25 @@ OTHERS["much-beyond-length"] = after_much(
     first=bytes(Head(200, b"OK", ((b"Content-Length", b"1048576"),), 1 << 20)),
 )
 
-LIES = {**BEFORE_HEAD, **AFTER_HEAD, **PASSED, **GRANTED, **OTHERS}
+# For a group that allows two interim heads. Of "interim-thrice" two have left when it is a 502.
+HINTS: dict[str, Lie] = {
+    "interim-thrice": hinting(3),
+    "interim-with-coding": hinting(1, name=b"Transfer-Encoding"),
+    "interim-with-connection": hinting(1, name=b"connection"),
+    "interim-with-length": hinting(1, name=b"Content-Length"),
+    "interim-with-newline": hinting(1, name=b"Link: a\r\nX-Evil"),
+    "interim-of-a-length": hinting(1, length=5),
+    "interim-100": hinting(1, status=100),
+    "interim-101": hinting(1, status=101),
+    "interim-200": hinting(1, status=200),
+    "interim-too-short": frames(lambda n: Frame(Type.INTERIM, n, b"x" * 17)),
+    "interim-too-large": raw(struct.pack("=IBBHQ", 8193, Type.INTERIM, 0, 0, 1)),
+    "interim-of-another": frames(lambda n: interim(n + 1)),
+    "interim-then-refuse": frames(interim, lambda n: Frame(Type.REFUSE, n, struct.pack("=I", 1))),
+}
+OTHERS |= {"interim-once": hinting(1), "interim-twice": hinting(2)}
+
+LIES = {**BEFORE_HEAD, **HINTS, **AFTER_HEAD, **PASSED, **GRANTED, **OTHERS}
 
 
 def lie_called(name: str) -> Lie:

@@ -2,7 +2,8 @@
 """A site whose process groups run fake_worker.py, and how to ask it for a lie.
 
 / is a group like any other, /passing one that may pass descriptors, which /closed may not though it
-is the same group, /other an innocent, /mute one whose worker takes connections and says nothing."""
+is the same group, /hinting one that may send interim responses, /other an innocent, /mute one whose
+worker takes connections and says nothing."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | Non
         [
             f"WSGIDaemonProcess liars threads=5 {options}",
             f"WSGIDaemonProcess passing threads=5 pass-descriptors=on {options}",
+            f"WSGIDaemonProcess hinting threads=5 interim-responses=2 {options}",
             f"WSGIDaemonProcess innocent threads=5 {options}",
             f"WSGIDaemonProcess mute threads=5 {options}",
             "SendBufferSize 16384",  # who does not read is soon waited for
@@ -42,6 +44,7 @@ def site(*lines: str, root: Path | None = None, environ: Mapping[str, str] | Non
                 for url, group in (
                     ("/passing", "passing"),
                     ("/closed", "passing"),
+                    ("/hinting", "hinting"),
                     ("/other", "innocent"),
                     ("/mute", "mute"),
                     ("/", "liars"),

@@ -37,6 +37,42 @@ def test_a_broken_rule_after_the_head_cuts_the_response(liar: Httpd, lie: str) -
     check_others(liar)
 
 
+def wire(server: Httpd, lie: str, where: str) -> tuple[list[int], bytes]:
+    """The statuses that came, and all else that did."""
+    with connected(server.address) as client:
+        client.send(request("GET", f"{where}?lie={lie}", {"Connection": "close"}))
+        everything = client.read_all()
+    statuses = re.findall(rb"^HTTP/1.1 (\d+)", everything, re.MULTILINE)
+    return [int(status) for status in statuses], everything
+
+
+@pytest.mark.parametrize("lie", fake_worker.HINTS)
+def test_a_wrong_interim_head_is_a_502_and_not_sent(liar: Httpd, lie: str) -> None:
+    statuses, everything = wire(liar, lie, "/hinting")
+    allowed = 2 if lie == "interim-thrice" else 1 if lie == "interim-then-refuse" else 0
+    assert statuses == [103] * allowed + [502]
+    assert everything.count(b"x-evil") == allowed
+    assert b"X-Evil" not in everything and b"Transfer-Encoding: <" not in everything
+    check_others(liar)
+
+
+@pytest.mark.parametrize("lie", ["interim-when-headed", "interim-when-file"])
+def test_an_interim_head_after_the_head_cuts_the_response(liar: Httpd, lie: str) -> None:
+    statuses, everything = wire(liar, lie, "/hinting")
+    assert 103 not in statuses and b"x-evil" not in everything
+    check_others(liar)
+
+
+def test_interim_heads_are_sent_on_where_they_are_allowed(liar: Httpd) -> None:
+    assert wire(liar, "interim-twice", "/hinting")[0] == [103, 103, 200]
+    statuses, everything = wire(liar, "interim-once", "/")
+    assert statuses == [502] and b"x-evil" not in everything
+    with connected(liar.address) as client:
+        client.send(b"GET /hinting?lie=interim-once HTTP/1.0\r\n\r\n")
+        assert client.read_all().startswith(b"HTTP/1.1 502 ")
+    check_others(liar)
+
+
 def test_frames_may_come_byte_by_byte(liar: Httpd) -> None:
     assert ask(liar, "one-byte-writes")[:2] == (200, b"hello")
 

@@ -50,6 +50,7 @@ INPUTS = {
         "file": b"\0" + frame(7, 16) + frame(8, 16, 4) + frame(3, 100) + frame(11, 8),
         "flushes": b"\0" + frame(7, 16) + frame(9, 0) + frame(3, 1) + frame(9, 0) + frame(11, 8),
         "refused": b"\0" + frame(12, 4),
+        "hinted": b"\0" + frame(15, 40) + frame(6, 4) + frame(15, 16) + frame(7, 16) + frame(11, 8),
         "child": b"\1" + frame(1, 48, 0, 0) + frame(2, 200, 1) + frame(3, 5, 1) + frame(4, 16),
     },
     "head": {
@@ -58,6 +59,14 @@ INPUTS = {
         "repeated": head(302, b"Found", (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b\xe4")),
         "empty-value": head(999, b"", (b"X", b"")),
         "split": head(200, b"OK", (b"X", b"a\r\nY: b")),
+    },
+    "interim": {
+        "bare": head(103, b""),
+        "link": head(103, b"Early Hints", (b"Link", b"</a.css>; rel=preload; as=style")),
+        "coded": head(103, b"Early Hints", (b"Link", b"</a>"), (b"Transfer-Encoding", b"x")),
+        "length": head(103, b"", (b"Content-Length", b"5")),
+        "upgrade": head(101, b"Switching", (b"Upgrade", b"x")),
+        "final": head(200, b"OK", length=5),
     },
     "snapshot": {
         "bare": request([b""] * TEXTS),

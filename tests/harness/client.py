@@ -103,11 +103,15 @@ class Connection:
         """The next final response without its body; interim ones are noted in it."""
         interim = []
         while True:
-            response = self._parse_head(self._until(b"\r\n\r\n"))
+            response = self.read_any_head()
             if response.status >= 200:
                 response.interim = interim
                 return response
             interim.append(response.status)
+
+    def read_any_head(self) -> Response:
+        """The next head, also an interim one."""
+        return self._parse_head(self._until(b"\r\n\r\n"))
 
     def read_chunk(self) -> bytes:
         """The next chunk's data, b"" for the last one. Raises EOFError when there is none."""

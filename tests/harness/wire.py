@@ -33,6 +33,7 @@ class Type(IntEnum):
     REFUSE = 12
     GOODBYE = 13
     LEAVE = 14
+    INTERIM = 15
 
 
 class Flag(IntFlag):
@@ -53,6 +54,7 @@ class Request(IntFlag):
     RUN_ONCE = 32
     HAS_BODY = 64
     HEAD = 128
+    INTERIM = 256  # times the number allowed
 
 
 class Refused(IntEnum):
@@ -168,6 +170,7 @@ class Answer:
     """What a worker said to one request, put together."""
 
     head: Head | None = None
+    interims: list[Head] = field(default_factory=list)
     body: bytes = b""
     logs: list[tuple[int, bytes]] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -263,6 +266,8 @@ def add(answer: Answer, frame: Frame) -> None:
     """One frame of a worker into what is known of its answer."""
     if frame.type == Type.HEAD:
         answer.head = Head.parse(frame.payload)
+    elif frame.type == Type.INTERIM:
+        answer.interims.append(Head.parse(frame.payload))
     elif frame.type == Type.BODY:
         answer.body += frame.payload
     elif frame.type == Type.LOG:

@@ -89,6 +89,38 @@ def test_each_flush_is_a_frame_after_its_bytes(start_worker: Start) -> None:
     assert kinds == [Type.HEAD, *[Type.BODY, Type.FLUSH] * 3, Type.END]
 
 
+@pytest.mark.parametrize(
+    ("allowed", "told"),
+    [
+        (0, "PYGLUE_E_STATE PYGLUE_E_STATE PYGLUE_E_STATE PYGLUE_E_STATE"),
+        (1, "PYGLUE_E_HEAD PYGLUE_OK PYGLUE_E_STATE PYGLUE_E_STATE"),
+        (4, "PYGLUE_E_HEAD PYGLUE_OK PYGLUE_OK PYGLUE_E_STATE"),
+    ],
+)
+def test_interim_heads_are_sent_before_the_head_as_often_as_the_request_allows(
+    start_worker: Start, allowed: int, told: str
+) -> None:
+    interim = wire.Head(103, b"Early Hints", ((b"Link", b"</a>"),))
+    with start_worker().connect() as peer:
+        for number in (1, 2):  # each request has its own
+            answer = peer.ask(request(number, "hints", flags=allowed * wire.Request.INTERIM))
+            assert answer.body.decode() == told
+            assert answer.interims == [interim] * told.count("PYGLUE_OK")
+            kinds = [frame.type for frame in answer.frames]
+            assert kinds == [*[Type.INTERIM] * len(answer.interims), Type.HEAD, Type.BODY, Type.END]
+
+
+def test_an_interim_head_is_sent_at_once(start_worker: Start, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    asked = request(1, "hint_and_wait", script=str(go_on), flags=int(wire.Request.INTERIM))
+    with start_worker().connect() as peer:
+        peer.send(asked)
+        assert peer.receive().type == Type.INTERIM
+        go_on.touch()
+        answer = peer.answer()
+    assert (answer.body, answer.outcome) == (b"Hello, World!", Outcome.COMPLETE)
+
+
 def test_an_outcome_without_a_head_is_told_with_its_status(start_worker: Start) -> None:
     with start_worker().connect() as peer:
         unknown = peer.ask(request(1, "no such behaviour"))
