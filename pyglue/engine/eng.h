@@ -202,6 +202,7 @@ enum eng_name {
     ENG_NAME_INPUT,
     ENG_NAME_INPUT_TERMINATED,
     ENG_NAME_FILE_WRAPPER,
+    ENG_NAME_EARLY_HINTS,
     ENG_NAME_APACHE_VERSION,
     ENG_NAME_MOD_WSGI_VERSION,
     ENG_NAME_PROCESS_GROUP,
@@ -292,6 +293,7 @@ struct eng_request {
     bool is_gathered;                  /* the whole response is in scratch, to be sent later */
     bool is_bodiless;                  /* HEAD, 204, 304 */
     bool is_excess_logged;
+    uint8_t interims; /* interim heads that the application may still send */
 };
 
 enum eng_send { ENG_SEND_LAST = 1, ENG_SEND_FLUSH = 2 };
@@ -301,6 +303,9 @@ enum eng_send { ENG_SEND_LAST = 1, ENG_SEND_FLUSH = 2 };
 int eng_host_send(eng_request_t *request, const struct iovec *v, int n, unsigned flags);
 /* The same for the bytes of a regular file, which are the last. */
 int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t len);
+/* Sends an interim head on its way. As above; PYGLUE_E_HEAD or PYGLUE_E_STATE of the host end
+ * nothing. Its texts are nobody else's. */
+int eng_host_interim(eng_request_t *request, const pyglue_head_t *head);
 /* Up to len bytes of the request body; PYGLUE_E_STATE: ended. Lets the GIL go. */
 ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len);
 
@@ -322,11 +327,13 @@ PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *
 /* Seconds since the epoch. */
 double eng_environ_now(void);
 
-/* start.c: start_response and write. */
+/* start.c: start_response, write and early_hints. */
 
 extern PyType_Spec eng_start_spec; /* of request_type */
 eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapshot,
                              pyglue_host_t *host, eng_scratch_t *scratch);
+/* The callable `wsgi.early_hints`. */
+PyObject *eng_start_hints_new(eng_request_t *request);
 /* Adds a Content-Length that the application did not give. 0 or -1. */
 int eng_start_add_length(eng_request_t *request, int64_t length);
 

@@ -162,6 +162,13 @@ static PyObject *version_new(eng_state_t *state, const int32_t *numbers) {
     return version;
 }
 
+/* Nothing is made where it may not be used, which is nearly everywhere. */
+static int add_hints(eng_state_t *state, PyObject *dict, eng_request_t *request) {
+    return request->interims == 0
+               ? 0
+               : set(dict, state->names[ENG_NAME_EARLY_HINTS], eng_start_hints_new(request));
+}
+
 PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *input,
                           PyObject *errors, unsigned thread_number, double entered) {
     const pyglue_snapshot_t *snapshot = request->snapshot;
@@ -170,7 +177,7 @@ PyObject *eng_environ_new(eng_state_t *state, eng_request_t *request, PyObject *
     if (dict == NULL)
         return NULL;
     if (add_pairs(state, dict, snapshot) || add_texts(state, dict, snapshot) ||
-        add_flags(state, dict, snapshot->flags) ||
+        add_flags(state, dict, snapshot->flags) || add_hints(state, dict, request) ||
         set(dict, state->names[ENG_NAME_APACHE_VERSION],
             version_new(state, snapshot->httpd_version)) ||
         PyDict_SetItem(dict, state->names[ENG_NAME_INPUT], input) ||

@@ -87,6 +87,29 @@ int eng_host_send_file(eng_request_t *request, int fd, int64_t offset, int64_t l
     return rv;
 }
 
+/* A host that allows none has no such operation, or an older table. */
+static int interim_nogil(eng_request_t *request, const pyglue_head_t *head) {
+    const pyglue_host_ops_t *ops = request->host->ops;
+
+    if (ops->size < offsetof(pyglue_host_ops_t, interim) + sizeof ops->interim ||
+        ops->interim == NULL)
+        return PYGLUE_E_STATE;
+    return ops->interim(request->host, head);
+}
+
+int eng_host_interim(eng_request_t *request, const pyglue_head_t *head) {
+    int rv;
+
+    Py_BEGIN_ALLOW_THREADS
+        rv = lock_host_nogil(request);
+        if (rv == 0) {
+            rv = interim_nogil(request, head);
+            unlock_host_nogil(request, rv == PYGLUE_E_HEAD || rv == PYGLUE_E_STATE ? 0 : rv);
+        }
+    Py_END_ALLOW_THREADS
+    return rv;
+}
+
 /* A body that ends badly is not the end of the response: input.c remembers it. */
 ssize_t eng_host_read(eng_request_t *request, void *buf, size_t len) {
     ssize_t got;

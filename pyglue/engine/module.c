@@ -20,6 +20,7 @@ static const char *const names[ENG_NAMES] = {
     [ENG_NAME_INPUT] = "wsgi.input",
     [ENG_NAME_INPUT_TERMINATED] = "wsgi.input_terminated",
     [ENG_NAME_FILE_WRAPPER] = "wsgi.file_wrapper",
+    [ENG_NAME_EARLY_HINTS] = "wsgi.early_hints",
     [ENG_NAME_APACHE_VERSION] = "apache.version",
     [ENG_NAME_MOD_WSGI_VERSION] = "mod_wsgi.version",
     [ENG_NAME_PROCESS_GROUP] = "mod_wsgi.process_group",

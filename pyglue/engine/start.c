@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* start_response, write(), and the response head: checked whole before any of it is kept, then
- * copied, so that nothing the application does later can change it. The request is the callable. */
+/* start_response, write(), early_hints(), and the response head: checked whole before any of it is
+ * kept, then copied, so that nothing the application does later can change it. The request is the
+ * callable. */
 #include "eng.h"
 
 #include <stdlib.h>
@@ -16,20 +17,6 @@ static eng_request_t *request_of(PyObject *self) {
 
 static bool is_name(pyglue_str_t name, const char *other) {
     return name.len == strlen(other) && strncasecmp(name.ptr, other, name.len) == 0;
-}
-
-/* RFC 9110 section 7.6.1, and RFC 2616 section 13.5.1 that PEP 3333 refers to: framing and
- * connections are the server's. */
-static bool is_hop_by_hop(pyglue_str_t name) {
-    static const char *const names[] = {
-        "Connection", "Keep-Alive",      "Proxy-Authenticate", "Proxy-Authorization",
-        "TE",         "Trailer",         "Trailers",           "Transfer-Encoding",
-        "Upgrade",    "Proxy-Connection"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (is_name(name, names[i]))
-            return true;
-    return false;
 }
 
 /* The bytes of a native string, borrowed from it. 0, or -1 with TypeError or ValueError. */
@@ -154,7 +141,7 @@ static int read_fields(PyObject *list, eng_scratch_t *scratch, pyglue_head_t *he
 
         if (read_field(item, field))
             return -1;
-        if (is_hop_by_hop(field->name)) {
+        if (pyglue_head_is_hop_by_hop(field->name)) {
             *dropped = field->name;
             continue;
         }
@@ -377,6 +364,87 @@ static PyObject *request_write(PyObject *self, PyObject *data) {
     return result;
 }
 
+/* early_hints(): its head is read as that of a response, into memory of its own. */
+
+static int refuse_hints(const char *why) {
+    PyErr_Format(PyExc_ValueError, "early hints are refused: %s", why);
+    return -1;
+}
+
+static int read_hints(PyObject *list, eng_scratch_t *scratch) {
+    pyglue_head_t head = {.status = 103, .reason = pyglue_str("Early Hints"), .content_length = -1};
+    pyglue_str_t dropped = {NULL, 0};
+    int error;
+
+    if (!PyList_Check(list)) {
+        PyErr_Format(PyExc_TypeError, "early hints must be a list, not %.100s",
+                     Py_TYPE(list)->tp_name);
+        return -1;
+    }
+    if (read_fields(list, scratch, &head, &dropped))
+        return -1;
+    if (dropped.len > 0 || head.content_length >= 0)
+        return refuse_hints("a header of the connection, or a Content-Length");
+    error = pyglue_interim_check(&head);
+    if (error == 0)
+        return keep(scratch, &head);
+    return refuse_hints(error == PYGLUE_E_TOO_BIG ? "more than 64 headers, or 8192 bytes"
+                                                  : pyglue_error_text(error));
+}
+
+/* Its place is taken first: another thread may come while this one sends. */
+static int send_hints(eng_request_t *request, const pyglue_head_t *head) {
+    int rv;
+
+    request->interims--;
+    rv = eng_host_interim(request, head);
+    if (rv == PYGLUE_E_STATE)
+        PyErr_SetString(PyExc_RuntimeError, "early hints came after the head, or too often");
+    else if (rv == PYGLUE_E_HEAD)
+        refuse_hints(pyglue_error_text(rv));
+    else if (rv < 0)
+        PyErr_Format(PyExc_OSError, "early hints could not be sent: %s", pyglue_error_text(rv));
+    return rv;
+}
+
+static int hints_exclusive(eng_request_t *request, PyObject *list, eng_scratch_t *scratch) {
+    if (request->host == NULL) {
+        eng_raise_ended("early_hints");
+        return -1;
+    }
+    if (request->is_given || request->is_gathered) {
+        PyErr_SetString(PyExc_RuntimeError, "early hints came after the head had left");
+        return -1;
+    }
+    if (request->interims == 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "early hints were sent as often as interim-responses= allows");
+        return -1;
+    }
+    return read_hints(list, scratch) ? -1 : send_hints(request, &scratch->head);
+}
+
+static PyObject *request_hints(PyObject *self, PyObject *list) {
+    eng_scratch_t scratch = {0};
+    int rv;
+
+    Py_BEGIN_CRITICAL_SECTION2(self, list);
+    rv = hints_exclusive(request_of(self), list, &scratch);
+    Py_END_CRITICAL_SECTION2();
+    free(scratch.headers);
+    free(scratch.text);
+    if (rv < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef hints_method = {"early_hints", request_hints, METH_O,
+                                   "early_hints([(name, value), ...]): 103 Early Hints, RFC 8297."};
+
+PyObject *eng_start_hints_new(eng_request_t *request) {
+    return PyCFunction_New(&hints_method, (PyObject *)request);
+}
+
 /* The type. */
 
 eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapshot,
@@ -395,6 +463,7 @@ eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapsh
     request->error = 0;
     request->has_head = request->is_given = request->is_started = request->is_gathered = false;
     request->is_bodiless = request->is_excess_logged = false;
+    request->interims = (uint8_t)pyglue_snapshot_interims(snapshot);
     pthread_mutex_init(&request->lock, NULL);
     return request;
 }

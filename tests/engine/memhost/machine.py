@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 BRIDGE = HERE.parents[2] / "pyglue" / "bridge"
 KINDS = ("complete", "failed", "cut")
 FLAGS = {"https": 1, "reloading": 2, "sendfile": 4, "multithread": 8, "multiprocess": 16,
-         "run_once": 32, "has_body": 64, "head": 128}  # fmt: skip
-ERRORS = {"gone": -3, "body": -9, "head": -12}
+         "run_once": 32, "has_body": 64, "head": 128, "hints": 256, "4-hints": 4 * 256}  # fmt: skip
+ERRORS = {"gone": -3, "state": -8, "body": -9, "head": -12}
 GET = [(b"REQUEST_METHOD", b"GET"), (b"SERVER_NAME", b"test"), (b"SERVER_PORT", b"80"),
        (b"SERVER_PROTOCOL", b"HTTP/1.1"), (b"PATH_INFO", b"/")]  # fmt: skip
 

@@ -78,9 +78,8 @@ static ssize_t host_read(pyglue_host_t *h, void *buf, size_t len) {
 }
 
 /* The head as text, as a client would see it. */
-static int host_start(pyglue_host_t *h, const pyglue_head_t *head) {
-    memhost_t *host = host_of(h);
-    int error = failure(host, "start");
+static int put_head(memhost_t *host, const char *name, const pyglue_head_t *head) {
+    int error = failure(host, name);
     size_t size = head->reason.len + 8, at;
     char *text;
 
@@ -94,9 +93,17 @@ static int host_start(pyglue_host_t *h, const pyglue_head_t *head) {
         at += (size_t)sprintf(text + at, "%.*s: %.*s\n", (int)head->headers[i].name.len,
                               head->headers[i].name.ptr, (int)head->headers[i].value.len,
                               head->headers[i].value.ptr);
-    add(host, "start", head->status, (long)head->content_length, text, at);
+    add(host, name, head->status, (long)head->content_length, text, at);
     free(text);
     return 0;
+}
+
+static int host_start(pyglue_host_t *h, const pyglue_head_t *head) {
+    return put_head(host_of(h), "start", head);
+}
+
+static int host_interim(pyglue_host_t *h, const pyglue_head_t *head) {
+    return put_head(host_of(h), "interim", head);
 }
 
 static int host_write(pyglue_host_t *h, const struct iovec *v, int n, unsigned flags) {
@@ -154,8 +161,8 @@ static void host_log(pyglue_host_t *h, int level, pyglue_str_t text) {
 }
 
 static const pyglue_host_ops_t operations = {
-    sizeof operations, host_read,  host_start, host_write,
-    host_file,         host_flush, host_gone,  host_log,
+    sizeof operations, host_read, host_start, host_write,   host_file,
+    host_flush,        host_gone, host_log,   host_interim,
 };
 
 /* The module. */
