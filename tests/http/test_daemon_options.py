@@ -413,6 +413,8 @@ def test_buffer_sizes_are_those_of_the_wire(start_httpd: Start, folder: Path) ->
         ("response-timeout=soon", "response-timeout=: 'soon' is not a duration"),
         ("response-header-size=1K", "response-header-size=: '1K' is not a size"),
         ("response-header-count=0", "response-header-count=: '0' is not a whole number"),
+        ("interim-responses=5", "interim-responses=: '5' is not a whole number from 0 to 4"),
+        ("interim-responses=-1", "interim-responses"),
         ("log-rate=0", "log-rate=: '0' is not a whole number from 1 to 100000"),
         ("log-burst=1000001", "log-burst"),
         ("log-request-size=0", "log-request-size=: '0' is not a size"),
