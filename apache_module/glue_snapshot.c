@@ -313,10 +313,12 @@ static uint32_t mode_of(const glue_group_t *group) {
            (group->threads == 1 && group->maximum_requests == 1 ? PYGLUE_REQ_RUN_ONCE : 0);
 }
 
-/* How many interim heads it may have. HTTP/1.0 knows none, and a sub-request is part of a response
- * that may have begun. */
+/* How many interim heads it may have. HTTP/1.0 knows none, a sub-request is part of a response that
+ * may have begun, and before an ErrorDocument the client may have had all of them. */
 static uint32_t interims_of(const request_rec *r, const glue_group_t *group) {
-    return group == NULL || r->main != NULL || r->proto_num < HTTP_VERSION(1, 1)
+    int is_error = r->prev != NULL && r->prev->status != HTTP_OK;
+
+    return group == NULL || r->main != NULL || is_error || r->proto_num < HTTP_VERSION(1, 1)
                ? 0
                : (uint32_t)group->interim_responses;
 }

@@ -94,6 +94,23 @@ def test_a_client_of_http_1_0_gets_none(start_httpd: Start, folder: Path) -> Non
         assert (response.interim, response.body) == ([], b"none allowed")
 
 
+def test_an_error_document_has_none_and_an_internal_redirect_has_them(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Before the first the client may have had as many as the option allows."""
+    server = site_of(
+        start_httpd, folder, "interim-responses=1",
+        "<Location /closed>", "Require all denied", "</Location>", "ErrorDocument 403 /?a&1",
+        "<Location /moved>", "RewriteEngine On", "RewriteRule .* /?a&1", "</Location>",
+        modules=("rewrite",),
+    )  # fmt: skip
+    server.log.allow("AH01630")  # client denied by server configuration
+    (folder / "a.end").touch()
+    for target, heads, told in [("/closed", [], b"none allowed"), ("/moved", [103], b"sent 1")]:
+        response = ask(server.address, target)
+        assert (response.interim, response.body) == (heads, told)
+
+
 def test_100_continue_is_still_sent_when_the_body_is_read(start_httpd: Start, folder: Path) -> None:
     """httpd takes any interim response for it."""
     server = site_of(start_httpd, folder, "interim-responses=1")
