@@ -293,7 +293,7 @@ static int pass_down(glue_host_t *h) {
 }
 
 /* httpd's own way, which writes to the connection past the filters of the response, and clears the
- * table; and which takes any interim head for the 100 Continue that may still be owed. */
+ * table. Some versions take any interim head for the 100 Continue that may still be owed. */
 static apr_status_t pass_interim(glue_host_t *h) {
     request_rec *r = h->r;
     unsigned expecting_100 = r->expecting_100;

@@ -112,7 +112,7 @@ def test_an_error_document_has_none_and_an_internal_redirect_has_them(
 
 
 def test_100_continue_is_still_sent_when_the_body_is_read(start_httpd: Start, folder: Path) -> None:
-    """httpd takes any interim response for it."""
+    """Some versions of httpd take any interim response for it."""
     server = site_of(start_httpd, folder, "interim-responses=1")
     headers = {"Expect": "100-continue", "Content-Length": "5"}
     with connected(server.address) as connection:
