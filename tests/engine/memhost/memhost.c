@@ -3,7 +3,8 @@
  *
  * It feeds a request body in given pieces, records every operation with its bytes, fails the n-th
  * one on request, and finds the engine as httpd's children do, by dlopen and dlsym. It is itself a
- * Python module, whose one function `call` gives up the GIL and plays the server. */
+ * Python module, whose one function `call` gives up the GIL and plays the server. On request an
+ * allocation of Python's fails that is made within a call. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <dlfcn.h>
@@ -165,6 +166,59 @@ static const pyglue_host_ops_t operations = {
     host_flush,        host_gone, host_log,   host_interim,
 };
 
+/* Python's allocators, between which and their callers this stands once it was asked for. */
+
+typedef struct shortage {
+    bool is_armed;
+    long after, most; /* so many succeed first, so many fail then */
+    long failed;
+} shortage_t;
+
+static __thread shortage_t shortage; /* of the calls that this thread makes */
+static PyMemAllocatorEx real[3];
+
+static bool is_short(void) {
+    if (!shortage.is_armed || shortage.after-- > 0)
+        return false;
+    shortage.is_armed = ++shortage.failed < shortage.most;
+    return true;
+}
+
+static void *short_malloc(void *baton, size_t size) {
+    PyMemAllocatorEx *from = baton;
+
+    return is_short() ? NULL : from->malloc(from->ctx, size);
+}
+
+static void *short_calloc(void *baton, size_t count, size_t size) {
+    PyMemAllocatorEx *from = baton;
+
+    return is_short() ? NULL : from->calloc(from->ctx, count, size);
+}
+
+static void *short_realloc(void *baton, void *memory, size_t size) {
+    PyMemAllocatorEx *from = baton;
+
+    return is_short() ? NULL : from->realloc(from->ctx, memory, size);
+}
+
+static void short_free(void *baton, void *memory) {
+    PyMemAllocatorEx *from = baton;
+
+    from->free(from->ctx, memory);
+}
+
+static void stand_between(void) {
+    for (int domain = PYMEM_DOMAIN_RAW; domain <= PYMEM_DOMAIN_OBJ && !real[domain].malloc;
+         domain++) {
+        PyMemAllocatorEx ours = {&real[domain], short_malloc, short_calloc, short_realloc,
+                                 short_free};
+
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &real[domain]);
+        PyMem_SetAllocator((PyMemAllocatorDomain)domain, &ours);
+    }
+}
+
 /* The module. */
 
 typedef struct state {
@@ -294,11 +348,25 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     block = malloc(size);
     pyglue_snapshot_build(block, size, &spec);
     Py_BEGIN_ALLOW_THREADS
+        shortage.is_armed = shortage.after >= 0;
         rv = state->ops->call(state->engine, block, &host.host, &outcome);
+        shortage.is_armed = false;
     Py_END_ALLOW_THREADS
     memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
     free(block);
     return answer(rv, &outcome, &host);
+}
+
+static PyObject *memhost_shortage(PyObject *module, PyObject *args) {
+    shortage_t *s = &shortage;
+    long failed = s->failed;
+
+    (void)module;
+    stand_between();
+    if (!PyArg_ParseTuple(args, "ll:shortage", &s->after, &s->most))
+        return NULL;
+    s->failed = 0;
+    return PyLong_FromLong(failed);
 }
 
 static PyObject *memhost_interrupt(PyObject *module, PyObject *args) {
@@ -400,6 +468,9 @@ static int memhost_exec(PyObject *module) {
 static PyMethodDef methods[] = {
     {"open", memhost_open, METH_VARARGS, "open(engine file, package, settings)"},
     {"call", memhost_call, METH_VARARGS, "Runs one request; see the source."},
+    {"shortage", memhost_shortage, METH_VARARGS,
+     "shortage(after, most) -> how many failed: in this thread's calls from now on so many "
+     "allocations succeed, then so many fail; -1: none does."},
     {"load", memhost_load, METH_VARARGS, "load(script, group, callable) -> bool"},
     {"interrupt", memhost_interrupt, METH_VARARGS, "interrupt(number) -> bool"},
     {"dump", memhost_dump, METH_NOARGS, "Logs the stacks of all threads."},

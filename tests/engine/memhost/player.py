@@ -112,6 +112,17 @@ def interrupted(host: Any, threads: int, times: int, arguments: tuple[Any, ...])
     return answers, hits, leaks
 
 
+def short_of_memory(host: Any, after: int, most: int, arguments: tuple[Any, ...]) -> Any:
+    """One call in which allocations fail after so many: its answer, how many failed, and how many
+    blocks are in use afterwards."""
+    host.shortage(after, most)
+    try:
+        answer = host.call(*arguments)
+    finally:
+        failed = host.shortage(-1, 0)
+    return answer, failed, sys.getallocatedblocks()
+
+
 def obey(host: Any, name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "open":
         engine, package, settings = arguments
@@ -124,6 +135,8 @@ def obey(host: Any, name: str, arguments: tuple[Any, ...]) -> Any:
         return Begun.finish(*arguments)
     if name == "interrupted":
         return interrupted(host, *arguments)
+    if name == "short_of_memory":
+        return short_of_memory(host, *arguments)
     if name == "register":
         return faulthandler.register(signal.SIGRTMAX, open(arguments[0], "w"))
     if name == "threads":
