@@ -287,8 +287,10 @@ static int run(glue_exchange_t *x) {
     int error;
 
     x->buffer = glue_conn_buffer_get();
-    if (x->buffer == NULL)
-        return PYGLUE_E_IO;
+    if (x->buffer == NULL) {
+        log_failure(x, PYGLUE_E_NOMEM, "the request could not be begun");
+        return PYGLUE_E_REFUSED;
+    }
     glue_upload_gather(x);
     x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x->r->server);
     error = run_tries(x);

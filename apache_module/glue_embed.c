@@ -101,6 +101,8 @@ static const char *open_engine(int *is_final, apr_pool_t *pool) {
         .has_gil = !glue_interpreter_is_free(glue_config_site(embed.server), ""),
     };
     error = embed.python.engine->open(&embed.engine, &settings);
+    if (error == PYGLUE_E_NOMEM) /* before Python had begun, which it does once in a process */
+        *is_final = 0;
     return error == 0 ? NULL
                       : apr_psprintf(pool, "Python of %s could not be initialised: %s",
                                      embed.python.executable, pyglue_error_text(error));

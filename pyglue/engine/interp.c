@@ -404,6 +404,12 @@ static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     return true;
 }
 
+static void log_shortage(const pyglue_engine_t *engine) {
+    engine->log(engine->baton, PYGLUE_LEVEL_ERROR,
+                pyglue_str(ENG_ID(3017) "out of memory: a thread could not enter an application "
+                                        "group's interpreter"));
+}
+
 /* The first seat in a new interpreter, which has all that serving needs. NULL: there is none. */
 static eng_seat_t *found_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     eng_seat_t *seat;
@@ -411,6 +417,8 @@ static eng_seat_t *found_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     if (!make_nogil(thread, interp))
         return NULL;
     seat = sit_nogil(thread, interp);
+    if (seat == NULL)
+        log_shortage(thread->engine);
     if (seat != NULL && furnish(thread->engine, interp) == 0)
         return seat;
     if (seat != NULL) {
@@ -426,8 +434,12 @@ static eng_seat_t *enter_first_nogil(eng_thread_t *thread, pyglue_str_t group, u
     eng_interp_t *interp = find_or_reserve_nogil(thread->engine, group, part, &is_mine);
     eng_seat_t *seat;
 
-    if (interp == NULL || !is_mine)
-        return interp != NULL ? sit_nogil(thread, interp) : NULL;
+    if (interp == NULL || !is_mine) {
+        seat = interp != NULL ? sit_nogil(thread, interp) : NULL;
+        if (seat == NULL)
+            log_shortage(thread->engine);
+        return seat;
+    }
     seat = found_nogil(thread, interp);
     settle(thread->engine, interp, seat != NULL);
     return seat;

@@ -1,6 +1,7 @@
-"""RELIABILITY C 14: each allocation of Python's in a request fails once, one after the other until
-none does; and then some that follow it as well. (Were it all, CPython 3.11 would loop for ever where
-a handler begins.)"""
+"""RELIABILITY C 14: each allocation of Python's in a request fails once, until none does.
+
+Then some that follow it fail as well. (Were it all, CPython 3.11 would loop for ever where a
+handler begins.)"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ LAYOUT = "=qqq"  # after, asked, failed
 def preloaded(folder: Path) -> Path:
     """The library for LD_PRELOAD."""
     made = folder / "no_memory.so"
-    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", made, SOURCE], check=True)
+    flags = ["-O1", "-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra"]
+    subprocess.run(["cc", *flags, "-o", made, SOURCE], check=True)
     return made
 
 

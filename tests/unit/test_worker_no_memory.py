@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RELIABILITY C 14: each allocation of a worker's C fails once, one after the other until none does.
+"""RELIABILITY C 14: each allocation that a worker's C makes fails once, until none does.
 
 With the fake engine, under the sanitizers."""
 
