@@ -84,6 +84,10 @@ class Births:
         for directory in self._directories.values():
             directory.remove_socket(listener)
 
+    def lost_directories(self) -> list[str]:
+        """Those of sockets that somebody has removed since the last time."""
+        return [each.path for each in self._directories.values() if each.is_lost()]
+
     def remove_directories(self) -> None:
         """At the end."""
         for directory in self._directories.values():

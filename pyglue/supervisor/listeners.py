@@ -46,7 +46,8 @@ class Listener:
 
 
 class Directory:
-    """`PREFIX.PARENT.EPOCH`, mode 0711. Made when first needed, removed at the end."""
+    """`PREFIX.PARENT.EPOCH`, mode 0711. Made when first needed, also after somebody removed it, and
+    removed at the end."""
 
     def __init__(self, prefix: str, parent: int, epoch: int) -> None:
         self._family = f"{prefix}.{parent}."
@@ -98,6 +99,21 @@ class Directory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def is_lost(self) -> bool:
+        """True once after it was removed: nobody can connect to what was in it."""
+        if self._fd < 0 or self._is_there():
+            return False
+        os.close(self._fd)
+        self._fd = -1
+        return True
+
+    def _is_there(self) -> bool:
+        try:
+            named = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(named, os.fstat(self._fd))
 
     def _open(self) -> None:
         if self._fd >= 0:

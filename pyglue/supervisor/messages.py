@@ -213,6 +213,12 @@ RECYCLED = Message("PG1118", Level.INFO, "worker {number} (pid {pid}) gets a suc
 RECYCLED_FAULTY = Message(
     "PG1119", Level.WARNING, "worker {number} (pid {pid}) gets a successor: {reason}"
 )
+SOCKETS_GONE = Message(
+    "PG1128",
+    Level.WARNING,
+    "the socket directory {path} was removed or replaced by somebody: nobody can connect to its "
+    "workers any more, new ones are started in one that is made anew",
+)
 PRELOADER_STARTED = Message(
     "PG1170", Level.INFO, "the application is preloaded by pid {pid}, of which workers are forks"
 )

@@ -176,6 +176,9 @@ class Supervisor:
             self._memory.look(at)
             self._cgroups.look(at, (worker.definition for worker in self._living()))
             self._wake_resting()
+            for path in self._births.lost_directories():
+                self._logs.say(messages.SOCKETS_GONE, {"path": path})
+                self._do(self._roster.roll_all("the socket directory is gone", at))
             for digest in self._orphans.tick():
                 self._pages.drop_orphans(digest)
                 self._do(self._roster.disinherited(digest, at))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,32 @@ def test_socket_is_httpds_only_when_it_is_given_and_no_longer_held(run: Path) ->
     assert (found.st_mode & 0o7777, found.st_uid) == (0o600, 12345)
     assert listener.sock is None
     directory.remove()
+
+
+def test_directory_that_was_removed_is_noticed_once_and_made_anew(run: Path) -> None:
+    directory = Directory(str(run / "wsgi"), 77, 1)
+    assert not directory.is_lost()
+    old = directory.listen(5, 10)
+    assert not directory.is_lost()
+    shutil.rmtree(run / "wsgi.77.1")
+    assert (directory.is_lost(), directory.is_lost()) == (True, False)
+    directory.remove_socket(old)
+    new = directory.listen(6, 10)
+    assert Path(new.path).is_socket() and not directory.is_lost()
+    new.release()
+    directory.remove()
+    assert list(run.iterdir()) == []
+
+
+def test_directory_in_the_place_of_a_removed_one_is_proved_again(run: Path) -> None:
+    directory = Directory(str(run / "wsgi"), 77, 1)
+    directory.listen(5, 10).release()
+    shutil.rmtree(run / "wsgi.77.1")
+    (run / "wsgi.77.1").mkdir()
+    (run / "wsgi.77.1").chmod(0o777)
+    assert directory.is_lost()
+    with pytest.raises(ListenError, match="others can write"):
+        directory.listen(6, 10)
 
 
 def test_symlink_in_the_place_of_the_directory_is_refused_and_not_followed(run: Path) -> None:
