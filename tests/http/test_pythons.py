@@ -7,6 +7,7 @@ One copy of each, made once for the run where httpd's user may enter, with an en
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from harness import conf, pythons
-from harness.client import ask, chunked, facts
+from harness.client import ask, chunked, connected, facts, request, wait_until
 from harness.httpd import Httpd
+from harness.load import Load
 
 APPS = Path(__file__).parents[1] / "apps"
 SMOKE = ("process", "echo", "raises")
@@ -64,6 +66,55 @@ def test_every_python_serves_in_every_mpm(
     assert ask(server.address, "/echo", "POST", body=body).body == body
     assert ask(server.address, "/echo", "POST", coding, chunked(body)).body == body
     assert ask(server.address, "/raises?before").status == 500
+
+
+def moved(python: Path, folder: Path) -> list[str]:
+    options = "process-group=own application-group=%{GLOBAL}"
+    waits = f'WSGIScriptAlias /waits "{folder}/waits/wsgi.py" {options}'
+    files = f'SetEnv files "{folder}/files"'
+    own = f"WSGIDaemonProcess own processes=2 threads=4 python={python}"
+    return [own, *mounts(folder, "process-group=own"), waits, files]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # it copies a Python, and builds its engine if it runs alone
+def test_a_group_moves_to_another_version_at_a_graceful_restart_and_no_request_fails(
+    copies: Path, start_httpd: Start, folder: Path
+) -> None:
+    """There and back, under load; what runs finishes in the version in which it began."""
+    there = [path for path in pythons.found() if path.exists()]
+    first, *others = there
+    others = [path for path in others if pythons.version_of(path) != pythons.version_of(first)]
+    if not others:
+        pytest.skip(f"no CPython of another version than {first} is installed")
+    one, other = pythons.reachable(first, copies), pythons.reachable(others[-1], copies)
+    files = folder / "files"
+    files.mkdir()
+    files.chmod(0o777)
+    shutil.copytree(APPS / "waits", folder / "waits")
+    server = start_httpd(moved(one, folder), root=folder)
+    was = facts(server.address, "/process")
+    assert tuple(was["version"]) == pythons.version_of(one)
+    supervisor = server.supervisor()
+
+    def versions(load: Load) -> set[tuple[int, ...]]:
+        """Of those that gave the last answers."""
+        return {tuple(json.loads(answer.text)["version"]) for answer in load.answers[-6:]}
+
+    with connected(server.address) as slow:
+        slow.send(request("GET", "/waits?slow"))
+        wait_until((files / "slow.runs").exists, "it runs")
+        with Load(server.address, "/process", clients=3, keep_alive=False) as load:
+            for python in (other, one):
+                server.configure(moved(python, folder))
+                server.graceful()
+                wanted = {pythons.version_of(python)}
+                wait_until(lambda wanted=wanted: versions(load) == wanted, f"{python} serves", 60)
+                load.wait_for_more(20)
+        (files / "slow.end").touch()
+        assert slow.read_response().body == b"done"
+    assert load.failures() == []
+    assert server.supervisor() == supervisor
 
 
 TELLS = """\
