@@ -309,6 +309,7 @@ def test_its_state_is_the_name_of_a_thread(start: Start, is_loaded: bool, name: 
     assert state(worker) == name
     with greeted(worker) as peer:  # so that it does not end at once
         peer.send(wire.request(1, wire.snapshot(1, callable="wait")))
+        assert peer.receive().type == wire.Type.LOG  # it runs
         worker.command(DRAIN, 0)
         wait_until(lambda: state(worker) == "wsgi:leaving", "it tells that it leaves")
 
