@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness import pythons
 
-from .memhost.machine import Answer, Machine
+from .memhost.machine import Answer, Machine, default_python
 
 APPLICATIONS = {
     "list": """
@@ -44,11 +45,8 @@ APPLICATIONS = {
                 environ['wsgi.errors'].flush()
         """,
     "file": """
-        import tempfile
         def application(environ, start_response):
-            file = tempfile.TemporaryFile()
-            file.write(b'of a file')
-            file.seek(0)
+            file = open(__file__, 'rb')
             start_response('200 OK', [])
             return environ['wsgi.file_wrapper'](file)
         """,
@@ -97,6 +95,9 @@ class Short:
 
 @pytest.fixture(params=APPLICATIONS)
 def short(request: pytest.FixtureRequest, machine: Machine, tmp_path: Path) -> Iterator[Short]:
+    if request.param == "raises" and pythons.version_of(Path(default_python())) >= (3, 12):
+        pytest.skip("traceback.format_exception of CPython 3.12 and 3.13 is a segmentation fault "
+                    "when an allocation fails in it, in a program of five lines too")  # fmt: skip
     script = tmp_path / "app.wsgi"
     script.write_text(textwrap.dedent(APPLICATIONS[request.param]))
     yield Short(machine, script)
@@ -115,6 +116,5 @@ def test_each_allocation_may_fail(short: Short, most: int) -> None:
             short.wanted.kind,
             short.wanted.status,
             short.wanted.body,
-        ), after
-    print("N", after)
+        ), (after, answer.kind, answer.log, again.log)
     assert after > 10
