@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from harness import conf
+from harness import census, conf
 from harness.client import Connection, Response, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.memories import Memories
@@ -271,6 +271,11 @@ def test_a_child_without_descriptors_refuses_and_recovers(start_httpd: Start, fo
         for client in clients:
             assert ask(client, "/static/page.txt").body == b"static"
         (child,) = set(lying.children(server)) - {server.pid}
+        # httpd closes what it sent after the client has it: such a number would be free again.
+        wait_until(
+            lambda: not any(file.endswith("page.txt") for file in census.files_open(child)),
+            "it holds no page",
+        )
         held_already = {int(path.name) for path in Path(f"/proc/{child}/fd").iterdir()}
         limit_files(child, min(set(range(len(held_already) + 1)) - held_already))
         for client in clients[:3]:

@@ -35,6 +35,8 @@ Roles = dict[str, list[int]]
 @pytest.fixture
 def server(start_httpd: Start, folder: Path) -> Httpd:
     """One child of httpd and one worker, which nothing replaces but what the test does."""
+    (folder / "files").mkdir()
+    (folder / "files").chmod(0o777)
     for name in ("who", "sends_blocks"):
         shutil.copytree(APPS / name, folder / name)
     return start_httpd(
@@ -53,6 +55,7 @@ def server(start_httpd: Start, folder: Path) -> Httpd:
                 for mode, group in MODES.items()
                 for name in ("who", "sends_blocks")
             ),
+            f'SetEnv files "{folder}/files"',
             *conf.granted(folder),
         ],
         root=folder,
