@@ -49,6 +49,11 @@ class Httpd:
     def is_there(self) -> bool:
         return self._parent is not None
 
+    @property
+    def is_lost(self) -> bool:
+        """The parent is gone, or has another supervisor: no child of it comes to us any more."""
+        return self._is_lost
+
     def oldest_plan(self) -> int | None:
         """The oldest plan that a listed child was born under; 0 if the list cannot be read."""
         try:

@@ -176,9 +176,8 @@ class Supervisor:
             self._memory.look(at)
             self._cgroups.look(at, (worker.definition for worker in self._living()))
             self._wake_resting()
-            for path in self._births.lost_directories():
-                self._logs.say(messages.SOCKETS_GONE, {"path": path})
-                self._do(self._roster.roll_all("the socket directory is gone", at))
+            if not self._httpd.is_lost:  # else a supervisor after us may have removed it
+                self._look_at_sockets(at)
             for digest in self._orphans.tick():
                 self._pages.drop_orphans(digest)
                 self._do(self._roster.disinherited(digest, at))
@@ -189,6 +188,11 @@ class Supervisor:
             self._look_at = at + LOOK_EVERY
             self._look(at)
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
+
+    def _look_at_sockets(self, at: float) -> None:
+        for path in self._births.lost_directories():
+            self._logs.say(messages.SOCKETS_GONE, {"path": path})
+            self._do(self._roster.roll_all("the socket directory is gone", at))
 
     def _look(self, at: float) -> None:
         """At what waits and runs, for the groups whose number of workers may change."""
