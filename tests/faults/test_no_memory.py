@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from harness import census, site
@@ -108,28 +109,43 @@ def leaves(server: Httpd) -> int:
             return 0
 
 
-def runs(short: Short, play: Callable[[], int], warmed: bool = False) -> int:
+@contextmanager
+def held(server: Httpd, target: str) -> Iterator[None]:
+    """A thread in the middle of an upload: whatever else is asked for needs another one, which has
+    not served before."""
+    with connected(server.address) as connection:
+        connection.send(request("POST", target, {}, BODY)[: -len(BODY) // 2])
+        assert connection.read_head().status == 200
+        yield
+
+
+def runs(short: Short, play: Callable[[], int], beside: str = "") -> int:
     """For each allocation. How many there were."""
     server = short.server
     for after in range(MOST):
         short.begin_anew()
-        if warmed:
-            assert play() == 200
-        before = short.servants()
-        short.shortage.begin(after)
-        told = short.told()
-        status = play()
-        with Memories(server) as memories:
-            wait_until(lambda: memories.running() == [0], "the place comes back", 20)
-            assert memories.waiting() == 0
-        failed = short.shortage.end()
-        assert status == 200 if failed == 0 else status in (0, 200) or status >= 500, after
-        assert not failed or status == 200 or short.told() > told, after
-        assert [play(), play()] == [200, 200], after
-        assert short.servants() == before, "nobody died"
+        with held(server, beside) if beside else nullcontext():
+            failed = fails(short, play, after)
         if failed == 0:
             return after
     raise AssertionError("it never ends")
+
+
+def fails(short: Short, play: Callable[[], int], after: int) -> int:
+    """The allocation after so many. 1; 0: there were no more of them."""
+    server, before = short.server, short.servants()
+    short.shortage.begin(after)
+    told = short.told()
+    status = play()
+    with Memories(server) as memories:
+        wait_until(lambda: memories.running() == [0], "the place comes back", 20)
+        assert memories.waiting() == 0
+    failed = short.shortage.end()
+    assert status == 200 if failed == 0 else status in (0, 200) or status >= 500, after
+    assert not failed or status == 200 or short.told() > told, after
+    assert [play(), play()] == [200, 200], after
+    assert short.servants() == before, "nobody died"
+    return failed
 
 
 @pytest.mark.slow
@@ -146,10 +162,9 @@ def test_each_allocation_in_httpds_child_may_fail(
 @pytest.mark.slow
 @pytest.mark.parametrize("short", ["/_engine"], indirect=True)
 def test_each_allocation_of_an_embedded_engine_may_fail(short: Short) -> None:
-    """In a child that has begun Python. How many there are depends on whether the thread is one
-    that has served before."""
-    short.server.log.allow("PG3|Traceback|MemoryError|]  +")
-    runs(short, lambda: echoes(short.server, "/embedded"), warmed=True)
+    """In a child that has begun Python, in a thread of it that has not served yet."""
+    short.server.log.allow("PG3|Traceback|Error|]  +|GL0301")
+    assert runs(short, lambda: echoes(short.server, "/embedded"), "/embedded") >= 2
 
 
 @pytest.mark.slow
