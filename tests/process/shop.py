@@ -50,6 +50,18 @@ def alone(server: Httpd, name: str, script: Path, options: str = "") -> None:
     )
 
 
+def both(server: Httpd, name: str, script: Path) -> None:
+    """`alone`, and after a graceful restart each of the two groups has its one new worker."""
+    old = set(server.workers())
+    alone(server, name, script)
+    server.graceful()
+    wait_until(
+        lambda: old.isdisjoint(server.workers()) and len(server.workers()) == 2,
+        "both groups have a worker of the new plan",
+        20,
+    )
+
+
 def wait_for_workers(server: Httpd, count: int) -> list[int]:
     """Their pids, as soon as there are so many and the site answers."""
     wait_until(lambda: len(server.workers()) == count, f"{count} workers", 20)

@@ -197,9 +197,7 @@ def test_a_poisonous_request_kills_one_worker_only(start_shop: StartShop) -> Non
 
 def test_other_groups_notice_nothing_of_a_death(start_shop: StartShop) -> None:
     server = start_shop("threads=2")
-    shop.alone(server, "other", server.root / "apps" / "who" / "wsgi.py")
-    server.graceful()
-    wait_until(lambda: len(server.workers()) == 2, "both groups have a worker")
+    shop.both(server, "other", server.root / "apps" / "who" / "wsgi.py")
     server.log.expect("PG1103: process group 'shop'")
     server.log.expect("GL0504")
     server.log.allow("GL0506: process group 'shop': it cannot serve: exited with status 3")

@@ -132,9 +132,7 @@ def test_children_of_the_application_are_left_alone(start_shop: StartShop) -> No
 
 def test_sigusr1_to_the_supervisor_reloads_all_groups(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
-    shop.alone(server, "other", script_of(server))
-    server.graceful()
-    wait_until(lambda: len(server.workers()) == 2, "both groups have a worker")
+    shop.both(server, "other", script_of(server))
     old = {facts(server)["pid"], facts(server, "/other")["pid"]}
     os.kill(server.supervisor(), signal.SIGUSR1)
     wait_until(lambda: facts(server)["pid"] not in old, "a new worker of the one")
