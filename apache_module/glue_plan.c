@@ -2,6 +2,7 @@
 /* The configuration as JSON. A field of a group is a row of the table. */
 #include "glue_plan.h"
 
+#include <http_core.h>
 #include <limits.h>
 #include <unistd.h>
 #include <unixd.h>
@@ -10,6 +11,8 @@
 #include "glue_group.h"
 #include "glue_interpreter.h"
 #include "glue_json.h"
+
+#define GLUE_PLAN_MAX (16 << 20) /* MAX_BYTES of pyglue/supervisor/plan.py */
 
 extern char **environ;
 
@@ -286,6 +289,8 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_p
 
     plan->logs = apr_array_make(pool, 4, sizeof(int));
     plan->syslogs = apr_array_make(pool, 4, sizeof(const char *));
+    plan->longest = NULL;
+    plan->longest_length = 0;
     list_log(plan, s, s);
     glue_json_format(&w, "{\"version\": 1, \"plan\": %" APR_UINT64_T_FMT ", \"module\": \"%s\",\n ",
                      number, GLUE_VERSION);
@@ -297,13 +302,37 @@ void glue_plan_make(glue_plan_t *plan, apr_uint64_t number, server_rec *s, apr_p
     glue_json_plain(&w, ",\n \"groups\": [");
     for (int i = 0; i < groups->nelts; i++) {
         const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+        apr_size_t before = w.length;
 
         glue_json_plain(&w, i ? ",\n  " : "");
         put_group(&w, group, list_log(plan, group->server, s));
+        if (w.length - before > plan->longest_length) {
+            plan->longest = group;
+            plan->longest_length = w.length - before;
+        }
     }
     glue_json_plain(&w, "]");
     put_logs(&w, plan);
     glue_json_plain(&w, "}\n");
     plan->text = w.text;
     plan->length = w.length;
+}
+
+const char *glue_plan_check_length(server_rec *s, apr_pool_t *pool) {
+    glue_plan_t plan;
+
+    if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG ||
+        glue_groups(s)->nelts == 0)
+        return NULL;
+    glue_plan_make(&plan, APR_UINT64_MAX, s, pool);
+    if (plan.length <= GLUE_PLAN_MAX)
+        return NULL;
+    return apr_psprintf(pool,
+                        "WSGIDaemonProcess: the plan of the process groups is %" APR_SIZE_T_FMT
+                        " bytes long, and the supervisor takes at most %d. Longest is '%s' (%s) "
+                        "with %" APR_SIZE_T_FMT " bytes: shorten its options, such as "
+                        "python-path=, or give it fewer scripts by process-group= of "
+                        "WSGIScriptAlias or WSGIImportScript; WSGIProcessGroup takes no room",
+                        plan.length, GLUE_PLAN_MAX, plan.longest->name, plan.longest->where,
+                        plan.longest_length);
 }

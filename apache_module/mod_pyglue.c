@@ -16,6 +16,7 @@
 #include "glue_group.h"
 #include "glue_handler.h"
 #include "glue_log.h"
+#include "glue_plan.h"
 #include "glue_snapshot.h"
 #include "glue_supervisor.h"
 
@@ -28,9 +29,11 @@ static void advise(server_rec *s) {
 static int check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s) {
     const char *complaint;
 
-    (void)plog, (void)ptemp;
+    (void)plog;
     glue_config_finish(s);
     complaint = glue_group_resolve(s, pconf);
+    if (complaint == NULL)
+        complaint = glue_plan_check_length(s, ptemp);
     if (complaint != NULL) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, s, GLUE_ID(0104) "%s", complaint);
         return HTTP_INTERNAL_SERVER_ERROR;

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from harness.httpd import Httpd
 
-from pyglue.supervisor.plan import parse
+from pyglue.supervisor.plan import MAX_BYTES, parse
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = (
@@ -99,6 +99,32 @@ def test_what_the_supervisor_would_refuse_httpd_refuses_with_words(
     done = httpd.test_configuration()
     assert done.returncode != 0
     assert words in done.stdout
+
+
+def of_length(length: int) -> list[str]:
+    """Lines of 17 groups that have so many characters of options, the last one the most."""
+    each = length // 18
+    sizes = [each] * 16 + [length - 16 * each]
+    return [f"WSGIDaemonProcess g{i} python-path=/{'x' * n}" for i, n in enumerate(sizes)]
+
+
+def test_a_plan_is_as_long_as_the_supervisor_takes_and_no_longer(httpd: Httpd) -> None:
+    room = 100  # what another process, and a later number, may need more
+    most = MAX_BYTES - len(dumped(httpd, *of_length(17))) + 17 - room
+    assert len(parse(dumped(httpd, *of_length(most))).groups) == 17
+
+    httpd.configure(of_length(most + 2 * room))
+    done = httpd.test_configuration()
+
+    assert done.returncode != 0
+    assert f"at most {MAX_BYTES}. Longest is 'g16' ({httpd.root}/httpd.conf:" in done.stdout
+    assert "shorten its options, such as python-path=, or give it fewer scripts" in done.stdout
+
+
+def test_httpd_does_not_start_with_a_plan_that_is_too_long(httpd: Httpd) -> None:
+    httpd.configure(of_length(MAX_BYTES))
+    with pytest.raises(AssertionError, match=r"ended with 1[\s\S]*GL0104: .* bytes long"):
+        httpd.start()
 
 
 def test_page_names_each_key_of_the_plan_and_no_other(httpd: Httpd) -> None:
