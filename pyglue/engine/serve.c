@@ -101,7 +101,7 @@ static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds,
     return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
 }
 
-/* The settings of the pool. A new one is a row here, and a name in boot.py. */
+/* The settings of the pool. A new one is a row here, and a name in settings.py. */
 
 enum kind { INT, U32, U64, USER, KEY };
 

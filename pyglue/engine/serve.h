@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker in Python's hands: the type pyglue._engine.Worker, for pyglue/worker/boot.py alone.
+/* The worker in Python's hands: the type pyglue._engine.Worker, for pyglue/worker/start.py alone.
  * The module's exec slot calls eng_serve_exec once; nothing else of the engine knows of it. */
 #ifndef PYGLUE_ENG_SERVE_H
 #define PYGLUE_ENG_SERVE_H

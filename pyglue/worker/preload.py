@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """preload=on: this process has loaded the application, and each worker of the group is a fork of it
-(docs/plan.md section 5). `boot.py` calls `fork_workers`, which returns in the workers alone.
+(docs/plan.md section 5). `start.py` calls `fork_workers`, which returns in the workers alone.
 
 Only the main interpreter is preloaded: sub-interpreters do not live through a fork. Nor do threads,
 so none of ours has been started before, and those of the application are told about.
@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ORDERS = 4  # descriptor: where the supervisor writes what is to be forked
+from .descriptors import CONTROL, LISTENER, LOG, MESSAGES, ORDERS, RECORD
+
 ORDER_SIZE = 16
 ENDS = 6  # descriptors that come with each order
-# What they become; log ends: what 7 reads, 1 and 2 write.
-CONTROL, LISTENER, RECORD, MESSAGES, LOG = 3, 4, 5, 6, 7
 TURN = 0.001
 
 Say = Callable[[str], None]

@@ -4,7 +4,8 @@
  * worker is given.
  *
  * No Python.h and no httpd here: the engine is a table of functions that the caller hands in, so
- * that tests bring their own. pyglue/engine/serve.c binds this to Python, boot.py drives it.
+ * that tests bring their own. pyglue/engine/serve.c binds this to Python, start.py and life.py
+ * drive it.
  *
  *   conn.c     bytes of one connection to frames, within bounds and deadlines
  *   host.c     the host operations of one request, each encoded as a frame
@@ -20,7 +21,7 @@
 #include "frame.h"
 #include "record.h"
 
-/* The pool: what boot.py uses through serve.c. */
+/* The pool: what the worker's Python uses through serve.c. */
 
 /* One byte each on the events pipe; signals are written there as their own numbers. */
 enum wkr_event {

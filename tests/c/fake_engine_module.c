@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pyglue._engine with pyglue/engine/serve.c and no engine behind it, for tests of boot.py: every
+/* pyglue._engine with pyglue/engine/serve.c and no engine behind it, for tests of its Python: every
  * request is answered by 500, those to "wait" when the client leaves; scripts load unless their
  * name holds "broken". */
 #include <Python.h>

@@ -63,5 +63,5 @@ def test_contract_is_of_the_version_of_its_code(page: str, number: int) -> None:
 
 
 def test_worker_wants_the_engine_of_its_own_package() -> None:
-    wanted = constant("ENGINE_VERSION", "pyglue/worker/boot.py")
+    wanted = constant("ENGINE_VERSION", "pyglue/worker/engine.py")
     assert wanted == constant("PYGLUE_ENGINE_VERSION", "pyglue/bridge/engine.h")

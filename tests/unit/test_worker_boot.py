@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""boot.py under a fake supervisor: docs/plan.md section 4. The engine is a fake, the threads, the
-wire, signals and the watchdog are real."""
+"""From boot.py to the exit under a fake supervisor: docs/plan.md section 4. The engine is a fake,
+the threads, the wire, signals and the watchdog are real."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ import pytest
 from harness import wire
 from harness.client import wait_until
 from harness.wire import Frame, Peer, Type
-
-from pyglue.worker import boot
 
 ROOT = Path(__file__).parents[2]
 NUMBER = (1 << 32) + 5
@@ -62,12 +60,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path, engine: Path) -> Path:
-    """A package with the real boot.py, the fake engine, and a list of watched files."""
+    """A package with the real worker, the fake engine, and a list of watched files."""
     made = tmp_path / "pyglue"
     (made / "worker").mkdir(parents=True)
     (made / "loader").mkdir()
-    for file in ("errors.py", "worker/boot.py"):
-        shutil.copy(ROOT / "pyglue" / file, made / file)
+    for file in (ROOT / "pyglue/worker").glob("*.py"):
+        shutil.copy(file, made / "worker")
     # A version of its own, so that no engine of the environment that runs the tests belongs to it.
     (made / "__init__.py").write_text('__version__ = "fake"\n')
     (made / "loader/reload.py").write_text(WATCHED)
@@ -403,20 +401,6 @@ def test_a_worker_on_demand_does_not_wait_for_its_first_request_either(start: St
     worker.expect((RECYCLE, 8, 0))
 
 
-def test_inactivity_is_the_time_without_any_request() -> None:
-    at_rest = {"inactivity_timeout": 10.0, "processes_min": 1}
-    activity = boot.Activity(at_rest)
-    assert not activity.has_ceased(0, 0, 1000.0), "there was none yet"
-    assert not activity.has_ceased(0, 1, 1001.0)
-    assert not activity.has_ceased(0, 1, 2000.0), "it runs"
-    assert not activity.has_ceased(1, 0, 2001.0)
-    assert not activity.has_ceased(5, 0, 2010.0), "there were others between two looks"
-    assert not activity.has_ceased(5, 0, 2019.0)
-    assert activity.has_ceased(5, 0, 2020.0)
-    assert not activity.has_ceased(5, 0, 2100.0), "once"
-    assert not boot.Activity({}).has_ceased(5, 0, 9000.0), "a supervisor that does not know it"
-
-
 def test_each_change_of_a_watched_file_is_told_once(
     start: Start, package: Path, tmp_path: Path
 ) -> None:
@@ -477,17 +461,6 @@ def test_the_name_is_what_ps_shows(start: Start) -> None:
     worker.become_ready()
     shown = Path(f"/proc/{worker.process.pid}/cmdline").read_bytes()
     assert shown.rstrip(b"\0") == b"(wsgi:shop)"
-
-
-# What is watched.
-
-
-@pytest.mark.parametrize("bound", [0, 1, 9, 10, 1000, 3_600_000])
-def test_bounds_are_drawn_from_their_last_tenth(bound: int) -> None:
-    """So that the workers of a group, which began together, do not go together."""
-    drawn = {boot.scattered(bound) for _ in range(200)}
-    assert bound - bound // 10 <= min(drawn) and max(drawn) <= bound
-    assert len(drawn) > 1 or bound < 10
 
 
 def test_nothing_that_is_watched_is_told_before_ready(start: Start) -> None:
