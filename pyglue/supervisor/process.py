@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from .plan import GroupPlan
 
 RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 READ_SIZE = 65536
+FDS_A_WORKER = 7  # that are open here
+FDS_BESIDE = 64
 
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
 ReadRecord = Callable[[int], "tuple[int, int, int, int, list[tuple[int, int, bytes, bytes]]]"]
@@ -243,6 +246,18 @@ def make_memory(name: str, size: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def raise_open_files() -> None:
+    """As far as they may be raised: each worker takes some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def room() -> tuple[int, int]:
+    """How many files may be open, and how many workers that is enough for."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit, (limit - FDS_BESIDE) // FDS_A_WORKER
 
 
 def _read(fd: int, size: int) -> bytes | None:

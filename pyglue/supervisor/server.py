@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor itself: carries out what the roster asks for, and tells it what happened.
 
-The only module with side effects on everything: it joins the loop, the channel, processes, pages
-and logs to the sans-IO core. It decides nothing about groups.
+It joins the sans-IO core to what has side effects: what httpd sends (intake.py), what workers say
+(hearing.py), how they begin and die (births.py, deaths.py), pages and logs. What a preloader says
+or suffers goes to the nursery, all else to the roster. Nothing is decided here about groups.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import causes, channel, family, launch, messages
+from . import channel, deaths, family, hearing, intake, messages, nursery, process
 from .actions import (
     Action,
     Bury,
@@ -39,17 +39,13 @@ from .actions import (
 )
 from .births import Births
 from .cgroups import Cgroups, SpawnWithin
-from .channel import Assembly, ChannelError, Kind, Packet
-from .checks import PlanError
 from .demand import Demand
 from .listeners import ListenError
-from .logs import Logs, Rate
-from .loop import READ, WRITE, Callback, Loop, now
+from .logs import Logs
+from .loop import READ, Loop, now
 from .nursery import NUMBER as PRELOADER
-from .nursery import Calls, is_fork
 from .orphans import Orphans
 from .pages import Entry, Pages
-from .plan import Plan, parse
 from .process import Process
 from .roster import Roster
 from .scaling import LOOK_EVERY
@@ -62,11 +58,6 @@ HEARTBEAT = 1.0
 SWEEP_SECONDS = 2.0
 SHUTDOWN = 5.0  # what orphans get as long as no plan says more
 ORPHANS_GRACE = 1.0
-REAPS_A_TURN = 256
-FDS_A_WORKER = 7
-FDS_BESIDE = 64
-
-Describe = Callable[[bytes, launch.Recipe], "Death | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +71,7 @@ class Given:
     rows: _pages.Rows
     memory: ModuleType  # pyglue._pages
     spawn: SpawnWithin
-    describe: Describe  # what the privileged step said; None for nothing
+    describe: deaths.Describe  # what the privileged step said; None for nothing
     main_log: int = 2
 
 
@@ -91,7 +82,7 @@ class Supervisor:
         self._given = given
         self._loop = Loop(
             {
-                signal.SIGCHLD: self._reap,
+                signal.SIGCHLD: lambda: self._deaths.reap(),
                 signal.SIGTERM: lambda: self._stop("SIGTERM"),
                 signal.SIGUSR1: lambda: self._do(self._roster.roll_all("SIGUSR1", now())),
             }
@@ -109,51 +100,54 @@ class Supervisor:
             lambda: self._stop("httpd is gone"),
             self._is_alone,
         )
-        self._assembly = Assembly()
-        self._plan: Plan | None = None
         self._cgroups = Cgroups(given.parent, given.epoch, self._logs.say)
         self._births = Births(
             given.parent, given.epoch, given.memory, self._cgroups.around(given.spawn)
         )
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
+        self._intake = intake.Intake(
+            given.channel,
+            given.parent,
+            self._roster,
+            self._births,
+            self._logs,
+            intake.Calls(do=self._do, stop=self._stop, lose=self._lose),
+        )
+        self._hearing = hearing.Hearing(
+            self._loop,
+            self._logs,
+            hearing.Calls(heard=self._heard, flooded=self._flooded, silent=self._silent),
+        )
+        self._deaths = deaths.Deaths(
+            self._loop,
+            self._hearing,
+            self._cgroups,
+            given.memory.read_record,
+            given.describe,
+            deaths.Calls(process_of=self._process_of, stopped=self._stopped, gone=self._gone),
+        )
         self._nursery = self._births.attend(
-            Calls(
-                watch=self._watch,
-                forget=self._close,
+            nursery.Calls(
+                watch=self._hearing.watch,
+                forget=self._hearing.close,
                 told=self._open_listener,
                 failed=self._launch_failed,
                 say=self._logs.say,
             ),
         )
-        self._resting: dict[int, Callback] = {}  # descriptors not read until the next second
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
         self._look_at = 0.0
-        self._memory = causes.Memory()
         self._is_done = False
-        self._perform: dict[type[Any], Callable[[Any], None]] = {
-            Launch: self._launch,
-            Publish: self._publish,
-            Withdraw: lambda action: self._pages.withdraw(action.number),
-            Quiesce: self._quiesce,
-            Bury: lambda action: self._pages.bury(action.number, action.death),
-            Forget: self._forget,
-            Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
-            Stop: lambda action: self._command(action.number, Command.STOP, action.allowed),
-            Kill: self._kill,
-            TellGroup: self._tell_group,
-            TellPlan: lambda action: self._pages.tell_plan(action.accepted, action.refused),
-            Say: lambda action: self._logs.say(action.message, action.values, action.digest),
-            Exit: self._exit,
-        }
+        self._perform = self._performers()
 
     def run(self) -> int:
         """Until all has ended."""
         family.become_subreaper()
-        _raise_open_files()
+        process.raise_open_files()
         self._given.channel.setblocking(False)
-        self._loop.watch(self._given.channel.fileno(), READ, self._on_channel)
+        self._loop.watch(self._given.channel.fileno(), READ, self._intake.receive)
         self._logs.say(
             messages.STARTED, {"epoch": self._given.epoch, "python": sys.version.split()[0]}
         )
@@ -171,23 +165,27 @@ class Supervisor:
         at = now()
         if at >= self._beat_at:
             self._beat_at = at + HEARTBEAT
-            self._pages.heartbeat(int(at * 1000))
-            self._logs.tick()
-            self._memory.look(at)
-            self._cgroups.look(at, (worker.definition for worker in self._living()))
-            self._wake_resting()
-            if not self._httpd.is_lost:  # else a supervisor after us may have removed it
-                self._look_at_sockets(at)
-            for digest in self._orphans.tick():
-                self._pages.drop_orphans(digest)
-                self._do(self._roster.disinherited(digest, at))
-            self._release_orphans()
-            self._nursery.keep({worker.definition.digest for worker in self._processes.values()})
-            self._nursery.tick(at)
+            self._beat(at)
         if at >= self._look_at:
             self._look_at = at + LOOK_EVERY
             self._look(at)
         self._do(self._roster.tick(at, self._httpd.oldest_plan()))
+
+    def _beat(self, at: float) -> None:
+        """Each second."""
+        self._pages.heartbeat(int(at * 1000))
+        self._logs.tick()
+        self._deaths.look(at)
+        self._cgroups.look(at, (worker.definition for worker in self._living()))
+        self._hearing.wake()
+        if not self._httpd.is_lost:  # else a supervisor after us may have removed it
+            self._look_at_sockets(at)
+        for digest in self._orphans.tick():
+            self._pages.drop_orphans(digest)
+            self._do(self._roster.disinherited(digest, at))
+        self._release_orphans()
+        self._nursery.keep({worker.definition.digest for worker in self._processes.values()})
+        self._nursery.tick(at)
 
     def _look_at_sockets(self, at: float) -> None:
         for path in self._births.lost_directories():
@@ -209,8 +207,8 @@ class Supervisor:
 
     def _release_orphans(self) -> None:
         """Those of groups that no child of httpd needs any more."""
-        oldest = self._httpd.oldest_plan()
-        if self._plan is None or (oldest is not None and oldest < self._plan.number):
+        plan, oldest = self._births.plan, self._httpd.oldest_plan()
+        if plan is None or (oldest is not None and oldest < plan.number):
             return
         for digest in self._orphans.groups() - self._roster.groups.keys():
             self._pages.tell_group(digest, GroupState.NONE, "")
@@ -218,60 +216,10 @@ class Supervisor:
 
     # From httpd.
 
-    def _on_channel(self) -> None:
-        given = self._given
-        try:
-            packet = channel.receive(given.channel, given.parent, os.geteuid())
-            if packet is not None:
-                self._take_packet(packet)
-                return
-        except BlockingIOError:
-            return
-        except ChannelError as error:
-            self._logs.say(messages.STRANGE_MESSAGE, {"reason": error})
-            return
-        except OSError:
-            pass  # as end-of-file
-        self._loop.unwatch(given.channel.fileno())
+    def _lose(self) -> None:
+        """Nobody holds the other end of the channel."""
+        self._loop.unwatch(self._given.channel.fileno())
         self._httpd.lose()
-
-    def _take_packet(self, packet: Packet) -> None:
-        if packet.kind is Kind.STOP:
-            channel.close_all(packet.fds)
-            self._stop("hard restart" if packet.a == 1 else "httpd stops")
-            return
-        complete = self._assembly.add(packet)
-        if complete is not None:
-            self._take_plan(*complete)
-
-    def _take_plan(self, number: int, text: bytes, log_fds: list[int]) -> None:
-        try:
-            plan = parse(text)
-            if plan.number != number or plan.logs != len(log_fds):
-                raise PlanError("its number or its logs are not those of its message")
-            if objection := self._roster.objection(plan):
-                raise PlanError(objection)
-        except PlanError as error:
-            channel.close_all(log_fds)
-            self._do(self._roster.refuse(number, str(error)))
-            return
-        self._plan = self._births.plan = plan
-        self._take_logs(plan, log_fds)
-        self._warn_of_limits(plan)
-        self._do(self._roster.take(plan, now()))
-        self._logs.close_unused()
-
-    def _take_logs(self, plan: Plan, log_fds: list[int]) -> None:
-        logs = self._logs.take(log_fds, plan.syslogs)
-        for group in plan.groups:
-            rate = Rate(group.log_rate, group.log_burst)
-            self._logs.assign(group.digest, group.name, logs[group.log], group.log_level, rate)
-
-    def _warn_of_limits(self, plan: Plan) -> None:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        room = (limit - FDS_BESIDE) // FDS_A_WORKER
-        if sum(2 * group.processes for group in plan.groups) > room:
-            self._logs.say(messages.DESCRIPTORS, {"limit": limit, "workers": room})
 
     def _is_alone(self, children: int) -> None:
         self._logs.say(messages.PARENT_GONE, {"children": children})
@@ -281,10 +229,29 @@ class Supervisor:
         self._do(self._roster.stop(reason, now()))
 
     def _longest_shutdown(self) -> float:
-        groups = self._plan.groups if self._plan is not None else ()
+        plan = self._births.plan
+        groups = plan.groups if plan is not None else ()
         return max((group.shutdown_timeout for group in groups), default=SHUTDOWN)
 
     # Actions.
+
+    def _performers(self) -> dict[type[Any], Callable[[Any], None]]:
+        """For each action what carries it out."""
+        return {
+            Launch: self._launch,
+            Publish: self._publish,
+            Withdraw: lambda action: self._pages.withdraw(action.number),
+            Quiesce: self._quiesce,
+            Bury: lambda action: self._pages.bury(action.number, action.death),
+            Forget: self._forget,
+            Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
+            Stop: lambda action: self._command(action.number, Command.STOP, action.allowed),
+            Kill: self._kill,
+            TellGroup: self._tell_group,
+            TellPlan: lambda action: self._pages.tell_plan(action.accepted, action.refused),
+            Say: lambda action: self._logs.say(action.message, action.values, action.digest),
+            Exit: self._exit,
+        }
 
     def _do(self, actions: list[Action]) -> None:
         """In the order in which the core decided: what an action leads to comes after the rest."""
@@ -302,7 +269,7 @@ class Supervisor:
             self._do(self._roster.launch_failed(action.number, str(error), now()))
             return
         self._processes[started.number] = started
-        self._watch(started)
+        self._hearing.watch(started)
         if started.pid:
             self._launched(started)
 
@@ -348,9 +315,8 @@ class Supervisor:
             self._do(self._roster.quiet(action.number, requests, now()))
 
     def _command(self, number: int, command: Command, allowed: float | None) -> None:
-        worker = self._processes[number]
-        worker.send(channel.WORDS.pack(command, 0, int((allowed or 0.0) * 1000)))
-        self._watch_unsent(worker)
+        words = channel.WORDS.pack(command, 0, int((allowed or 0.0) * 1000))
+        self._hearing.tell(self._processes[number], words)
 
     def _tell_group(self, action: TellGroup) -> None:
         self._pages.tell_group(action.digest, action.state, action.cause)
@@ -366,147 +332,56 @@ class Supervisor:
             return
         self._nursery.settle(action.number)
         self._by_pid.pop(worker.pid, None)
-        self._close(worker)
+        self._hearing.close(worker)
         self._births.remove_socket(worker.listener)
-
-    def _close(self, worker: Process) -> None:
-        for fd in (worker.report, worker.control, worker.messages, worker.log):
-            self._resting.pop(fd, None)
-            self._loop.unwatch(fd)
-        worker.close()
 
     def _exit(self, action: Exit) -> None:
         self._logs.say(messages.STOPPED, {"reason": action.reason})
         self._is_done = True
 
-    # Workers.
+    # What workers and preloaders say, and how they end.
 
-    def _watch(self, worker: Process) -> None:
-        if worker.report >= 0:
-            self._loop.watch(worker.report, READ, lambda: self._on_report(worker))
-        self._loop.watch(worker.messages, READ, lambda: self._on_messages(worker))
-        self._loop.watch(worker.log, READ, lambda: self._on_log(worker))
-        self._watch_unsent(worker)
-
-    def _watch_unsent(self, worker: Process) -> None:
-        if worker.unsent and not self._loop.is_watched(worker.control):
-            self._loop.watch(worker.control, WRITE, lambda: self._on_writable(worker))
-
-    def _on_writable(self, worker: Process) -> None:
-        worker.flush()
-        if not worker.unsent:
-            self._loop.unwatch(worker.control)
-
-    def _on_report(self, worker: Process) -> None:
-        if not worker.read_report():
-            self._loop.unwatch(worker.report)
-
-    def _on_log(self, worker: Process) -> None:
-        lines = worker.read_log(now())
-        if lines is None:
-            self._loop.unwatch(worker.log)
-            lines = worker.lines.end()
-        elif worker.is_loud:
-            self._rest(worker.log, lambda: self._on_log(worker))
-        self._logs.worker_said(worker.definition.digest, worker.pid, lines, now())
-
-    def _on_messages(self, worker: Process) -> None:
-        words = worker.read_messages()
-        if words is None:
-            self._loop.unwatch(worker.messages)
-            if not worker.pid and self._nursery.is_forking(worker.number):
-                self._launch_failed(worker.number, "its preloader could not fork it")
-            return
-        for word in words:
-            self._heard(worker, word)
-            if worker.is_closed:
-                return
-            if not worker.budget.take(now()):
-                self._pause(worker)
-
-    def _heard(self, worker: Process, word: tuple[int, int, int]) -> None:
+    def _heard(self, worker: Process, words: hearing.Words) -> None:
+        kind, _, value = words
         if worker.number == PRELOADER:
-            self._nursery.message(worker, word, now())
-        elif worker.pid or word[0] != Message.FORKED:
-            self._do(self._roster.message(worker.number, word, now()))
-        elif is_fork(word[2], worker.definition.uid) and word[2] not in self._by_pid:
-            worker.adopt(word[2])
+            self._nursery.message(worker, words, now())
+        elif worker.pid or kind != Message.FORKED:
+            self._do(self._roster.message(worker.number, words, now()))
+        elif nursery.is_fork(value, worker.definition.uid) and value not in self._by_pid:
+            worker.adopt(value)
             self._nursery.settle(worker.number)
             self._launched(worker)
         else:
             self._launch_failed(worker.number, "its preloader named a process that is none")
 
-    def _pause(self, worker: Process) -> None:
-        if worker.messages not in self._resting:
-            self._rest(worker.messages, lambda: self._on_messages(worker))
-            if worker.number != PRELOADER:
-                self._do(self._roster.flooded(worker.number, now()))
+    def _flooded(self, worker: Process) -> None:
+        if worker.number != PRELOADER:
+            self._do(self._roster.flooded(worker.number, now()))
 
-    def _rest(self, fd: int, callback: Callback) -> None:
-        """It is not read until the next second."""
-        self._loop.unwatch(fd)
-        self._resting[fd] = callback
-
-    def _wake_resting(self) -> None:
-        for fd, callback in self._resting.items():
-            self._loop.watch(fd, READ, callback)
-        self._resting.clear()
-
-    # Deaths.
-
-    def _reap(self) -> None:
-        """All zombies, unknown ones too: else a tenant fills the table of processes."""
-        count = 0
-        for info in family.changed_children(REAPS_A_TURN):
-            count += 1
-            worker = self._process_of(info.si_pid)
-            if info.si_code == os.CLD_STOPPED:
-                os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
-                self._stopped(worker)
-            elif worker is None:
-                os.waitpid(info.si_pid, 0)
-            else:
-                self._bury(worker)
-        if count == REAPS_A_TURN:
-            self._loop.again(signal.SIGCHLD)
+    def _silent(self, worker: Process) -> None:
+        """Its death tells the rest, if it was ever alive."""
+        if not worker.pid and self._nursery.is_forking(worker.number):
+            self._launch_failed(worker.number, "its preloader could not fork it")
 
     def _process_of(self, pid: int) -> Process | None:
         """One that was forked a moment ago may not have been heard yet."""
         if pid not in self._by_pid:
             for worker in [w for w in self._processes.values() if not w.pid]:
                 if self._nursery.is_forking(worker.number):
-                    self._on_messages(worker)
+                    self._hearing.listen(worker)
         return self._by_pid.get(pid) or self._nursery.by_pid(pid)
 
-    def _stopped(self, worker: Process | None) -> None:
-        if worker is None:
-            return
+    def _stopped(self, worker: Process) -> None:
         if worker.number == PRELOADER:
             worker.kill()
         else:
             self._do(self._roster.stopped(worker.number))
 
-    def _bury(self, worker: Process) -> None:
-        """Its last words first, then what it leaves behind."""
-        self._on_report(worker)
-        for word in worker.read_messages() or []:
-            self._heard(worker, word)
-        words = worker.read_last_words()
-        self._logs.worker_said(worker.definition.digest, worker.pid, words, now(), are_last=True)
-        death = worker.bury(self._given.memory.read_record, now(), lambda: self._shortage(worker))
-        death = self._given.describe(worker.reported, worker.recipe) or death
+    def _gone(self, worker: Process, death: Death) -> None:
         if worker.number == PRELOADER:
             self._nursery.gone(worker, death)
         else:
             self._do(self._roster.gone(worker.number, death, now()))
-
-    def _shortage(self, worker: Process) -> str:
-        """Of memory or CPU time, as the cause of a SIGKILL that was not ours."""
-        if self._cgroups.was_short(worker.definition, now()):
-            return causes.SHORT_CGROUP
-        if launch.is_spent(worker.definition, worker.cpu_time):
-            return causes.SPENT
-        return causes.SHORT_MACHINE if self._memory.was_short(now()) else ""
 
     def _living(self) -> Iterator[Process]:
         """Workers and preloaders."""
@@ -527,9 +402,3 @@ class Supervisor:
             self._pages.forget(number)
         self._births.remove_directories()
         self._logs.end()
-
-
-def _raise_open_files() -> None:
-    """Some seven descriptors a worker."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
