@@ -4,7 +4,6 @@
 #include "glue_ahead.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,18 +14,17 @@
 #define LENT_MAX 1024    /* beyond, a slow client holds its worker's thread */
 #define GRACE 10000      /* µs from the beginning of a loan until the thread minds it */
 #define READS_AT_ONCE 16 /* from one worker, before others have their turn */
-#define JOIN_SECONDS 1
 
 static struct {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t done;  /* a connection is not busy any more */
-    pthread_t thread;
-    int has_thread, is_ending;
+    glue_thread_t thread;
+    int is_ending;
     int is_asleep; /* nothing ends its poll but what it listens to */
     glue_ahead_t *lent[LENT_MAX];
     int count;
-    int wake; /* eventfd; -1: none */
-} here = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER, .wake = -1};
+} here = {
+    .lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER, .thread = {.wake = -1}};
 
 /* What was received. */
 
@@ -136,7 +134,7 @@ static int list_locked(struct pollfd *polled, glue_ahead_t **who, int *timeout) 
             next = a->lent + GRACE;
         }
     }
-    polled[count] = (struct pollfd){.fd = here.wake, .events = POLLIN};
+    polled[count] = (struct pollfd){.fd = here.thread.wake, .events = POLLIN};
     *timeout = next == 0 ? -1 : (int)((next - now + 999) / 1000);
     return count;
 }
@@ -175,7 +173,7 @@ static void *serve(void *unused) {
         here.is_asleep = 0;
         if (ready <= 0)
             continue;
-        if (polled[count].revents != 0 && read(here.wake, &times, sizeof times) < 0)
+        if (polled[count].revents != 0 && read(here.thread.wake, &times, sizeof times) < 0)
             continue;
         for (int i = 0; i < count && !here.is_ending; i++)
             if (polled[i].revents != 0)
@@ -185,27 +183,18 @@ static void *serve(void *unused) {
     return NULL;
 }
 
-static void wake_locked(void) {
-    uint64_t once = 1;
-
-    here.is_asleep = 0;
-    if (write(here.wake, &once, sizeof once) < 0)
-        return; /* it is full: the thread wakes anyway */
-}
-
 /* Lending. */
 
 void glue_ahead_lend(glue_ahead_t *a) {
     if (a->state != GLUE_AHEAD_GOES_ON)
         return;
     pthread_mutex_lock(&here.lock);
-    if (!here.has_thread && !here.is_ending && here.wake >= 0)
-        here.has_thread = glue_thread_start(&here.thread, serve) == 0;
-    if (here.has_thread && here.count < LENT_MAX) {
+    if (glue_thread_need_locked(&here.thread, serve, here.is_ending) && here.count < LENT_MAX) {
         a->lent = glue_clock_now();
         here.lent[here.count++] = a;
         if (here.is_asleep)
-            wake_locked();
+            glue_thread_wake(&here.thread);
+        here.is_asleep = 0;
     }
     pthread_mutex_unlock(&here.lock);
 }
@@ -219,26 +208,13 @@ void glue_ahead_take_back(glue_ahead_t *a) {
     pthread_mutex_unlock(&here.lock);
 }
 
-/* As the janitor's: prefork's signal handler comes here in the middle of anything, so all waits
- * end. */
 static apr_status_t end_thread(void *unused) {
-    struct timespec until;
-
     (void)unused;
-    clock_gettime(CLOCK_REALTIME, &until); /* these waits know no other clock before glibc 2.31 */
-    until.tv_sec += JOIN_SECONDS;
-    if (pthread_mutex_timedlock(&here.lock, &until) != 0)
-        return APR_SUCCESS;
-    here.is_ending = 1;
-    if (here.has_thread)
-        wake_locked();
-    pthread_mutex_unlock(&here.lock);
-    if (here.has_thread)
-        pthread_timedjoin_np(here.thread, NULL, &until);
+    glue_thread_end(&here.is_ending, &here.lock, (glue_thread_t *[]){&here.thread}, 1);
     return APR_SUCCESS;
 }
 
 void glue_ahead_child_init(apr_pool_t *pchild) {
-    here.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    glue_thread_init_polling(&here.thread);
     apr_pool_cleanup_register(pchild, NULL, end_thread, apr_pool_cleanup_null);
 }

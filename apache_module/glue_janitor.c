@@ -6,7 +6,6 @@
 
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,7 +15,6 @@
 #define CLOSES_MAX 1024       /* descriptors that wait to be closed; beyond: closed by the caller */
 #define WATCHED_MAX 128       /* connections given up; beyond: closed at once */
 #define FLIGHT_MAX (4u << 20) /* bytes that one may still send; more than any buffers hold */
-#define JOIN_SECONDS 1
 
 struct watched {
     int fd;
@@ -28,14 +26,16 @@ struct watched {
 static struct {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t closing;
-    pthread_t closer, watcher;
-    int has_closer, has_watcher, is_ending;
+    glue_thread_t closer, watcher;
+    int is_ending;
     int closes[CLOSES_MAX];
     int close_count;
     struct watched *watched[WATCHED_MAX];
     int watched_count;
-    int wake; /* eventfd; -1: none */
-} here = {.lock = PTHREAD_MUTEX_INITIALIZER, .closing = PTHREAD_COND_INITIALIZER, .wake = -1};
+} here = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .closing = PTHREAD_COND_INITIALIZER,
+          .closer = {.wake = -1},
+          .watcher = {.wake = -1}};
 
 /* Closing. */
 
@@ -69,12 +69,11 @@ void glue_janitor_close(int fd) {
     int is_taken = 0;
 
     pthread_mutex_lock(&here.lock);
-    if (!here.has_closer && !here.is_ending)
-        here.has_closer = glue_thread_start(&here.closer, closer) == 0;
-    if (here.has_closer && here.close_count < CLOSES_MAX) {
+    if (glue_thread_need_locked(&here.closer, closer, here.is_ending) &&
+        here.close_count < CLOSES_MAX) {
         here.closes[here.close_count++] = fd;
         is_taken = 1;
-        pthread_cond_signal(&here.closing);
+        glue_thread_wake(&here.closer);
     }
     pthread_mutex_unlock(&here.lock);
     if (!is_taken)
@@ -145,33 +144,25 @@ static void *watcher(void *unused) {
     while ((count = list(polled)) >= 0) {
         uint64_t times;
 
-        polled[count] = (struct pollfd){.fd = here.wake, .events = POLLIN};
+        polled[count] = (struct pollfd){.fd = here.watcher.wake, .events = POLLIN};
         if (poll(polled, (nfds_t)count + 1, -1) < 0)
             continue;
-        if (polled[count].revents != 0 && read(here.wake, &times, sizeof times) < 0)
+        if (polled[count].revents != 0 && read(here.watcher.wake, &times, sizeof times) < 0)
             continue;
         remove_finished(polled, count);
     }
     return NULL;
 }
 
-static void wake(void) {
-    uint64_t once = 1;
-
-    if (write(here.wake, &once, sizeof once) < 0)
-        return; /* it is full: the watcher wakes anyway */
-}
-
 static int add(struct watched *w) {
     int is_taken = 0;
 
     pthread_mutex_lock(&here.lock);
-    if (!here.has_watcher && !here.is_ending && here.wake >= 0)
-        here.has_watcher = glue_thread_start(&here.watcher, watcher) == 0;
-    if (here.has_watcher && here.watched_count < WATCHED_MAX) {
+    if (glue_thread_need_locked(&here.watcher, watcher, here.is_ending) &&
+        here.watched_count < WATCHED_MAX) {
         here.watched[here.watched_count++] = w;
         is_taken = 1;
-        wake();
+        glue_thread_wake(&here.watcher);
     }
     pthread_mutex_unlock(&here.lock);
     return is_taken;
@@ -195,31 +186,15 @@ void glue_janitor_watch(int fd, const glue_place_t *place, const glue_walk_t *wa
 
 /* The child's end. */
 
-/* The module is unmapped soon after: a thread that sleeps in it must be gone. One that blocks in
- * close(2) cannot be waited for; it never returns to our code while the child lives. Prefork's
- * signal handler comes here in the middle of anything, perhaps of what holds our lock, so all waits
- * end. */
 static apr_status_t end_threads(void *unused) {
-    struct timespec until;
-
     (void)unused;
-    clock_gettime(CLOCK_REALTIME, &until); /* these waits know no other clock before glibc 2.31 */
-    until.tv_sec += JOIN_SECONDS;
-    if (pthread_mutex_timedlock(&here.lock, &until) != 0)
-        return APR_SUCCESS;
-    here.is_ending = 1;
-    pthread_cond_signal(&here.closing);
-    pthread_mutex_unlock(&here.lock);
-    if (here.has_watcher)
-        wake();
-    if (here.has_closer)
-        pthread_timedjoin_np(here.closer, NULL, &until);
-    if (here.has_watcher)
-        pthread_timedjoin_np(here.watcher, NULL, &until);
+    glue_thread_end(&here.is_ending, &here.lock, (glue_thread_t *[]){&here.closer, &here.watcher},
+                    2);
     return APR_SUCCESS;
 }
 
 void glue_janitor_child_init(apr_pool_t *pchild) {
-    here.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    glue_thread_init_waiting(&here.closer, &here.closing);
+    glue_thread_init_polling(&here.watcher);
     apr_pool_cleanup_register(pchild, NULL, end_threads, apr_pool_cleanup_null);
 }
