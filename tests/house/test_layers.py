@@ -24,6 +24,7 @@ FAMILIES = {
     "worker": r"worker\.h|pool\.h|wkr_\w+\.h",
     "engine": r"eng\w*\.h",
     "jail": r"jail\w*\.h",
+    "memories": r"memories\.h",
     "glue": r"glue\w*\.h",
     "sockets": r"sys/(socket|un)\.h|netinet/.*|arpa/.*|netdb\.h",
 }
@@ -35,13 +36,13 @@ INCLUDES = {
     "pyglue/engine": {"python", "bridge", "engine"},
     "pyglue/worker": {"bridge", "worker", "sockets"},
     "pyglue/jail": {"jail"},
-    "pyglue/supervisor": {"bridge"},
+    "pyglue/supervisor": {"bridge", "memories"},
 }
 MORE_INCLUDES = {
     "pyglue/engine/module.c": {"worker"},
     "pyglue/engine/serve.c": {"worker"},  # binds the worker to Python
     "pyglue/jail/module.c": {"python"},
-    "pyglue/supervisor/pages.c": {"python"},
+    "pyglue/supervisor/memories.h": {"python"},
 }
 
 # package → what of pyglue it may import; the standard library is always allowed, nothing else ever.
