@@ -382,14 +382,18 @@ static PyObject *memhost_interrupt(PyObject *module, PyObject *args) {
     return PyBool_FromLong(rv);
 }
 
-static PyObject *memhost_dump(PyObject *module, PyObject *unused) {
-    state_t *state = PyModule_GetState(module);
-
-    (void)unused;
+/* An operation of the engine's that takes and answers nothing, without the GIL. */
+static PyObject *run_nogil(void (*operation)(pyglue_engine_t *), pyglue_engine_t *engine) {
     Py_BEGIN_ALLOW_THREADS
-        state->ops->dump(state->engine);
+        operation(engine);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+static PyObject *memhost_dump(PyObject *module, PyObject *Py_UNUSED(none)) {
+    state_t *state = PyModule_GetState(module);
+
+    return run_nogil(state->ops->dump, state->engine);
 }
 
 /* With the GIL held, which shows that none is taken. */
@@ -403,14 +407,10 @@ static PyObject *memhost_dump_stuck(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *memhost_touch(PyObject *module, PyObject *unused) {
+static PyObject *memhost_touch(PyObject *module, PyObject *Py_UNUSED(none)) {
     state_t *state = PyModule_GetState(module);
 
-    (void)unused;
-    Py_BEGIN_ALLOW_THREADS
-        state->ops->touch(state->engine);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return run_nogil(state->ops->touch, state->engine);
 }
 
 static PyObject *memhost_load(PyObject *module, PyObject *args) {
@@ -426,26 +426,18 @@ static PyObject *memhost_load(PyObject *module, PyObject *args) {
     return PyBool_FromLong(rv == 0);
 }
 
-static PyObject *memhost_thread_end(PyObject *module, PyObject *unused) {
+static PyObject *memhost_thread_end(PyObject *module, PyObject *Py_UNUSED(none)) {
     state_t *state = PyModule_GetState(module);
 
-    (void)unused;
-    Py_BEGIN_ALLOW_THREADS
-        state->ops->thread_end(state->engine);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return run_nogil(state->ops->thread_end, state->engine);
 }
 
-static PyObject *memhost_close(PyObject *module, PyObject *unused) {
+static PyObject *memhost_close(PyObject *module, PyObject *Py_UNUSED(none)) {
     state_t *state = PyModule_GetState(module);
     pyglue_engine_t *engine = state->engine;
 
-    (void)unused;
     state->engine = NULL;
-    Py_BEGIN_ALLOW_THREADS
-        state->ops->close(engine);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return run_nogil(state->ops->close, engine);
 }
 
 static PyObject *memhost_outside(PyObject *module, PyObject *unused) {
