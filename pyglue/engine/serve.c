@@ -5,7 +5,6 @@
  * engine is reached through its public table (pyglue_engine), like by any other host. */
 #include <Python.h>
 #include <errno.h>
-#include <limits.h>
 
 #include "engine.h"
 #include "serve.h"
@@ -101,42 +100,7 @@ static int start(serve_t *serve, const wkr_settings_t *settings, const int *fds,
     return rv != 0 ? rv : wkr_process_forks(serve->pool, fds, count);
 }
 
-/* The settings of the pool. A new one is a row here, and a name in settings.py. */
-
-enum kind { INT, U32, U64, USER, KEY };
-
-static const struct row {
-    const char *name;
-    size_t offset;
-    enum kind kind;
-} rows[] = {
-    {"listener", offsetof(wkr_settings_t, listener), INT},
-    {"record", offsetof(wkr_settings_t, record), INT},
-    {"events", offsetof(wkr_settings_t, events), INT},
-    {"key", offsetof(wkr_settings_t, key), KEY},
-    {"number", offsetof(wkr_settings_t, number), U64},
-    {"threads", offsetof(wkr_settings_t, threads), U32},
-    {"peer_uid", offsetof(wkr_settings_t, peer_uid), USER},
-    {"request_max", offsetof(wkr_settings_t, request_max), U32},
-    {"socket_timeout_ms", offsetof(wkr_settings_t, socket_timeout), U32},
-    {"send_buffer_size", offsetof(wkr_settings_t, send_buffer), U32},
-    {"receive_buffer_size", offsetof(wkr_settings_t, receive_buffer), U32},
-    {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
-    {"strict_reload", offsetof(wkr_settings_t, strict_reload), INT},
-    {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
-    {"messages", offsetof(wkr_settings_t, messages), INT},
-    {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
-    {"queue_timeout_ms", offsetof(wkr_settings_t, queue_timeout), U32},
-    {"stack_size", offsetof(wkr_settings_t, stack_size), U32},
-    {"request_timeout_ms", offsetof(wkr_settings_t, request_timeout), U32},
-    {"interrupt_timeout_ms", offsetof(wkr_settings_t, interrupt_timeout), U32},
-    {"deadlock_timeout_ms", offsetof(wkr_settings_t, deadlock_timeout), U32},
-    {"shutdown_timeout_ms", offsetof(wkr_settings_t, shutdown_timeout), U32},
-    {"restart_interval_ms", offsetof(wkr_settings_t, restart_interval), U64},
-    {"rss_limit", offsetof(wkr_settings_t, rss_limit), U64},
-    {"stacks_signal", offsetof(wkr_settings_t, stacks_signal), INT},
-};
-enum { ROWS = sizeof rows / sizeof rows[0] };
+/* The settings of the pool. */
 
 static int get_key(uint8_t *key, PyObject *value) {
     char *bytes;
@@ -152,44 +116,32 @@ static int get_key(uint8_t *key, PyObject *value) {
     return 0;
 }
 
-/* A number within the bounds of its kind. 0, or -1 with an exception set. */
-static int get_number(void *field, const struct row *row, PyObject *value) {
-    static const uint64_t most[] = {
-        [INT] = INT_MAX, [U32] = UINT32_MAX, [U64] = UINT64_MAX, [USER] = UINT32_MAX};
+static int get_number(wkr_settings_t *settings, const wkr_setting_t *row, PyObject *value) {
     unsigned long long number = PyLong_AsUnsignedLongLong(value);
 
     if (PyErr_Occurred())
         return -1;
-    if (number > most[row->kind]) {
-        PyErr_Format(PyExc_OverflowError, "%s: %llu is too much", row->name, number);
-        return -1;
-    }
-    if (row->kind == INT)
-        *(int *)field = (int)number;
-    else if (row->kind == U64)
-        *(uint64_t *)field = number;
-    else if (row->kind == USER)
-        *(uid_t *)field = (uid_t)number;
-    else
-        *(uint32_t *)field = (uint32_t)number;
-    return 0;
+    if (wkr_setting_put(settings, row, number) == 0)
+        return 0;
+    PyErr_Format(PyExc_OverflowError, "%s: %llu is too much", row->name, number);
+    return -1;
 }
 
 /* All rows, each given, and nothing else. 0, or -1 with an exception set. */
 static int get_settings(wkr_settings_t *settings, PyObject *keywords) {
-    for (unsigned i = 0; i < ROWS; i++) {
-        PyObject *borrowed_value = PyDict_GetItemString(keywords, rows[i].name);
-        void *field = (char *)settings + rows[i].offset;
+    for (unsigned i = 0; i < wkr_setting_count; i++) {
+        const wkr_setting_t *row = &wkr_setting_rows[i];
+        PyObject *borrowed_value = PyDict_GetItemString(keywords, row->name);
 
         if (borrowed_value == NULL) {
-            PyErr_Format(PyExc_TypeError, "serve() wants '%s'", rows[i].name);
+            PyErr_Format(PyExc_TypeError, "serve() wants '%s'", row->name);
             return -1;
         }
-        if (rows[i].kind == KEY ? get_key(field, borrowed_value)
-                                : get_number(field, &rows[i], borrowed_value))
+        if (row->kind == WKR_SETTING_KEY ? get_key(settings->key, borrowed_value)
+                                         : get_number(settings, row, borrowed_value))
             return -1;
     }
-    if (PyDict_GET_SIZE(keywords) == ROWS)
+    if (PyDict_GET_SIZE(keywords) == wkr_setting_count)
         return 0;
     PyErr_SetString(PyExc_TypeError, "serve() was given a setting that it does not know");
     return -1;
@@ -357,7 +309,7 @@ static PyMethodDef serve_methods[] = {
      "now; False: it failed, the log tells why."},
     {"serve", (PyCFunction)(void (*)(void))serve_serve, METH_VARARGS | METH_KEYWORDS,
      "serve(private, *, ...): start the threads. private: descriptors that no forked child keeps; "
-     "keywords: the settings of wkr_settings_t, all of them (the table `rows`)."},
+     "keywords: the settings of wkr_settings_t, all of them (worker/settings.c)."},
     {"watch", serve_watch, METH_NOARGS,
      "After READY, once: the time-outs and limits of the settings hold from now on."},
     {"drain", serve_drain, METH_NOARGS, "Leave; EVENT_LEFT on the events pipe tells the end."},

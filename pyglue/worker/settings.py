@@ -23,7 +23,7 @@ INTERPRETER_SETTINGS = (
     *("home", "script_uid", "script_gid"),
     *("interpreters", "own_gil", "free_threading", "interpreter_options"),
 )
-# Settings of the pool (the table in pyglue/engine/serve.c). What is not said is 0.
+# Settings of the pool (the table in settings.c). What is not said is 0.
 AS_THEY_ARE = (
     *("number", "threads", "peer_uid", "request_max", "send_buffer_size", "receive_buffer_size"),
     *("pass_descriptors", "stack_size", "strict_reload", "rss_limit"),

@@ -7,6 +7,7 @@
  * that tests bring their own. pyglue/engine/serve.c binds this to Python, start.py and life.py
  * drive it.
  *
+ *   settings.c the pool's settings by name
  *   conn.c     bytes of one connection to frames, within bounds and deadlines
  *   host.c     the host operations of one request, each encoded as a frame
  *   exchange.c what is said on a connection: hello, requests, refusals
@@ -61,6 +62,27 @@ typedef struct wkr_settings {
     uint64_t rss_limit;         /* bytes in memory */
     int stacks_signal;          /* faulthandler writes stacks when it is raised; 0: nobody does */
 } wkr_settings_t;
+
+/* What a setting is called by those who give it, and where it stands. Rows in any order. */
+enum wkr_setting_kind {
+    WKR_SETTING_INT, /* from 0 on, as of a descriptor */
+    WKR_SETTING_U32,
+    WKR_SETTING_U64,
+    WKR_SETTING_USER, /* uid_t */
+    WKR_SETTING_KEY   /* PYGLUE_KEY_SIZE bytes */
+};
+
+typedef struct wkr_setting {
+    const char *name; /* with its unit, where the field's comment alone tells it */
+    size_t offset;    /* in wkr_settings_t */
+    enum wkr_setting_kind kind;
+} wkr_setting_t;
+
+extern const wkr_setting_t wkr_setting_rows[];
+extern const unsigned wkr_setting_count;
+
+/* 0; PYGLUE_E_TOO_BIG: the field cannot hold it; PYGLUE_E_STATE: the row's is no number. */
+int wkr_setting_put(wkr_settings_t *settings, const wkr_setting_t *row, uint64_t number);
 
 typedef struct wkr_pool wkr_pool_t;
 

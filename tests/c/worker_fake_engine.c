@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -320,47 +319,14 @@ static void serve(wkr_pool_t *pool, int events) {
     }
 }
 
-enum kind { INT, U32, U64 };
-
-static const struct setting {
-    const char *name;
-    size_t offset;
-    enum kind kind;
-} known[] = {
-    {"record", offsetof(wkr_settings_t, record), INT},
-    {"messages", offsetof(wkr_settings_t, messages), INT},
-    {"threads", offsetof(wkr_settings_t, threads), U32},
-    {"peer_uid", offsetof(wkr_settings_t, peer_uid), U32},
-    {"request_max", offsetof(wkr_settings_t, request_max), U32},
-    {"pass_descriptors", offsetof(wkr_settings_t, pass_descriptors), INT},
-    {"maximum_requests", offsetof(wkr_settings_t, maximum_requests), U64},
-    {"socket_timeout_ms", offsetof(wkr_settings_t, socket_timeout), U32},
-    {"startup_timeout_ms", offsetof(wkr_settings_t, startup_timeout), U32},
-    {"request_timeout_ms", offsetof(wkr_settings_t, request_timeout), U32},
-    {"interrupt_timeout_ms", offsetof(wkr_settings_t, interrupt_timeout), U32},
-    {"deadlock_timeout_ms", offsetof(wkr_settings_t, deadlock_timeout), U32},
-    {"shutdown_timeout_ms", offsetof(wkr_settings_t, shutdown_timeout), U32},
-    {"restart_interval_ms", offsetof(wkr_settings_t, restart_interval), U64},
-    {"rss_limit", offsetof(wkr_settings_t, rss_limit), U64},
-};
-
 /* NAME=NUMBER. 0, or -1. */
 static int set(wkr_settings_t *settings, const char *word) {
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        size_t len = strlen(known[i].name);
-        void *field = (char *)settings + known[i].offset;
-        unsigned long long number;
+    for (unsigned i = 0; i < wkr_setting_count; i++) {
+        const wkr_setting_t *row = &wkr_setting_rows[i];
+        size_t len = strlen(row->name);
 
-        if (strncmp(known[i].name, word, len) != 0 || word[len] != '=')
-            continue;
-        number = strtoull(word + len + 1, NULL, 10);
-        if (known[i].kind == INT)
-            *(int *)field = (int)number;
-        else if (known[i].kind == U32)
-            *(uint32_t *)field = (uint32_t)number;
-        else
-            *(uint64_t *)field = number;
-        return 0;
+        if (strncmp(row->name, word, len) == 0 && word[len] == '=')
+            return wkr_setting_put(settings, row, strtoull(word + len + 1, NULL, 10));
     }
     fprintf(stderr, "no setting: %s\n", word);
     return -1;
