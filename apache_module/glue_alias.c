@@ -8,6 +8,7 @@
 #include <apr_fnmatch.h>
 #include <http_request.h>
 
+#include "glue_advice.h"
 #include "glue_group.h"
 #include "glue_log.h"
 
@@ -228,8 +229,8 @@ void glue_alias_advise(server_rec *main_server) {
             if (alias->server != s)
                 continue;
             if (alias->process_group != NULL)
-                glue_group_advise_use(s, "WSGIScriptAlias process-group=", alias->where,
-                                      alias->process_group);
+                glue_advice_on_use(s, "WSGIScriptAlias process-group=", alias->where,
+                                   alias->process_group);
             if (alias->expression == NULL && *alias->url != '/')
                 ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                              GLUE_ID(0108) "WSGIScriptAlias (%s): '%s' does not begin with a "

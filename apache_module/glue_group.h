@@ -89,14 +89,6 @@ const char *glue_group_resolve(server_rec *main_server, apr_pool_t *pconf);
 /* What the children of httpd are in embedded mode, as a group without a name and options. */
 glue_group_t *glue_group_of_children(server_rec *main_server, apr_pool_t *pool);
 
-/* Logs what an administrator should know of the groups: at `httpd -t`, and once at a start. */
-void glue_group_advise(server_rec *main_server);
-
-/* The same of one name: it warns where each request for it would be answered with 500, because no
- * WSGIDaemonProcess defines it, or not for this server. subject, where: what named it. */
-void glue_group_advise_use(const server_rec *s, const char *subject, const char *where,
-                           const char *name);
-
 /* May a request to this server be served by the group? (Defined in the main server, in this one,
  * or in one of the same ServerName.) */
 int glue_group_is_open_to(const glue_group_t *group, const server_rec *s);

@@ -8,6 +8,7 @@
 #include <http_request.h>
 #include <mpm_common.h>
 
+#include "glue_advice.h"
 #include "glue_alias.h"
 #include "glue_check.h"
 #include "glue_config.h"
@@ -21,7 +22,7 @@
 #include "glue_supervisor.h"
 
 static void advise(server_rec *s) {
-    glue_group_advise(s);
+    glue_advice_on_groups(s);
     glue_alias_advise(s);
 }
 
