@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A child's view of the two placement memories, which httpd's parent made: pages, rows, its own
- * row. Written once, in child_init, frozen then; read by any thread of a child. Who makes the
- * memories is glue_supervisor.c's affair, how a place is taken glue_place.c's. */
+ * row. Written once, in child_init, frozen then; read by any thread of a child. How the
+ * memories are made is glue_memories.c's affair, how a place is taken glue_place.c's. */
 #ifndef GLUE_PLACEMENT_H
 #define GLUE_PLACEMENT_H
 

@@ -1,51 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* httpd's parent and the supervisor: start, plans, children by plan, revival, end.
+/* httpd's parent and the supervisor: start, plans, children by plan, revival, end. Down:
+ * glue_memories.c, which makes what they share, glue_launch.c and glue_channel.c.
  *
  * The module is unmapped and mapped again at each restart, so what lasts is plain data in httpd's
  * retained memory: numbers, descriptors, mappings; no pointer to a function or static of ours. */
 #include "glue_supervisor.h"
 
-#include <fcntl.h>
 #include <http_core.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <unixd.h>
 
+#include "glue_channel.h"
 #include "glue_clock.h"
 #include "glue_group.h"
 #include "glue_launch.h"
 #include "glue_log.h"
+#include "glue_memories.h"
 #include "glue_placement.h"
 #include "glue_plan.h"
 
 #define KEY "mod_pyglue-supervisor-1"
-#define LOGS_A_MESSAGE 250
 #define HUNG_AFTER_MS 15000
 #define BACKOFF_MAX 60
-#define ROWS_MAX 2048
 #define STOP_MARGIN apr_time_from_sec(3) /* beyond the longest shutdown-timeout */
 
 enum { VERSION_SIZE = 32 };
-enum { PLAN = 1, LOGS = 2, STOP = 3 };
-enum { HARD_RESTART = 1, FINAL_STOP = 2 };
-
-/* docs/plan.md 2. */
-typedef struct message {
-    uint32_t kind, version, a, b;
-    uint64_t plan;
-} message_t;
 
 /* Retained: plain data only. Another version of this module, loaded at a graceful restart, finds
  * what this one left: nothing in here moves, and new members stand at the end. */
 typedef struct state {
-    uint32_t size;         /* of what its maker knew of it */
-    pyglue_pages_t *pages; /* read-only mapping; NULL: no group was ever configured */
-    pyglue_rows_t *rows;
-    int pages_fd, rows_fd; /* read-only descriptors: children inherit them until child_init */
+    uint32_t size;            /* of what its maker knew of it */
+    glue_memories_t memories; /* none: no group was ever configured */
     uint64_t epoch, plan;
     uid_t owner;       /* of parent and supervisor */
     apr_proc_t proc;   /* pid 0: none runs */
@@ -69,69 +56,6 @@ static server_rec *main_server;        /* pconf */
 
 static void complain(int error, const char *what) {
     ap_log_error(APLOG_MARK, APLOG_CRIT, error, main_server, GLUE_ID(0601) "%s", what);
-}
-
-/* The two memories. */
-
-/* A sealed memfd of 0600 and its mapping for writing. The descriptor, or -1. */
-static int make_memory(void **memory, const char *name, size_t size) {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    *memory = MAP_FAILED;
-    if (fd >= 0 && fchmod(fd, 0600) == 0 && ftruncate(fd, (off_t)size) == 0 &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-        *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (*memory != MAP_FAILED)
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
-/* The same memory through an open file of its own: a mapping made from a read-only one cannot be
- * made writable (SUCCESSION 6), and only root can open it again otherwise. */
-static int reopen(int fd, int flags) {
-    char path[32];
-
-    apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, flags | O_CLOEXEC);
-}
-
-static int reopen_read_only(int fd) {
-    int copy = reopen(fd, O_RDONLY);
-
-    close(fd);
-    return copy;
-}
-
-static unsigned rows_wanted(void) {
-    int children = 0;
-
-    ap_mpm_query(AP_MPMQ_MAX_DAEMONS, &children);
-    /* Old and new children live side by side after a graceful restart. */
-    children = 2 * children + 16;
-    return children > ROWS_MAX ? ROWS_MAX : (unsigned)children;
-}
-
-static int make_memories(void) {
-    unsigned count = rows_wanted();
-    void *pages, *rows;
-    int pages_fd = make_memory(&pages, "pyglue-pages", pyglue_pages_size());
-    int rows_fd = make_memory(&rows, "pyglue-rows", pyglue_rows_size(count));
-
-    if (pages_fd < 0 || rows_fd < 0)
-        return PYGLUE_E_IO;
-    pyglue_pages_init(pages);
-    pyglue_rows_init(rows, count);
-    munmap(pages, pyglue_pages_size());
-    here->rows = rows;
-    here->rows_fd = reopen_read_only(rows_fd);
-    here->pages_fd = reopen_read_only(pages_fd);
-    pages = mmap(NULL, pyglue_pages_size(), PROT_READ, MAP_SHARED, here->pages_fd, 0);
-    if (here->rows_fd < 0 || here->pages_fd < 0 || pages == MAP_FAILED)
-        return PYGLUE_E_IO;
-    here->pages = pages;
-    return 0;
 }
 
 /* Starting. */
@@ -166,13 +90,13 @@ static void back_off(void) {
 
 /* It did not come to life: requests that would need it fail at once, and it is tried again. */
 static void be_helpless(void) {
-    pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_HELPLESS);
+    pyglue_rows_put_parent(here->memories.rows, PYGLUE_PARENT_HELPLESS);
     back_off();
 }
 
 /* A failure is tried again by the monitor; it is never one of httpd. */
 static void start(apr_pool_t *pool) {
-    int pages = reopen(here->pages_fd, O_RDWR), error = PYGLUE_E_IO;
+    int pages = glue_memories_open_pages(&here->memories), error = PYGLUE_E_IO;
 
     here->epoch++;
     if (pages < 0)
@@ -182,7 +106,7 @@ static void start(apr_pool_t *pool) {
                             &(glue_launch_t){.epoch = here->epoch,
                                              .log = log_descriptor(),
                                              .pages = pages,
-                                             .rows = here->rows_fd},
+                                             .rows = here->memories.rows_fd},
                             pool);
     if (pages >= 0)
         close(pages);
@@ -198,80 +122,28 @@ static void start(apr_pool_t *pool) {
 
 /* Plans. */
 
-/* 0, or errno. */
-static int send_message(message_t *message, const int *fds, int count) {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(LOGS_A_MESSAGE * sizeof(int))];
-    } control;
-    struct iovec v = {message, sizeof *message};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-
-    if (count > 0) {
-        struct cmsghdr *c;
-
-        memset(&control, 0, sizeof control);
-        m.msg_control = control.bytes;
-        m.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
-        c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, (size_t)count * sizeof(int));
-    }
-    return sendmsg(here->channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
-}
-
 /* What is not sent yet of the latest plan. When the socket is full the monitor tries again. */
 static void send_plan(void) {
-    int error = 0;
+    int error;
 
     if (here->proc.pid == 0 || here->plan_fd < 0 || logs == NULL)
         return;
-    if (here->sent_logs < 0) {
-        message_t message = {PLAN, 1, (uint32_t)logs->nelts, 0, here->plan};
-
-        error = send_message(&message, &here->plan_fd, 1);
-        if (error == 0)
-            here->sent_logs = 0;
-    }
-    while (error == 0 && here->sent_logs < logs->nelts) {
-        int left = logs->nelts - here->sent_logs, n = left < LOGS_A_MESSAGE ? left : LOGS_A_MESSAGE;
-        message_t message = {LOGS, 1, (uint32_t)here->sent_logs, (uint32_t)n, here->plan};
-
-        error = send_message(&message, (const int *)(const void *)logs->elts + here->sent_logs, n);
-        if (error == 0)
-            here->sent_logs += n;
-    }
+    error = glue_channel_send_plan(here->channel, &here->sent_logs,
+                                   &(glue_outgoing_t){here->plan, here->plan_fd, logs});
     if (error != 0 && error != EAGAIN && error != EPIPE && error != ECONNRESET)
         complain(error, "the plan could not be sent to the supervisor; it is tried again");
 }
 
-static int write_all(int fd, const char *text, apr_size_t len) {
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-
-        if (n < 0)
-            return PYGLUE_E_IO;
-        text += n;
-        len -= (apr_size_t)n;
-    }
-    return 0;
-}
-
 static void make_plan(apr_pool_t *pconf) {
     glue_plan_t plan;
-    int fd = memfd_create("pyglue-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     here->plan++;
     glue_plan_make(&plan, here->plan, main_server, pconf);
     logs = plan.logs;
     if (here->plan_fd >= 0)
         close(here->plan_fd);
-    here->plan_fd = fd;
     here->sent_logs = -1;
-    if (fd < 0 || fchmod(fd, 0600) != 0 || write_all(fd, plan.text, plan.length) != 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    if (glue_channel_seal(&here->plan_fd, plan.text, plan.length) != 0)
         complain(errno, "the plan of the process groups could not be written");
 }
 
@@ -286,7 +158,7 @@ static void forget(void) {
 
 /* Has the running one, or the one that just ended, ever worked? */
 static int has_lived(void) {
-    return pyglue_pages_heartbeat(here->pages) > here->started_ms;
+    return pyglue_pages_heartbeat(here->memories.pages) > here->started_ms;
 }
 
 static void judge_death(int status) {
@@ -317,12 +189,11 @@ static void judge_death(int status) {
 
 /* A stop or a hard restart: workers end beside httpd's children, whose requests end with them. */
 static void tell_end(void) {
-    message_t message = {STOP, 1, HARD_RESTART, 0, here->plan};
-
+    /* One that is not taken is sent again by stop(). */
     if (!here->is_restarting && here->proc.pid != 0)
-        send_message(&message, NULL, 0); /* one that was not taken is sent again by stop() */
+        glue_channel_send_stop(here->channel, GLUE_STOP_RESTART, here->plan);
     here->is_restarting = 1;
-    pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_ENDING);
+    pyglue_rows_put_parent(here->memories.rows, PYGLUE_PARENT_ENDING);
 }
 
 static void start_now(void) {
@@ -340,7 +211,7 @@ static int is_ending(void) {
 
     ap_mpm_query(AP_MPMQ_MPM_STATE, &state);
     return here->is_restarting || state == AP_MPMQ_STOPPING ||
-           pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING;
+           pyglue_rows_parent(here->memories.rows) == PYGLUE_PARENT_ENDING;
 }
 
 /* Runs in the parent, from httpd's own reaping. RESTART: also a stop; children are about to be
@@ -388,15 +259,14 @@ static int await_end(pid_t pid) {
 }
 
 /* Tells the one that runs to end all, and waits. One that has closed its end is about to end. */
-static void end_supervisor(uint32_t how) {
-    message_t message = {STOP, 1, how, 0, here->plan};
+static void end_supervisor(enum glue_stop how) {
     pid_t pid = here->proc.pid;
     int error;
 
     unwatch();
     if (pid == 0)
         return;
-    error = send_message(&message, NULL, 0);
+    error = glue_channel_send_stop(here->channel, how, here->plan);
     if (error != 0 && error != EPIPE && error != ECONNRESET)
         kill(pid, SIGTERM);
     here->has_heirs = !await_end(pid);
@@ -405,7 +275,7 @@ static void end_supervisor(uint32_t how) {
 
 /* Waits, with a bound: a service manager kills what is left when httpd has gone. What a supervisor
  * that died left behind, nobody but another one can end. */
-static void stop(uint32_t how) {
+static void stop(enum glue_stop how) {
     if (here->elder != 0)
         await_end(here->elder); /* httpd's older children have gone */
     here->elder = 0;
@@ -427,9 +297,9 @@ static apr_status_t leave_configuration(void *unused) {
     (void)unused;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING) {
         use_standard_error();
-        stop(FINAL_STOP);
+        stop(GLUE_STOP_FINAL);
     } else if (here->is_restarting) {
-        stop(HARD_RESTART);
+        stop(GLUE_STOP_RESTART);
     }
     /* Graceful: it works on, and only our callback, which is about to be unmapped, is forgotten. */
     unwatch();
@@ -439,17 +309,6 @@ static apr_status_t leave_configuration(void *unused) {
 }
 
 /* Another version: what runs was started by the module that was here before the restart. */
-
-static size_t size_of(int fd) {
-    struct stat info;
-
-    return fstat(fd, &info) == 0 ? (size_t)info.st_size : 0;
-}
-
-static int can_read_memories(void) {
-    return pyglue_pages_check(here->pages, size_of(here->pages_fd)) == 0 &&
-           pyglue_rows_check(here->rows, size_of(here->rows_fd)) == 0;
-}
 
 /* Whoever runs serves httpd's older children by them and, left by us, ends with the last of those
  * (docs/plan.md 2). The socket may have other holders, so closing it would not tell. */
@@ -465,12 +324,7 @@ static void leave_memories(void) {
         shutdown(here->channel, SHUT_RDWR);
         forget();
     }
-    munmap(here->pages, size_of(here->pages_fd));
-    munmap(here->rows, size_of(here->rows_fd));
-    close(here->pages_fd);
-    close(here->rows_fd);
-    here->pages = NULL;
-    here->rows = NULL;
+    glue_memories_leave(&here->memories);
 }
 
 /* As if it had died (SUCCESSION 5): its workers serve until the next one's have loaded their
@@ -488,7 +342,7 @@ static void replace_supervisor(void) {
 }
 
 static void part_with_other_versions(void) {
-    if (here->pages != NULL && !can_read_memories())
+    if (here->memories.pages != NULL && !glue_memories_are_known(&here->memories))
         leave_memories();
     if (here->proc.pid != 0 && strcmp(here->version, GLUE_VERSION) != 0)
         replace_supervisor();
@@ -503,7 +357,8 @@ static state_t *retained(void) {
         return found;
     state = ap_retained_data_create(KEY, sizeof *state);
     state->owner = geteuid();
-    state->channel = state->plan_fd = state->pages_fd = state->rows_fd = -1;
+    state->channel = state->plan_fd = -1;
+    state->memories.pages_fd = state->memories.rows_fd = -1;
     if (found != NULL)
         memcpy(state, found, found->size);
     state->size = sizeof *state;
@@ -529,13 +384,13 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
     part_with_other_versions();
     if (groups->nelts == 0 && here->proc.pid == 0)
         return OK;
-    if (here->pages == NULL && make_memories() != 0) {
+    if (here->memories.pages == NULL && glue_memories_make(&here->memories) != 0) {
         complain(errno,
                  "the memories of placement could not be made: no process group can be reached");
         return OK;
     }
-    if (pyglue_rows_parent(here->rows) == PYGLUE_PARENT_ENDING)
-        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_SERVING);
+    if (pyglue_rows_parent(here->memories.rows) == PYGLUE_PARENT_ENDING)
+        pyglue_rows_put_parent(here->memories.rows, PYGLUE_PARENT_SERVING);
     if (longest_shutdown(groups) > here->stop_wait)
         here->stop_wait = longest_shutdown(groups);
     make_plan(pconf);
@@ -548,14 +403,14 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
 }
 
 static int is_hung(void) {
-    uint64_t beat = pyglue_pages_heartbeat(here->pages), now = glue_clock_now_ms();
+    uint64_t beat = pyglue_pages_heartbeat(here->memories.pages), now = glue_clock_now_ms();
 
     return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
 }
 
 int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     (void)s;
-    if (here == NULL || here->pages == NULL)
+    if (here == NULL || here->memories.pages == NULL)
         return DECLINED;
     if (here->proc.pid != 0 && is_hung()) {
         complain(0, "the supervisor does not answer and is replaced");
@@ -564,8 +419,8 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
         start(p);
     }
     if (here->proc.pid != 0 && has_lived() &&
-        pyglue_rows_parent(here->rows) == PYGLUE_PARENT_HELPLESS)
-        pyglue_rows_put_parent(here->rows, PYGLUE_PARENT_SERVING);
+        pyglue_rows_parent(here->memories.rows) == PYGLUE_PARENT_HELPLESS)
+        pyglue_rows_put_parent(here->memories.rows, PYGLUE_PARENT_SERVING);
     send_plan();
     return DECLINED;
 }
@@ -573,29 +428,31 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
 void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen, int slot,
                                   mpm_child_status status) {
     (void)s, (void)gen, (void)slot;
-    if (here == NULL || here->rows == NULL)
+    if (here == NULL || here->memories.rows == NULL)
         return;
-    if (status == MPM_CHILD_STARTED && pyglue_rows_child_started(here->rows, pid, here->plan) != 0)
+    if (status == MPM_CHILD_STARTED &&
+        pyglue_rows_child_started(here->memories.rows, pid, here->plan) != 0)
         complain(0, "more children than rows: some groups of older configurations may end early");
     if (status == MPM_CHILD_EXITED) {
-        pyglue_rows_child_ended(here->rows, pid);
-        pyglue_rows_release(here->rows, pid);
+        pyglue_rows_child_ended(here->memories.rows, pid);
+        pyglue_rows_release(here->memories.rows, pid);
     }
 }
 
 void glue_supervisor_child_init(void) {
-    if (here == NULL || here->pages == NULL)
+    if (here == NULL || here->memories.pages == NULL)
         return;
     if (here->channel >= 0)
         close(here->channel);
-    close(here->pages_fd);
-    close(here->rows_fd);
+    close(here->memories.pages_fd);
+    close(here->memories.rows_fd);
     if (here->plan_fd >= 0)
         close(here->plan_fd);
     /* The parent's uid is the supervisor's: this process has changed its own. */
-    glue_placement_child_init(&(glue_placement_t){.pages = here->pages,
-                                                  .rows = here->rows,
-                                                  .row = pyglue_rows_claim(here->rows, getpid()),
-                                                  .plan = here->plan,
-                                                  .supervisor = here->owner});
+    glue_placement_child_init(
+        &(glue_placement_t){.pages = here->memories.pages,
+                            .rows = here->memories.rows,
+                            .row = pyglue_rows_claim(here->memories.rows, getpid()),
+                            .plan = here->plan,
+                            .supervisor = here->owner});
 }
