@@ -1,82 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* This child's persistent connections to workers.
- * Sockets are blocking with a timeout of a second, so that the usual exchange needs no poll: who
- * wakes from it, or from a signal (prefork: HTTPD 1), looks at its own deadline and goes on. */
+/* One request's connection to a worker. Up: glue_exchange.c; down: glue_link.c and the codec.
+ * Sockets are blocking with a timeout, so that the usual exchange needs no poll: who wakes from it,
+ * or from a signal (prefork: HTTPD 1), looks at its own deadline and goes on. */
 #include "glue_conn.h"
 
-#include <apr_thread_mutex.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "glue_ahead.h"
+#include "glue_buffer.h"
 #include "glue_clock.h"
 #include "glue_janitor.h"
+#include "glue_link.h"
 #include "glue_watchdog.h"
 
-#define IDLE_MAX 256   /* idle connections that a child keeps; the least recently used goes */
-#define BUFFERS_MAX 64 /* free buffers that a child keeps */
-#define SLICE apr_time_from_sec(1) /* of a blocking call */
-
 struct glue_conn {
-    int fd; /* -1: it was let go when the end of the response had come (glue_conn_lend) */
-    uint64_t worker;
+    glue_link_t link;               /* fd -1: it was let go at the end of the response */
     const glue_conn_terms_t *terms; /* of the use in progress */
-    char *buffer;                   /* GLUE_CONN_BUFFER bytes while in use, else NULL */
+    char *buffer;                   /* of GLUE_BUFFER bytes */
     size_t start, end;              /* what lies in it */
     size_t left;                    /* payload bytes of the current frame not yet given */
     apr_time_t frame_deadline;      /* of the current frame */
     int is_torn;                    /* a frame was sent in part: nothing can follow */
-    int is_open;                    /* descriptors can be sent to it: SO_PASSRIGHTS */
-    glue_conn_t *next;              /* while idle */
     glue_ahead_t ahead;             /* what was received behind the buffer, if anything */
     const glue_place_t *place;      /* of the request, while it is lent */
 };
-
-static struct {
-    apr_thread_mutex_t *lock; /* guards the four below */
-    glue_conn_t *idle;        /* most recently used first */
-    int idle_count;
-    void *buffers; /* each begins with a pointer to the next */
-    int buffer_count;
-    uid_t supervisor; /* frozen */
-} here;
-
-/* Buffers. */
-
-void *glue_conn_buffer_get(void) {
-    void *buffer;
-
-    apr_thread_mutex_lock(here.lock);
-    buffer = here.buffers;
-    if (buffer != NULL) {
-        memcpy(&here.buffers, buffer, sizeof here.buffers);
-        here.buffer_count--;
-    }
-    apr_thread_mutex_unlock(here.lock);
-    return buffer != NULL ? buffer : malloc(GLUE_CONN_BUFFER);
-}
-
-void glue_conn_buffer_put(void *buffer) {
-    int is_kept;
-
-    if (buffer == NULL)
-        return;
-    apr_thread_mutex_lock(here.lock);
-    is_kept = here.buffer_count < BUFFERS_MAX;
-    if (is_kept) {
-        memcpy(buffer, &here.buffers, sizeof here.buffers);
-        here.buffers = buffer;
-        here.buffer_count++;
-    }
-    apr_thread_mutex_unlock(here.lock);
-    if (!is_kept)
-        free(buffer);
-}
 
 /* Waiting. */
 
@@ -97,7 +47,7 @@ static int wait_for(int fd, short events, apr_time_t deadline) {
  * deadline is farther away than that. 0 or E_TIMEOUT. */
 static int prepare(int fd, short events, apr_time_t deadline, int *flags) {
     *flags = 0;
-    if (deadline - glue_clock_now() > SLICE)
+    if (deadline - glue_clock_now() > GLUE_LINK_SLICE)
         return 0;
     *flags = MSG_DONTWAIT;
     return wait_for(fd, events, deadline);
@@ -110,18 +60,18 @@ static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t d
         return glue_spool_take(&conn->ahead.spool, memory, len);
     for (;;) {
         apr_interval_time_t left = deadline - glue_clock_now();
-        int is_near = left <= SLICE;
+        int is_near = left <= GLUE_LINK_SLICE;
         ssize_t got;
 
         if (left <= 0)
             return PYGLUE_E_TIMEOUT;
-        got = glue_watchdog_recv(conn->fd, memory, len, is_near ? MSG_DONTWAIT : 0);
+        got = glue_watchdog_recv(conn->link.fd, memory, len, is_near ? MSG_DONTWAIT : 0);
         if (got > 0)
             return got;
         if (got == 0 || (errno != EINTR && errno != EAGAIN))
             return PYGLUE_E_IO;
         /* What is there already costs no poll, also where a deadline is near. */
-        if (is_near && errno == EAGAIN && wait_for(conn->fd, POLLIN, deadline))
+        if (is_near && errno == EAGAIN && wait_for(conn->link.fd, POLLIN, deadline))
             return PYGLUE_E_TIMEOUT;
     }
 }
@@ -132,14 +82,14 @@ static ssize_t receive(glue_conn_t *conn, void *memory, size_t len, apr_time_t d
 static int fill(glue_conn_t *conn, size_t wanted, apr_time_t deadline) {
     if (conn->start == conn->end)
         conn->start = conn->end = 0;
-    if (conn->start + wanted > GLUE_CONN_BUFFER) {
+    if (conn->start + wanted > GLUE_BUFFER) {
         memmove(conn->buffer, conn->buffer + conn->start, conn->end - conn->start);
         conn->end -= conn->start;
         conn->start = 0;
     }
     while (conn->end - conn->start < wanted) {
         size_t room = conn->terms->takes_descriptors ? wanted - (conn->end - conn->start)
-                                                     : GLUE_CONN_BUFFER - conn->end;
+                                                     : GLUE_BUFFER - conn->end;
         ssize_t got = receive(conn, conn->buffer + conn->end, room, deadline);
 
         if (got < 0)
@@ -158,7 +108,7 @@ static int skip(glue_conn_t *conn) {
     int error = 0;
 
     while (error == 0 && conn->left > 0)
-        error = glue_conn_part(conn, &part, GLUE_CONN_BUFFER);
+        error = glue_conn_part(conn, &part, GLUE_BUFFER);
     return error;
 }
 
@@ -190,8 +140,7 @@ int glue_conn_part(glue_conn_t *conn, pyglue_str_t *part, size_t most) {
     if (conn->start == conn->end) {
         /* All of it at once where it fits, without reading into the frame behind it if need be. */
         size_t wanted = conn->left < most ? conn->left : most;
-        size_t room =
-            conn->terms->takes_descriptors && wanted < GLUE_CONN_BUFFER ? wanted : GLUE_CONN_BUFFER;
+        size_t room = conn->terms->takes_descriptors && wanted < GLUE_BUFFER ? wanted : GLUE_BUFFER;
         ssize_t got = receive(conn, conn->buffer, room, conn->frame_deadline);
 
         error = got == PYGLUE_E_TIMEOUT ? PYGLUE_E_PROTOCOL : got < 0 ? (int)got : 0;
@@ -226,20 +175,20 @@ int glue_conn_copy(glue_conn_t *conn, void *memory, size_t len) {
 }
 
 int glue_conn_socket(const glue_conn_t *conn) {
-    return conn->fd;
+    return conn->link.fd;
 }
 
 size_t glue_conn_at_hand(const glue_conn_t *conn) {
     size_t held = conn->end - conn->start + glue_spool_held(&conn->ahead.spool);
     int queued = 0;
 
-    if (ioctl(conn->fd, FIONREAD, &queued) == 0 && queued > 0)
+    if (ioctl(conn->link.fd, FIONREAD, &queued) == 0 && queued > 0)
         held += (size_t)queued;
     return held > conn->left ? held - conn->left : 0;
 }
 
 int glue_conn_has_more(glue_conn_t *conn) {
-    struct pollfd p = {.fd = conn->fd, .events = POLLIN};
+    struct pollfd p = {.fd = conn->link.fd, .events = POLLIN};
 
     return conn->end > conn->start || glue_spool_held(&conn->ahead.spool) > 0 || poll(&p, 1, 0) > 0;
 }
@@ -260,10 +209,10 @@ int glue_conn_descriptor(glue_conn_t *conn, int *fd) {
     ssize_t got;
 
     *fd = -1;
-    if (conn->end > conn->start || wait_for(conn->fd, POLLIN, conn->frame_deadline))
+    if (conn->end > conn->start || wait_for(conn->link.fd, POLLIN, conn->frame_deadline))
         return PYGLUE_E_PROTOCOL;
     do
-        got = recvmsg(conn->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        got = recvmsg(conn->link.fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     c = got == 1 ? CMSG_FIRSTHDR(&m) : NULL;
     if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
@@ -296,12 +245,12 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
     struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
     apr_time_t deadline = glue_clock_now() + conn->terms->frame_timeout;
 
-    if (conn->is_torn || conn->fd < 0)
+    if (conn->is_torn || conn->link.fd < 0)
         return PYGLUE_E_STATE;
     conn->is_torn = 1; /* until all of it is sent */
     while (m.msg_iovlen > 0) {
-        int flags, error = prepare(conn->fd, POLLOUT, deadline, &flags);
-        ssize_t sent = error ? 0 : sendmsg(conn->fd, &m, flags | MSG_NOSIGNAL);
+        int flags, error = prepare(conn->link.fd, POLLOUT, deadline, &flags);
+        ssize_t sent = error ? 0 : sendmsg(conn->link.fd, &m, flags | MSG_NOSIGNAL);
 
         if (error)
             return error;
@@ -317,56 +266,6 @@ int glue_conn_send(glue_conn_t *conn, struct iovec *v, int n) {
 }
 
 /* Connecting. */
-
-/* The peer is whoever called listen: the supervisor, for that path alone (TENANTS 4). */
-static int is_supervisors(int fd) {
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           peer.uid == here.supervisor;
-}
-
-/* Off is enforced by the kernel, where it can (TENANTS 5): whoever sends one gets EPERM. The terms
- * are a request's, and a connection is many requests'. */
-static void admit_descriptors(glue_conn_t *conn, int is_open) {
-    if (conn->is_open != is_open)
-        setsockopt(conn->fd, SOL_SOCKET, SO_PASSRIGHTS, &is_open, sizeof is_open);
-    conn->is_open = is_open;
-}
-
-static int set_up(glue_conn_t *conn) {
-    struct timeval slice = {.tv_sec = apr_time_sec(SLICE)};
-    int size = 4 * GLUE_CONN_BUFFER;
-
-    setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice) != 0 ||
-        setsockopt(conn->fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice) != 0)
-        return PYGLUE_E_IO;
-    return 0;
-}
-
-/* Non-blocking: for AF_UNIX a full queue is EAGAIN at once, and means busy. Closed to descriptors
- * before it is connected: the worker may send at once. */
-static int dial(glue_conn_t *conn, const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int flags;
-
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (conn->fd < 0)
-        return PYGLUE_E_IO;
-    conn->is_open = 1;
-    admit_descriptors(conn, 0);
-    if (connect(conn->fd, (struct sockaddr *)&address, sizeof address) != 0)
-        return errno == EAGAIN                            ? PYGLUE_E_TOO_BIG
-               : errno == ECONNREFUSED || errno == ENOENT ? PYGLUE_E_GONE
-                                                          : PYGLUE_E_IO;
-    if (!is_supervisors(conn->fd))
-        return PYGLUE_E_PROTOCOL;
-    flags = fcntl(conn->fd, F_GETFL);
-    return flags < 0 || fcntl(conn->fd, F_SETFL, flags & ~O_NONBLOCK) != 0 ? PYGLUE_E_IO : 0;
-}
 
 static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
     apr_time_t patience = glue_clock_now() + conn->terms->hello_timeout;
@@ -394,80 +293,34 @@ static int greet(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_tim
     return error;
 }
 
-void glue_conn_sweep(void) {
-    glue_conn_t **at = &here.idle, *gone = NULL;
-    char byte;
-
-    apr_thread_mutex_lock(here.lock);
-    while (*at != NULL) {
-        glue_conn_t *conn = *at;
-
-        if (recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) {
-            at = &conn->next;
-            continue;
-        }
-        *at = conn->next;
-        conn->next = gone;
-        gone = conn;
-        here.idle_count--;
-    }
-    apr_thread_mutex_unlock(here.lock);
-    while (gone != NULL) {
-        glue_conn_t *next = gone->next;
-
-        glue_conn_close(gone);
-        gone = next;
-    }
-}
-
 static int open_new(glue_conn_t *conn, const pyglue_worker_entry_t *worker, apr_time_t deadline) {
     int error;
 
-    glue_conn_sweep();
-    conn->worker = worker->number;
-    error = dial(conn, worker->path);
-    if (error == 0)
-        error = set_up(conn);
+    glue_link_sweep();
+    error = glue_link_open(&conn->link, worker);
     return error ? error : greet(conn, worker, deadline);
 }
 
-/* The stack of idle ones. */
-
-static glue_conn_t *pop_idle(uint64_t worker) {
-    glue_conn_t **at = &here.idle, *conn;
-
-    apr_thread_mutex_lock(here.lock);
-    while (*at != NULL && (*at)->worker != worker)
-        at = &(*at)->next;
-    conn = *at;
-    if (conn != NULL) {
-        *at = conn->next;
-        here.idle_count--;
-    }
-    apr_thread_mutex_unlock(here.lock);
-    return conn;
-}
+/* From request to request. */
 
 int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
                   const glue_conn_terms_t *terms, apr_time_t deadline) {
-    glue_conn_t *c = pop_idle(worker->number);
-    int is_new = c == NULL, error = 0, reason;
+    glue_conn_t *c = calloc(1, sizeof *c);
+    int error = 0, reason;
 
-    if (is_new) {
-        c = calloc(1, sizeof *c);
-        if (c == NULL)
-            return PYGLUE_E_NOMEM;
-        c->fd = -1;
-    }
+    *conn = NULL;
+    if (c == NULL)
+        return PYGLUE_E_NOMEM;
+    c->link.fd = -1;
     c->terms = terms;
-    c->buffer = glue_conn_buffer_get();
+    c->buffer = glue_buffer_get();
     if (c->buffer == NULL)
         error = PYGLUE_E_NOMEM;
-    else if (is_new)
+    else if (!glue_link_take(&c->link, worker->number))
         error = open_new(c, worker, deadline);
     reason = errno;
     if (error == 0)
-        admit_descriptors(c, terms->takes_descriptors);
+        glue_link_admit(&c->link, terms->takes_descriptors);
     else
         glue_conn_close(c);
     errno = reason;
@@ -475,52 +328,21 @@ int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
     return error;
 }
 
-static glue_conn_t *drop_oldest_locked(void) {
-    glue_conn_t **at = &here.idle, *oldest;
-
-    if (here.idle_count <= IDLE_MAX)
-        return NULL;
-    while ((*at)->next != NULL)
-        at = &(*at)->next;
-    oldest = *at;
-    *at = NULL;
-    here.idle_count--;
-    return oldest;
-}
-
-static void push_idle(glue_conn_t *conn) {
-    glue_conn_t *oldest;
-
-    apr_thread_mutex_lock(here.lock);
-    conn->next = here.idle;
-    here.idle = conn;
-    here.idle_count++;
-    oldest = drop_oldest_locked();
-    apr_thread_mutex_unlock(here.lock);
-    if (oldest != NULL)
-        glue_conn_close(oldest);
+/* All but the socket. */
+static void release(glue_conn_t *conn) {
+    glue_spool_end(&conn->ahead.spool);
+    glue_buffer_put(conn->buffer);
+    free(conn);
 }
 
 void glue_conn_put(glue_conn_t *conn) {
-    if (conn->left > 0 || glue_conn_is_over(conn) || conn->end > conn->start ||
+    if (conn->left > 0 || conn->is_torn || glue_conn_is_over(conn) || conn->end > conn->start ||
         glue_spool_held(&conn->ahead.spool) > 0) {
         glue_conn_close(conn);
         return;
     }
-    glue_spool_end(&conn->ahead.spool);
-    glue_conn_buffer_put(conn->buffer);
-    conn->buffer = NULL;
-    conn->terms = NULL;
-    push_idle(conn);
-}
-
-static int release(glue_conn_t *conn) {
-    int fd = conn->fd;
-
-    glue_spool_end(&conn->ahead.spool);
-    glue_conn_buffer_put(conn->buffer);
-    free(conn);
-    return fd;
+    glue_link_keep(&conn->link);
+    release(conn);
 }
 
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place) {
@@ -531,39 +353,32 @@ void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place) {
         walk = conn->ahead.walk;
         read.len = 0;
     }
-    glue_janitor_watch(conn->fd, place, &walk, read);
-    conn->fd = -1;
+    glue_janitor_watch(conn->link.fd, place, &walk, read);
     release(conn);
 }
 
 /* A descriptor that nobody asked for may lie unread in the socket, and its close may block whoever
  * closes the socket: the janitor's thread (TENANTS 5). */
 void glue_conn_close(glue_conn_t *conn) {
-    int fd = release(conn);
-
-    if (fd >= 0)
-        glue_janitor_close(fd);
+    if (conn->link.fd >= 0)
+        glue_janitor_close(conn->link.fd);
+    release(conn);
 }
 
 /* Reading ahead. */
 
-/* The whole response is here, in buffer and spool: the socket goes back to the idle ones, in a
- * connection of its own, and the place to its worker. What the frames say is not known yet; that
+/* The whole response is here, in buffer and spool: the socket goes back to the idle ones, and the
+ * place to its worker. What the frames say is not known yet; that
  * they are frames, and that nothing is between requests, is. */
 static void let_go(glue_ahead_t *ahead) {
     glue_conn_t *conn =
         (glue_conn_t *)(void *)((char *)ahead - APR_OFFSETOF(struct glue_conn, ahead));
-    glue_conn_t *idle = ahead->is_spoilt || conn->is_torn ? NULL : calloc(1, sizeof *idle);
 
-    if (idle != NULL) {
-        idle->fd = conn->fd;
-        idle->worker = conn->worker;
-        idle->is_open = conn->is_open;
-        push_idle(idle);
-    } else {
-        glue_janitor_close(conn->fd);
-    }
-    conn->fd = -1;
+    if (ahead->is_spoilt || conn->is_torn)
+        glue_janitor_close(conn->link.fd);
+    else
+        glue_link_keep(&conn->link);
+    conn->link.fd = -1;
     glue_place_give(conn->place);
 }
 
@@ -571,14 +386,14 @@ void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan) {
     glue_ahead_t *ahead = &conn->ahead;
 
     /* Whoever has taken END decides what becomes of the connection. */
-    if (conn->fd < 0 || conn->terms->spool == 0 || loan->order->state == PYGLUE_EXCHANGE_ENDED)
+    if (conn->link.fd < 0 || conn->terms->spool == 0 || loan->order->state == PYGLUE_EXCHANGE_ENDED)
         return;
     conn->place = loan->place;
     ahead->asked = loan->file_asked;
     if (glue_spool_held(&ahead->spool) == 0) {
         ahead->spool.most = conn->terms->spool;
         ahead->bounds = conn->terms->bounds;
-        ahead->fd = conn->fd;
+        ahead->fd = conn->link.fd;
         ahead->whole_frames = conn->terms->takes_descriptors;
         ahead->ended = let_go;
         ahead->is_spoilt = loan->is_leaving;
@@ -597,27 +412,9 @@ void glue_conn_take_back(glue_conn_t *conn, request_rec *r) {
 }
 
 int glue_conn_is_over(const glue_conn_t *conn) {
-    return conn->fd < 0;
+    return conn->link.fd < 0;
 }
 
 apr_off_t glue_conn_spooled(const glue_conn_t *conn) {
     return glue_spool_held(&conn->ahead.spool);
-}
-
-static apr_status_t end_all(void *unused) {
-    (void)unused;
-    while (here.idle != NULL) {
-        glue_conn_t *conn = here.idle;
-
-        here.idle = conn->next;
-        glue_watchdog_close(conn->fd);
-        free(conn);
-    }
-    return APR_SUCCESS;
-}
-
-void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor) {
-    here.supervisor = supervisor;
-    apr_thread_mutex_create(&here.lock, APR_THREAD_MUTEX_DEFAULT, pchild);
-    apr_pool_cleanup_register(pchild, NULL, end_all, apr_pool_cleanup_null);
 }

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* This child's persistent connections to workers: connect, prove the peer, frames, reuse, close.
+/* One request's connection to a worker: hello, frames in and out, and what is read ahead of a slow
+ * client. Its socket comes from glue_link.c and goes back there for the next request.
  *
- * A connection is used by one request at a time and idles in a bounded stack between them. A worker
- * is a stranger: each frame is checked before its payload is looked at, a whole frame has a
- * deadline, and descriptors are taken only where they were asked for. A small exchange costs one
- * sendmsg and one recv: what came beyond the frame asked for waits in a buffer, which is the
- * request's, not the thread's, and comes from a bounded pool of this process. All functions: any
- * thread of a child; a connection is one thread's at a time. */
+ * A worker is a stranger: each frame is checked before its payload is looked at, a whole frame has
+ * a deadline, and descriptors are taken only where they were asked for. A small exchange costs one
+ * sendmsg and one recv: what came beyond the frame asked for waits in a buffer
+ * (glue_buffer.h). All functions: any thread of a child; a connection is one thread's at a time. */
 #ifndef GLUE_CONN_H
 #define GLUE_CONN_H
 
 #include "glue.h"
 #include "glue_place.h"
-
-#define GLUE_CONN_BUFFER 65536 /* bytes of a pooled buffer */
 
 typedef struct glue_conn glue_conn_t;
 
@@ -27,9 +24,6 @@ typedef struct glue_conn_terms {
     apr_off_t spool;                   /* response-spool: bytes that are read ahead; 0: none */
 } glue_conn_terms_t;
 
-/* Once in child_init. Registers the end of all idle connections with pchild. */
-void glue_conn_child_init(apr_pool_t *pchild, uid_t supervisor);
-
 /* A connection to this worker: an idle one (which may have been closed meanwhile), or a
  * new one after its hello, which is awaited for terms->hello_timeout, but not beyond `deadline`.
  * terms must live until it is put back or closed.
@@ -42,8 +36,6 @@ int glue_conn_get(glue_conn_t **conn, const pyglue_worker_entry_t *worker,
 /* After a whole exchange: kept for the next request, unless bytes are left over. */
 void glue_conn_put(glue_conn_t *conn);
 void glue_conn_close(glue_conn_t *conn);
-/* Closes the idle connections on which something has come: a goodbye, or their end. */
-void glue_conn_sweep(void);
 /* After GONE was sent: the janitor reads on until the worker has finished, and then gives the place
  * back. The connection is gone. */
 void glue_conn_give_up(glue_conn_t *conn, const glue_place_t *place);
@@ -95,9 +87,5 @@ int glue_conn_has_more(glue_conn_t *conn);
 /* The byte that carries a descriptor (TENANTS 5: takes_descriptors). *fd is the caller's.
  * 0, or PYGLUE_E_PROTOCOL: none, or more than one came. */
 int glue_conn_descriptor(glue_conn_t *conn, int *fd);
-
-/* A buffer of GLUE_CONN_BUFFER bytes; NULL: no memory. */
-void *glue_conn_buffer_get(void);
-void glue_conn_buffer_put(void *buffer); /* NULL is ignored */
 
 #endif

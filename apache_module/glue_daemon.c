@@ -6,9 +6,11 @@
 #include <ap_mpm.h>
 
 #include "glue_ahead.h"
+#include "glue_buffer.h"
 #include "glue_clock.h"
 #include "glue_exchange.h"
 #include "glue_janitor.h"
+#include "glue_link.h"
 #include "glue_log.h"
 #include "glue_passed.h"
 #include "glue_placement.h"
@@ -155,7 +157,7 @@ static int try_once(glue_exchange_t *x) {
     int error = glue_exchange_run(x);
 
     if (error == PYGLUE_E_REFUSED && x->order.state != PYGLUE_EXCHANGE_ENDED)
-        glue_conn_sweep(); /* others of that worker are likely to have ended too */
+        glue_link_sweep(); /* others of that worker are likely to have ended too */
     finish_try(x, error);
     return error;
 }
@@ -286,7 +288,7 @@ static glue_conn_terms_t terms_of(const glue_group_t *group, const glue_host_t *
 static int run(glue_exchange_t *x) {
     int error;
 
-    x->buffer = glue_conn_buffer_get();
+    x->buffer = glue_buffer_get();
     if (x->buffer == NULL) {
         log_failure(x, PYGLUE_E_NOMEM, "the request could not be begun");
         return PYGLUE_E_REFUSED;
@@ -297,7 +299,7 @@ static int run(glue_exchange_t *x) {
     glue_flood_end(&x->flood);
     glue_spool_end(&x->upload);
     glue_rest_end(&x->rest);
-    glue_conn_buffer_put(x->buffer);
+    glue_buffer_put(x->buffer);
     return error;
 }
 
@@ -315,7 +317,7 @@ void glue_daemon_child_init(apr_pool_t *pchild, server_rec *s) {
     glue_passed_child_init();
     glue_spool_child_init(pchild);
     glue_ahead_child_init(pchild);
-    glue_conn_child_init(pchild, glue_placement()->supervisor);
+    glue_link_child_init(pchild, glue_placement()->supervisor);
 }
 
 int glue_daemon_run(pyglue_outcome_t *outcome, const glue_group_t *group, glue_host_t *host,

@@ -4,6 +4,7 @@
 
 #include <http_core.h>
 
+#include "glue_buffer.h"
 #include "glue_clock.h"
 #include "glue_janitor.h"
 #include "glue_log.h"
@@ -33,7 +34,7 @@ int glue_exchange_log(glue_exchange_t *x, const pyglue_frame_t *frame) {
     (void)frame;
     x->was_started = 1;
     level = error || number > APLOG_DEBUG ? APLOG_DEBUG : (int)number;
-    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
+    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_BUFFER)) == 0 &&
            part.len > 0) {
         part = glue_flood_admit(&x->flood, level, part);
         if (part.len > 0)
@@ -87,7 +88,7 @@ static int take_head(glue_exchange_t *x, const pyglue_frame_t *frame) {
     /* A field has two lengths and a name: this many can be in there at most. */
     size_t room = frame->length / 9 < bounds->fields ? frame->length / 9 : bounds->fields;
     char *payload =
-        frame->length <= GLUE_CONN_BUFFER ? x->buffer : apr_palloc(x->r->pool, frame->length);
+        frame->length <= GLUE_BUFFER ? x->buffer : apr_palloc(x->r->pool, frame->length);
     pyglue_header_t *fields = apr_palloc(x->r->pool, (room + 1) * sizeof *fields);
     pyglue_head_t head;
     int error = glue_conn_copy(x->conn, payload, frame->length);
@@ -155,7 +156,7 @@ static int take_body(glue_exchange_t *x, const pyglue_frame_t *frame) {
                 : x->is_bodyless ? 0
                                  : count_body(x, frame->length);
 
-    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_CONN_BUFFER)) == 0 &&
+    while (error == 0 && (error = glue_conn_part(x->conn, &part, GLUE_BUFFER)) == 0 &&
            part.len > 0) {
         apr_time_t before = glue_clock_now();
 

@@ -26,7 +26,7 @@ typedef struct glue_exchange {
     apr_time_t end_by;     /* until when it may run: request-timeout and interrupt-timeout */
     apr_time_t look_at;    /* when the client is looked after next */
     apr_time_t flush_by;   /* when body bytes are flushed though nothing asks for it */
-    char *buffer;          /* GLUE_CONN_BUFFER bytes: the body at hand, later what passes by */
+    char *buffer;          /* GLUE_BUFFER bytes: the body at hand, later what passes by */
     size_t at_hand;        /* body bytes in it, for each try */
     glue_spool_t upload;   /* those that were read ahead and did not fit */
     int is_whole_body;     /* the client has sent all of it */

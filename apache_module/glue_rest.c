@@ -5,7 +5,7 @@
 
 #include <unistd.h>
 
-#include "glue_conn.h"
+#include "glue_buffer.h"
 #include "glue_spool.h"
 
 static int write_all(const glue_rest_t *rest, pyglue_str_t bytes) {
@@ -39,21 +39,21 @@ int glue_rest_put(glue_rest_t *rest, glue_host_t *host, pyglue_str_t bytes) {
 
 /* Back again, and down piece by piece. */
 static int write_back(glue_rest_t *rest, glue_host_t *host) {
-    char *buffer = glue_conn_buffer_get();
+    char *buffer = glue_buffer_get();
     int error = buffer != NULL ? 0 : PYGLUE_E_NOMEM;
 
     for (apr_off_t at = 0; error == 0 && at < rest->length;) {
         ssize_t got;
 
         do
-            got = pread(rest->fd, buffer, GLUE_CONN_BUFFER, at);
+            got = pread(rest->fd, buffer, GLUE_BUFFER, at);
         while (got < 0 && errno == EINTR);
         error = got > 0
                     ? host->base.ops->write(&host->base, &(struct iovec){buffer, (size_t)got}, 1, 0)
                     : PYGLUE_E_IO;
         at += got;
     }
-    glue_conn_buffer_put(buffer);
+    glue_buffer_put(buffer);
     return error;
 }
 

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "glue_buffer.h"
 #include "glue_clock.h"
-#include "glue_conn.h"
 #include "glue_log.h"
 
-#define BLOCK GLUE_CONN_BUFFER
+#define BLOCK GLUE_BUFFER
 #define TELL_EVERY apr_time_from_sec(60)
 
 static const char *folder = "/tmp"; /* frozen after child_init */
@@ -92,7 +92,7 @@ static int begin_block(glue_spool_t *spool, apr_off_t block) {
     int i = find_free(spool);
 
     if (i >= 0) {
-        spool->kept[i].bytes = glue_conn_buffer_get();
+        spool->kept[i].bytes = glue_buffer_get();
         if (spool->kept[i].bytes == NULL)
             return -1;
     } else {
@@ -148,7 +148,7 @@ static apr_ssize_t read_file(glue_spool_t *spool, void *memory, apr_size_t len) 
 static void release_taken(glue_spool_t *spool, int i) {
     if (spool->start % BLOCK != 0 && spool->start != spool->end)
         return;
-    glue_conn_buffer_put(spool->kept[i].bytes);
+    glue_buffer_put(spool->kept[i].bytes);
     spool->kept[i].bytes = NULL;
     if (spool->start == spool->end)
         spool->start = spool->end = 0;
@@ -196,7 +196,7 @@ void glue_spool_tell(glue_spool_t *spool, const char *what, request_rec *r) {
 
 void glue_spool_end(glue_spool_t *spool) {
     for (int i = 0; i < GLUE_SPOOL_BUFFERS; i++) {
-        glue_conn_buffer_put(spool->kept[i].bytes);
+        glue_buffer_put(spool->kept[i].bytes);
         spool->kept[i].bytes = NULL;
     }
     if (spool->has_file)

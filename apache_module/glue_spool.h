@@ -2,7 +2,7 @@
 /* Bytes that wait for somebody slow: a queue that lies in memory first and then in an unlinked
  * file.
  *
- * It holds a bounded number of bytes and a few buffers of glue_conn.c's, however long what passes
+ * It holds a bounded number of bytes and a few buffers of glue_buffer.c's, however long what passes
  * through it is: the file is a ring. Where no file can be made or written, for want of disk or
  * permission, the queue is as long as its buffers; nothing that was put is ever lost, and whoever
  * fills it waits as if there were no file. One thread at a time. */
@@ -11,7 +11,7 @@
 
 #include "glue.h"
 
-#define GLUE_SPOOL_BUFFERS 4 /* of GLUE_CONN_BUFFER bytes: 256 KiB */
+#define GLUE_SPOOL_BUFFERS 4 /* of GLUE_BUFFER bytes: 256 KiB */
 
 /* Ready when all is zero but `most`. Fields are glue_spool.c's. */
 typedef struct glue_spool {

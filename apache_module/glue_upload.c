@@ -3,6 +3,8 @@
  * the body is no longer than request-buffering. */
 #include "glue_upload.h"
 
+#include "glue_buffer.h"
+
 /* How much is awaited. Nothing where the client waits to be asked for it, or does not know its
  * length and may be in a dialogue, unless the group asks for more than is usual: then such a body
  * is read ahead, too, if it can be held whole. */
@@ -29,10 +31,10 @@ static apr_size_t await_some(glue_exchange_t *x, char *memory, apr_size_t room) 
 
 /* What has come already goes with the request in any case. */
 static void fill_buffer(glue_exchange_t *x, apr_off_t limit) {
-    apr_size_t most = limit < GLUE_CONN_BUFFER ? (apr_size_t)limit : GLUE_CONN_BUFFER, got;
+    apr_size_t most = limit < GLUE_BUFFER ? (apr_size_t)limit : GLUE_BUFFER, got;
 
     x->at_hand =
-        (apr_size_t)glue_host_read_at_hand(x->host, x->buffer, GLUE_CONN_BUFFER, &x->is_whole_body);
+        (apr_size_t)glue_host_read_at_hand(x->host, x->buffer, GLUE_BUFFER, &x->is_whole_body);
     while (!x->is_whole_body && x->at_hand < most) {
         got = await_some(x, x->buffer + x->at_hand, most - x->at_hand);
         if (got == 0)
@@ -45,7 +47,7 @@ static void fill_spool(glue_exchange_t *x, apr_off_t limit) {
     apr_size_t room, got = 1;
     char *memory;
 
-    x->upload.most = limit - GLUE_CONN_BUFFER;
+    x->upload.most = limit - GLUE_BUFFER;
     while (got > 0 && !x->is_whole_body && (memory = glue_spool_space(&x->upload, &room)) != NULL) {
         got = await_some(x, memory, room);
         glue_spool_put(&x->upload, got);
@@ -61,7 +63,7 @@ void glue_upload_gather(glue_exchange_t *x) {
         return;
     limit = awaited(x);
     fill_buffer(x, limit);
-    if (!x->is_whole_body && limit > GLUE_CONN_BUFFER && x->at_hand == GLUE_CONN_BUFFER)
+    if (!x->is_whole_body && limit > GLUE_BUFFER && x->at_hand == GLUE_BUFFER)
         fill_spool(x, limit);
 }
 
@@ -72,8 +74,8 @@ int glue_upload_is_whole(const glue_exchange_t *x) {
 apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end) {
     apr_ssize_t got;
 
-    if (len > GLUE_CONN_BUFFER)
-        len = GLUE_CONN_BUFFER;
+    if (len > GLUE_BUFFER)
+        len = GLUE_BUFFER;
     if (glue_spool_held(&x->upload) > 0) {
         got = glue_spool_take(&x->upload, x->buffer, len);
         *is_end = glue_upload_is_whole(x);
