@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The settings of the pool by name, as settings.py and the tests' worker give them: a new one is a
- * field of wkr_settings_t, a row here, and a name in settings.py. Knows no Python; up: engine/serve.c.
- */
+ * field of wkr_settings_t, a row here, and a name in settings.py. Knows no Python.
+ * Up: engine/serve.c. */
 #include <limits.h>
 #include <stddef.h>
 
