@@ -10,13 +10,35 @@ import faulthandler
 import locale
 import os
 import signal
+import time
 from typing import Any
 
-from .messages import HOMELESS, NO_LOCALE, say, tell
+from .messages import HOMELESS, NO_LOCALE, RELOAD, say, tell
 from .settings import Settings, as_bytes
 
 # Raised in a worker for the stacks of an interpreter that it cannot have. No application uses it.
 STACKS = signal.SIGRTMAX
+
+
+class EarlyReload:
+    """SIGUSR1 before this worker serves: by default it would end it, and with it the start. What
+    was loaded by then may be what was there before, so the supervisor is told after READY."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._came_ms: int | None = None
+        signal.signal(signal.SIGUSR1, self._note)
+
+    def _note(self, number: int, _: object) -> None:
+        if os.getpid() == self._pid:
+            self._came_ms = int(time.monotonic() * 1000)
+        else:  # a fork of the application's
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def tell(self) -> None:
+        if self._came_ms is not None:
+            tell(RELOAD, 0, self._came_ms)
 
 
 def prepare(settings: Settings, pool: Any) -> None:

@@ -48,6 +48,7 @@ GROUP_VARIABLE = "PYGLUE_GROUP"  # by which `pyglue reload` knows a worker
 
 
 def main() -> NoReturn:
+    early = process.EarlyReload()
     os.environ.pop(GROUP_VARIABLE, None)  # what it starts is no worker
     descriptors.keep()
     try:
@@ -59,7 +60,8 @@ def main() -> NoReturn:
         failure.tell()
         os._exit(1)
     tell(READY, int(is_loaded))
-    start.pool.watch()  # a supervisor takes no other word before READY
+    early.tell()  # a supervisor takes no other word before READY
+    start.pool.watch()
     start.live()
 
 

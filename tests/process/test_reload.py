@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import conf
+from harness import census, conf
 from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -17,6 +17,12 @@ from process.shop import ask, facts, serving
 
 StartShop = Callable[..., Httpd]
 IMPORTS = "import sys; sys.path.insert(0, {folder!r})\nfrom helper import application\n"
+WAITS = """
+import os, time
+open({started!r}, "w").close()
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+"""
 HELPER = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -125,6 +131,25 @@ def test_sigusr1_to_a_worker_reloads_its_group(start_shop: StartShop) -> None:
         wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 10)
 
     assert load.failures() == []
+
+
+def test_sigusr1_to_a_worker_that_starts_costs_no_request(start_shop: StartShop) -> None:
+    """`pkill -USR1` of a tenant's reaches those too that do not serve yet."""
+    server = start_shop("threads=4")
+    files = server.root / "files"
+    script = server.root / "apps" / "late.wsgi"
+    write(script, WAITS.format(started=str(files / "started"), go=str(files / "go")) + HELPER)
+    shop.alone(server, "late", script, "threads=4 display-name=late")
+    server.graceful()
+    wait_until((files / "started").exists, "it is being loaded", 20)
+    (first,) = [pid for pid in server.processes() if census.command(pid).startswith("late")]
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/late"))
+        os.kill(first, signal.SIGUSR1)
+        (files / "go").touch()
+        assert connection.read_response().text == "mended"
+    server.wait_for_exit(first)
+    assert ask(server, "/late").text == "mended"
 
 
 def test_maximum_requests_recycles_without_a_failed_request(start_shop: StartShop) -> None:

@@ -321,6 +321,30 @@ def test_sigusr1_asks_for_a_reload(start: Start) -> None:
     assert kind == RELOAD and before - COARSE_MS <= came <= now_ms()
 
 
+def test_sigusr1_while_it_starts_asks_for_a_reload_when_it_is_ready(
+    package: Path, tmp_path: Path
+) -> None:
+    """It waits for its settings; by default the signal would end it."""
+    worker = Supervised(package, tmp_path)
+    with contextlib.closing(worker):
+        wait_until(lambda: catches(worker.process.pid, signal.SIGUSR1), "boot.py runs")
+        before = now_ms()
+        worker.process.send_signal(signal.SIGUSR1)
+        worker.send_settings()
+        worker.become_ready()
+        kind, _, came = worker.message()
+        assert kind == RELOAD and before - COARSE_MS <= came <= now_ms()
+        worker.process.send_signal(signal.SIGUSR1)
+        assert worker.message()[2] >= came
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """By a handler of its own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = int(next(line for line in lines if line.startswith("SigCgt:")).split()[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
 def test_the_end_of_its_cpu_time_asks_to_be_recycled_once(start: Start) -> None:
     """The kernel says it again each second; it serves on."""
     worker = start()
