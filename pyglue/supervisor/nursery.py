@@ -159,7 +159,8 @@ class Nursery:
             self._calls.failed(number, reason)
 
     def keep(self, digests: set[bytes]) -> None:
-        """Those of other groups, which have no worker any more and start none, are not needed."""
+        """Those of other groups, which have no worker any more that was forked, and start none, are
+        not needed."""
         for preloader in list(self._all):
             if preloader.definition.digest not in digests:
                 self._kill(preloader)

@@ -184,7 +184,9 @@ class Supervisor:
             self._pages.drop_orphans(digest)
             self._do(self._roster.disinherited(digest, at))
         self._release_orphans()
-        self._nursery.keep({worker.definition.digest for worker in self._processes.values()})
+        self._nursery.keep(
+            {w.definition.digest for w in self._processes.values() if w.definition.preload}
+        )
         self._nursery.tick(at)
 
     def _look_at_sockets(self, at: float) -> None:

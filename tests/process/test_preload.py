@@ -10,6 +10,7 @@ import pytest
 from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
+from process import shop
 from process.shop import ask, facts, serving
 
 StartShop = Callable[..., Httpd]
@@ -126,6 +127,19 @@ def test_threads_of_a_preloaded_application_are_told_about(start_preloaded: Star
     script.write_text(f"{thread}\n{script.read_text()}")
     server.log.wait_for("PG2017")
     wait_until(lambda: facts(server)["pid"] != old, "new workers serve", 20)
+
+
+def test_group_that_preloads_no_longer_keeps_no_preloader(start_preloaded: StartShop) -> None:
+    server = start_preloaded("threads=4", 1)
+    old = server.workers()
+    with Load(server.address, "/who", clients=3, keep_alive=False) as load:
+        server.configure(shop.lines(server.root, "threads=4"))
+        server.graceful()
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 20)
+    assert load.failures() == []
+    for pid in old:  # the preloader is one of them
+        server.wait_for_exit(pid)
+    assert len(server.workers()) == 1
 
 
 def test_stop_leaves_neither_workers_nor_preloader(start_preloaded: StartShop) -> None:
