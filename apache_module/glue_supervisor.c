@@ -24,7 +24,9 @@
 #define KEY "mod_pyglue-supervisor-1"
 #define HUNG_AFTER_MS 15000
 #define BACKOFF_MAX 60
-#define STOP_MARGIN apr_time_from_sec(3) /* beyond the longest shutdown-timeout */
+/* Beyond the longest shutdown-timeout: at the most two seconds each for workers that cannot be
+ * reaped, for the sweep and for cgroups, and one for the last lines of the log. */
+#define STOP_MARGIN apr_time_from_sec(8)
 
 enum { VERSION_SIZE = 32 };
 

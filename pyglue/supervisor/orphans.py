@@ -74,10 +74,9 @@ class Orphans:
                 self._gone(orphan)
         return before - self.groups()
 
-    def wait(self, seconds: float) -> None:
-        """Until those that were told are gone."""
-        deadline = now() + seconds
-        while self._all and now() < deadline:
+    def wait(self, until: float) -> None:
+        """For those that were told to be gone."""
+        while self._all and now() < until:
             self.tick()
             self._loop.turn(TURN)
 

@@ -18,7 +18,10 @@ from .group import Group
 from .plan import MAX_GROUPS, MAX_PROCESSES, GroupPlan, Plan
 from .scaling import IdleStops, Load
 
-STOP_BOUND = 10.0  # beyond the longest shutdown-timeout, then processes are left behind
+# Beyond the longest shutdown-timeout, which is a second after the last SIGKILL: who is there then
+# cannot be reaped yet, because somebody traces it or a file system holds it. The sweep comes next,
+# and httpd waits for that too (STOP_MARGIN in glue_supervisor.c).
+STOP_BOUND = 2.0
 
 
 class Roster:

@@ -141,6 +141,7 @@ class Supervisor:
         self._look_at = 0.0
         self._is_done = False
         self._perform = self._performers()
+        self._orphans_until = 0.0
 
     def run(self) -> int:
         """Until all has ended."""
@@ -227,7 +228,9 @@ class Supervisor:
         self._logs.say(messages.PARENT_GONE, {"children": children})
 
     def _stop(self, reason: str) -> None:
-        self._orphans.stop(self._longest_shutdown())
+        longest = self._longest_shutdown()
+        self._orphans_until = self._orphans_until or now() + longest + ORPHANS_GRACE
+        self._orphans.stop(longest)
         self._do(self._roster.stop(reason, now()))
 
     def _longest_shutdown(self) -> float:
@@ -393,7 +396,7 @@ class Supervisor:
     # The end.
 
     def _clean_up(self) -> None:
-        self._orphans.wait(self._longest_shutdown() + ORPHANS_GRACE)
+        self._orphans.wait(self._orphans_until)
         self._cgroups.kill()
         survivors = family.sweep(SWEEP_SECONDS, self._logs.scribes())
         if survivors:

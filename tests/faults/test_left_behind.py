@@ -134,6 +134,13 @@ def test_stop_ends_what_was_left_behind(server: Httpd) -> None:
     server.stop()
 
 
+def test_stop_ends_a_worker_that_cannot_be_reaped_and_who_prevents_it(server: Httpd) -> None:
+    """TENANTS 7: a process that a worker left behind traces it, and never waits for it. The harness
+    counts what is left; no supervisor had to be killed for it, the log would tell."""
+    assert ask(server, "/leaves_behind?tracer").status == 200
+    server.stop()
+
+
 def test_a_client_is_answered_while_threads_of_earlier_requests_run(server: Httpd) -> None:
     with connected(server.address) as connection:
         for target in ("/leaves_behind?thread", "/who", "/leaves_behind?thread", "/who"):

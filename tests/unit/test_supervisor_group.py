@@ -422,6 +422,15 @@ def test_stop_ends_all_and_exits_when_the_last_is_gone() -> None:
     assert len(world.started) == 2
 
 
+def test_stop_waits_for_no_worker_that_cannot_be_reaped() -> None:
+    """Its tenant traces it, say. What is below the supervisor, who traces too, is killed then."""
+    world = World()
+    (worker,) = world.serve(group_plan())
+    world.do(world.roster.stop("stop", world.now))
+    assert of(Kill, world.wait(6.5)) == [worker]
+    assert any(isinstance(a, Exit) for a in world.wait(1))
+
+
 def test_stop_gives_a_draining_worker_a_deadline() -> None:
     world = World()
     (old,) = world.serve(group_plan())

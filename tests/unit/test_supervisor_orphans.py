@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness.wire import Peer, Type
 
-from pyglue.supervisor.loop import Loop
+from pyglue.supervisor.loop import Loop, now
 from pyglue.supervisor.orphans import Orphans
 from pyglue.supervisor.pages import Entry
 
@@ -35,7 +35,7 @@ def orphans(listener: socket.socket) -> Iterator[Orphans]:
     made = Orphans(Loop({}), [entry])
     yield made
     signal.set_wakeup_fd(-1)
-    made.wait(10)
+    made.wait(now() + 10)
     assert made.left == 0
 
 
@@ -50,7 +50,7 @@ def test_an_orphan_is_told_to_leave_and_gone_when_it_has_closed(
     orphans.leave(DIGEST, 0.0)
     with accepted(listener) as peer:
         assert peer.receive().type == Type.LEAVE
-        orphans.wait(0.05)
+        orphans.wait(now() + 0.05)
         assert orphans.left == 1
 
 

@@ -11,6 +11,8 @@ import threading
 import time
 
 LONG = 300
+PTRACE_SEIZE = 0x4206
+PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 
 
 def fork():
@@ -21,6 +23,26 @@ def fork():
             time.sleep(LONG)
         os._exit(0)
     os.wait()
+
+
+def tracer():
+    """A process out of the session that traces all threads of this one and waits for none: while it
+    lives nobody can reap them."""
+    libc, worker = ctypes.CDLL(None), os.getpid()
+    libc.prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)
+    done, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for thread in map(int, os.listdir(f"/proc/{worker}/task")):
+                os.write(write, b"x" if libc.ptrace(PTRACE_SEIZE, thread, 0, 0) else b".")
+            os.close(write)
+            time.sleep(LONG)
+        os._exit(0)
+    os.wait()
+    os.close(write)
+    with open(done, "rb") as said:
+        assert b"x" not in said.read(64)
 
 
 def fork_by_the_kernel():
@@ -51,6 +73,7 @@ WAYS = {
     "fork": fork,
     "fork-by-the-kernel": fork_by_the_kernel,
     "fork-and-exit": fork_and_exit,
+    "tracer": tracer,
     "popen": lambda: subprocess.Popen(["sleep", str(LONG)], close_fds=False),
     "detached": lambda: subprocess.Popen(["sleep", str(LONG)], start_new_session=True),
     "multiprocessing": multi,
