@@ -27,6 +27,8 @@
 /* Beyond the longest shutdown-timeout: at the most two seconds each for workers that cannot be
  * reaped, for the sweep and for cgroups, and one for the last lines of the log. */
 #define STOP_MARGIN apr_time_from_sec(8)
+#define KILL_WAIT                                                                                  \
+    apr_time_from_sec(2) /* SIGKILL ends no system call that waits for a file system */
 
 enum { VERSION_SIZE = 32 };
 
@@ -49,7 +51,8 @@ typedef struct state {
     int is_restarting;    /* the end of pconf is a hard restart's or a stop's */
     apr_interval_time_t stop_wait; /* the longest shutdown-timeout of all plans since the start */
     char version[VERSION_SIZE];    /* of the module that started the supervisor */
-    pid_t elder; /* a supervisor that serves older children by memories of another layout; 0 */
+    pid_t elder;   /* a supervisor that serves older children by memories of another layout; 0 */
+    int is_killed; /* the one that runs, because it hung, and it has not ended yet */
 } state_t;
 
 static state_t *here;                  /* the retained one */
@@ -119,6 +122,7 @@ static void start(apr_pool_t *pool) {
     apr_cpystrn(here->version, GLUE_VERSION, sizeof here->version);
     here->started_ms = glue_clock_now_ms();
     here->sent_logs = -1;
+    here->is_killed = 0;
     watch();
 }
 
@@ -189,6 +193,28 @@ static void judge_death(int status) {
     be_helpless();
 }
 
+/* 1; 0: it has not ended within that time. */
+static int is_reaped(pid_t pid, int *status, apr_interval_time_t within) {
+    apr_time_t deadline = glue_clock_now() + within;
+
+    while (waitpid(pid, status, WNOHANG) == 0) {
+        if (glue_clock_now() > deadline)
+            return 0;
+        apr_sleep(10000);
+    }
+    return 1;
+}
+
+/* httpd does not wait for one that cannot end. */
+static void kill_and_reap(pid_t pid) {
+    int status;
+
+    kill(pid, SIGKILL);
+    if (!is_reaped(pid, &status, KILL_WAIT))
+        complain(0, "the supervisor cannot be ended, the kernel keeps it in a system call: it is "
+                    "left behind");
+}
+
 /* A stop or a hard restart: workers end beside httpd's children, whose requests end with them. */
 static void tell_end(void) {
     /* One that is not taken is sent again by stop(). */
@@ -245,19 +271,13 @@ static void on_death(int reason, void *data, int status) {
 
 /* 1: it has ended in good order, within the bound; else it is killed. */
 static int await_end(pid_t pid) {
-    apr_time_t deadline = glue_clock_now() + here->stop_wait + STOP_MARGIN;
     int status = 0;
 
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (glue_clock_now() > deadline) {
-            complain(0, "the supervisor did not end in time and is killed");
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            break;
-        }
-        apr_sleep(10000);
-    }
-    return status == 0;
+    if (is_reaped(pid, &status, here->stop_wait + STOP_MARGIN))
+        return status == 0;
+    complain(0, "the supervisor did not end in time and is killed");
+    kill_and_reap(pid);
+    return 0;
 }
 
 /* Tells the one that runs to end all, and waits. One that has closed its end is about to end. */
@@ -337,8 +357,7 @@ static void replace_supervisor(void) {
                                "is replaced by one of " GLUE_VERSION "; its workers serve until "
                                "the new ones are ready",
                  (long)here->proc.pid, here->version);
-    kill(here->proc.pid, SIGKILL);
-    waitpid(here->proc.pid, NULL, 0);
+    kill_and_reap(here->proc.pid);
     here->has_heirs = 1;
     forget();
 }
@@ -410,13 +429,29 @@ static int is_hung(void) {
     return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
 }
 
+/* At the first look it is killed, and its death is reported by httpd. At the next one the kernel
+ * keeps it, and another one takes its place. */
+static void end_hung(apr_pool_t *p) {
+    if (!here->is_killed) {
+        complain(0, "the supervisor does not answer and is replaced");
+        kill(here->proc.pid, SIGKILL);
+        here->is_killed = 1;
+        return;
+    }
+    complain(0, "the supervisor cannot be ended, the kernel keeps it in a system call: it is left "
+                "behind, and a new one is started");
+    unwatch();
+    forget();
+    here->has_heirs = 1;
+    start(p);
+}
+
 int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     (void)s;
     if (here == NULL || here->memories.pages == NULL)
         return DECLINED;
     if (here->proc.pid != 0 && is_hung()) {
-        complain(0, "the supervisor does not answer and is replaced");
-        kill(here->proc.pid, SIGKILL); /* its death is reported by httpd */
+        end_hung(p);
     } else if (here->proc.pid == 0 && glue_clock_now_ms() >= here->start_at_ms) {
         start(p);
     }

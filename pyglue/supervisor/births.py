@@ -18,6 +18,7 @@ from .nursery import NUMBER as PRELOADER
 from .nursery import Birth, Calls, Nursery
 from .plan import Plan
 from .process import Ends, Process, Spawn
+from .reader import Reader
 
 SCRIPTS_SIZE = 1 << 16  # some hundreds of them
 
@@ -30,12 +31,13 @@ class Births:
         self._memory = memory  # pyglue._pages
         self._spawn = spawn
         self._directories: dict[str, Directory] = {}
+        self._reader = Reader()
         self._scripts: dict[bytes, int] = {}  # of each group, the memory of what its workers loaded
         self.plan: Plan | None = None  # the newest one that was taken
 
     def attend(self, calls: Calls) -> Nursery:
         """The nursery, which asks this of the server."""
-        self._nursery = Nursery(self._spawn, calls)
+        self._nursery = Nursery(self._spawn, calls, self._reader.read)
         return self._nursery
 
     def make(self, action: Launch, now: float) -> Process:
@@ -55,6 +57,7 @@ class Births:
                 listener,
                 self._memory.size_record(),
                 self._scripts_of(definition.digest),
+                read=self._reader.read,
             )
         except OSError:
             self.remove_socket(listener)

@@ -193,9 +193,11 @@ class Group:
 
     def stopped(self, number: int) -> list[Action]:
         """A signal stopped a worker: requests would wait in it. Its death follows."""
-        self._out.say(messages.WORKER_STOPPED, number=number, pid=self.workers[number].pid)
-        self._leaving.kill(self.workers[number], "a signal had stopped it")
-        return self._out.take()
+        return self._condemn(number, messages.WORKER_STOPPED, "a signal had stopped it")
+
+    def unreadable(self, number: int) -> list[Action]:
+        """Reading what a worker wrote would keep us. Its death follows."""
+        return self._condemn(number, messages.WORKER_UNREADABLE, "its pipes could not be read")
 
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
@@ -251,6 +253,12 @@ class Group:
         return self._ending and not self.workers
 
     # What an event means for one worker.
+
+    def _condemn(self, number: int, message: messages.Message, why: str) -> list[Action]:
+        worker = self.workers[number]
+        self._out.say(message, number=number, pid=worker.pid)
+        self._leaving.kill(worker, why)
+        return self._out.take()
 
     def _heard(self, worker: Worker, message: Message, argument: int, now: float) -> None:
         if message is Message.HELLO:

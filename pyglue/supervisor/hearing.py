@@ -25,6 +25,7 @@ class Calls:
     heard: Callable[[Process, Words], None]
     flooded: Callable[[Process], None]  # it spent its budget of messages
     silent: Callable[[Process], None]  # nobody holds the other end of its message pipe
+    unreadable: Callable[[Process], None]  # what lies in its pipes: they are read no more
 
 
 class Hearing:
@@ -57,6 +58,9 @@ class Hearing:
     def listen(self, worker: Process) -> None:
         """To the messages that have come."""
         words = worker.read_messages()
+        if worker.is_unreadable:
+            self._give_up(worker)
+            return
         if words is None:
             self._loop.unwatch(worker.messages)
             self._calls.silent(worker)
@@ -71,10 +75,13 @@ class Hearing:
     def hear_out(self, worker: Process) -> None:
         """All that it has said before its end."""
         self._on_report(worker)
+        was_given_up = worker.is_unreadable
         for word in worker.read_messages() or []:
             self._calls.heard(worker, word)
         words = worker.read_last_words()
         self._logs.worker_said(worker.definition.digest, worker.pid, words, now(), are_last=True)
+        if worker.is_unreadable and not was_given_up:
+            self._give_up(worker)
 
     def wake(self) -> None:
         """Each second: those that rest are read again."""
@@ -97,12 +104,21 @@ class Hearing:
 
     def _on_log(self, worker: Process) -> None:
         lines = worker.read_log(now())
+        if worker.is_unreadable:
+            self._give_up(worker)
         if lines is None:
             self._loop.unwatch(worker.log)
             lines = worker.lines.end()
         elif worker.is_loud:
             self._rest(worker.log, lambda: self._on_log(worker))
         self._logs.worker_said(worker.definition.digest, worker.pid, lines, now())
+
+    def _give_up(self, worker: Process) -> None:
+        """Reading it: reader.py tells why."""
+        for fd in (worker.messages, worker.log):
+            self._resting.pop(fd, None)
+            self._loop.unwatch(fd)
+        self._calls.unreadable(worker)
 
     def _pause(self, worker: Process) -> None:
         if worker.messages not in self._resting:

@@ -176,6 +176,13 @@ WORKER_STOPPED = Message(
     "worker {number} (pid {pid}) was stopped by a signal and is killed, because requests would "
     "wait in it; to look into a worker use a debugger, which stops it by other means",
 )
+WORKER_UNREADABLE = Message(
+    "PG1129",
+    Level.ERR,
+    "worker {number} (pid {pid}) is killed: what lies in its pipes cannot be read, or not without "
+    "waiting for a file system that does not answer; they hold pages of a file, put there by "
+    "splice(2)",
+)
 STILL_DRAINS = Message(
     "PG1120",
     Level.INFO,

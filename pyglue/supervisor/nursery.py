@@ -21,7 +21,7 @@ from . import messages
 from .actions import Death
 from .listeners import Listener
 from .plan import GroupPlan
-from .process import Ends, Process, Spawn, make
+from .process import Ends, Process, Read, Spawn, make
 from .worker import FAILURES, Message, State, Worker
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ class Calls:
 class Nursery:
     """All preloaders: usually one a group, two while one takes over from the other."""
 
-    def __init__(self, spawn: Spawn, calls: Calls) -> None:
+    def __init__(self, spawn: Spawn, calls: Calls, read: Read | None = None) -> None:
         self._spawn = spawn
+        self._read = read
         self._calls = calls
         self._all: list[_Preloader] = []
 
@@ -187,7 +188,13 @@ class Nursery:
                 ours.shutdown(socket.SHUT_RD)  # nobody attaches anything to a socket of root's
                 ours.setblocking(False)
                 process, ends = make(
-                    NUMBER, recipe, b"", Listener("", theirs), None, birth.ends.scripts
+                    NUMBER,
+                    recipe,
+                    b"",
+                    Listener("", theirs),
+                    None,
+                    birth.ends.scripts,
+                    read=self._read,
                 )
                 process.spawn(self._spawn, ends)
             except BaseException:

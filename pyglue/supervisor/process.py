@@ -24,6 +24,7 @@ from .listeners import Listener
 from .logs import BYTES_PER_SECOND, Lines
 from .loop import now
 from .plan import GroupPlan
+from .reader import UnreadableError
 
 RECORD_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 READ_SIZE = 65536
@@ -31,6 +32,7 @@ FDS_A_WORKER = 7  # that are open here
 FDS_BESIDE = 64
 
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
+Read = Callable[[int, int], "bytes | None"]  # as _read, or UnreadableError
 ReadRecord = Callable[[int], "tuple[int, int, int, int, list[tuple[int, int, bytes, bytes]]]"]
 LAST_WORDS = 1 << 20  # bytes of its log that are read at its end; no pipe holds more by default
 
@@ -76,6 +78,7 @@ class Process:
     messages: int
     log: int
     record: int
+    read: Read
     pid: int = 0  # 0: it was not started yet
     pidfd: int = -1
     report: int = -1  # of the privileged step
@@ -89,6 +92,7 @@ class Process:
     cpu_time: float = 0.0  # after its end, with what it waited for
     is_closed: bool = False
     is_loud: bool = False  # it has written more than may be read of it now
+    is_unreadable: bool = False  # what lies in a pipe of its own: nothing more is read of it
 
     @property
     def definition(self) -> GroupPlan:
@@ -128,7 +132,7 @@ class Process:
 
     def read_messages(self) -> list[tuple[int, int, int]] | None:
         """The whole messages that have come; None at end-of-file."""
-        data = _read(self.messages, MESSAGES_PER_SECOND * WORDS.size)
+        data = self._read_own(self.messages, MESSAGES_PER_SECOND * WORDS.size)
         if data == b"":
             return None
         self.unread += data or b""
@@ -139,9 +143,19 @@ class Process:
 
     def read_log(self, now: float) -> list[bytes] | None:
         """The whole lines that have come; None at end-of-file."""
-        data = _read(self.log, READ_SIZE)
+        data = self._read_own(self.log, READ_SIZE)
         self.is_loud = self.words.grant(now, len(data or b"")) < len(data or b"")
         return None if data == b"" else self.lines.feed(data or b"")
+
+    def _read_own(self, fd: int, size: int) -> bytes | None:
+        """Of a pipe that the worker writes to."""
+        if self.is_unreadable:
+            return b""
+        try:
+            return self.read(fd, size)
+        except UnreadableError:
+            self.is_unreadable = True
+            return b""
 
     def read_report(self) -> bool:
         """What the privileged step says of itself. False: it has said all."""
@@ -159,7 +173,7 @@ class Process:
     def read_last_words(self) -> list[bytes]:
         """All lines that its log holds at its end, the unfinished one too."""
         data = b""
-        while len(data) < LAST_WORDS and (more := _read(self.log, READ_SIZE)):
+        while len(data) < LAST_WORDS and (more := self._read_own(self.log, READ_SIZE)):
             data += more
         return self.lines.feed(data) + self.lines.end()
 
@@ -197,6 +211,8 @@ def make(
     listener: Listener,
     record_size: int | None,
     scripts: int = -1,
+    *,
+    read: Read | None = None,
 ) -> tuple[Process, Ends]:
     """Pipes and record (None: it has none) of a worker that does not run yet, and what becomes its
     own. Takes the listener; OSError with nothing left open."""
@@ -218,7 +234,7 @@ def make(
         for fd in (control, messages, messages_write):  # no end of these ever waits
             os.set_blocking(fd, False)
         opened.pop_all()
-    made = Process(number, recipe, key, listener, control, messages, log, record)
+    made = Process(number, recipe, key, listener, control, messages, log, record, read or _read)
     return made, Ends(control_read, log_read, log_write, messages_write, scripts)
 
 

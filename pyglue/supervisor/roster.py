@@ -116,6 +116,10 @@ class Roster:
         """A signal stopped a worker, which answers nobody any more."""
         return self._group(number).stopped(number)
 
+    def unreadable(self, number: int) -> list[Action]:
+        """What a worker wrote cannot be read."""
+        return self._group(number).unreadable(number)
+
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         group = self.groups[self._of.pop(number)]

@@ -117,7 +117,12 @@ class Supervisor:
         self._hearing = hearing.Hearing(
             self._loop,
             self._logs,
-            hearing.Calls(heard=self._heard, flooded=self._flooded, silent=self._silent),
+            hearing.Calls(
+                heard=self._heard,
+                flooded=self._flooded,
+                silent=self._silent,
+                unreadable=self._unreadable,
+            ),
         )
         self._deaths = deaths.Deaths(
             self._loop,
@@ -362,6 +367,14 @@ class Supervisor:
     def _flooded(self, worker: Process) -> None:
         if worker.number != PRELOADER:
             self._do(self._roster.flooded(worker.number, now()))
+
+    def _unreadable(self, worker: Process) -> None:
+        if worker.number == PRELOADER:
+            values: dict[str, object] = {"number": worker.number, "pid": worker.pid}
+            self._logs.say(messages.WORKER_UNREADABLE, values, worker.definition.digest)
+            worker.kill()
+        else:
+            self._do(self._roster.unreadable(worker.number))
 
     def _silent(self, worker: Process) -> None:
         """Its death tells the rest, if it was ever alive."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from harness import census
+from harness import census, tracer
 from harness.client import CutError, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -338,6 +338,24 @@ def test_a_supervisor_that_hangs_is_replaced(start_shop: StartShop) -> None:
 
     os.kill(first, signal.SIGSTOP)
     with Load(server.address, "/who", clients=2) as load:
+        wait_until(lambda: serving(load, 4).isdisjoint(old), "new workers serve", 60)
+
+    assert load.failures() == []
+    for pid in (first, *old):
+        server.wait_for_exit(pid)
+
+
+@pytest.mark.slow
+@pytest.mark.looks_inside
+def test_a_supervisor_that_hangs_and_cannot_be_ended_is_replaced(start_shop: StartShop) -> None:
+    """The kernel may keep it in a system call, so that httpd gets no word of its death."""
+    server = start_shop("threads=4")
+    first, old = server.supervisor(), server.workers()
+    server.log.expect("GL0601: the supervisor does not answer")
+    server.log.expect("GL0601: the supervisor cannot be ended.* a new one is started")
+
+    with tracer.kept(first), Load(server.address, "/who", clients=2) as load:
+        os.kill(first, signal.SIGSTOP)
         wait_until(lambda: serving(load, 4).isdisjoint(old), "new workers serve", 60)
 
     assert load.failures() == []

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import census, client
+from harness import census, client, tracer
 from harness.client import Connection, request, wait_until
 from harness.httpd import Httpd
 from process import shop
@@ -194,6 +194,18 @@ def test_stop_beside_a_supervisor_that_hangs_leaves_nothing(start_shop: StartSho
     os.kill(server.supervisor(), signal.SIGSTOP)
     server.stop()
 
+    assert leftovers(server) == []
+
+
+@pytest.mark.slow
+@pytest.mark.looks_inside
+def test_stop_goes_on_beside_a_supervisor_that_cannot_be_ended(start_shop: StartShop) -> None:
+    """The kernel may keep it in a system call, and httpd does not wait for it then."""
+    server = start_shop("threads=4 shutdown-timeout=1")
+    server.log.expect("GL0601: the supervisor did not end in time and is killed")
+    server.log.expect("GL0601: the supervisor cannot be ended")
+    with tracer.kept(server.supervisor()):
+        server.stop()
     assert leftovers(server) == []
 
 
