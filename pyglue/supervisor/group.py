@@ -3,19 +3,14 @@
 
 Sans-IO: events with the time go in, actions come out. After each event `_settle` looks at the
 whole and takes what steps are due (publish, withdraw, start, tell), so that no order of events
-can leave a step out. The rules are those of SUCCESSION.md, sections 3 and 4:
-
-- a replacement is published when it is ready, and only then is its predecessor withdrawn;
-- while good workers serve, they are replaced one at a time, and a worker whose scripts failed to
-  load is not published: it stays, watches its files and holds the roll;
-- where nothing better serves it is published, and answers 500 at once;
-- a crash while the wanted definition does not load is replaced from the last good one.
+can leave a step out. By which rules workers take each other's places is told in `roll.py`; a crash
+while the wanted definition does not load is replaced from the last good one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 from . import messages
 from .actions import (
@@ -24,25 +19,21 @@ from .actions import (
     Death,
     Forget,
     GroupState,
-    Launch,
     Outbox,
-    Publish,
     Quiesce,
     TellGroup,
 )
-from .admission import Admission, own_budget
+from .admission import Admission
 from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
+from .roll import Roll
 from .scaling import IdleStops, Load, Scale
-from .strength import count_leaving, is_at_strength, misses_fallback, misses_fresh
+from .starts import NewNumber, Starts
+from .strength import is_alone, is_at_strength, misses_fallback, misses_fresh, serving
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
-LEAVING_CAP = 4  # times processes: at so many leaving workers a roll waits
-RETRY = 1.0  # seconds until a start is tried again for which the tables had no room
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
-
-NewNumber = Callable[[], "int | None"]
 
 
 class Group:
@@ -59,25 +50,18 @@ class Group:
     ) -> None:
         self.wanted = definition
         self.good: GroupPlan | None = None
-        self.inherits = inherits  # workers of a supervisor before us serve it, until ours can
         self.workers: dict[int, Worker] = {}
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
-        self._new_number = new_number  # None from it: the tables are full
-        self._admission = admission
+        self.due = math.inf  # when `tick` has something to do
         self._idle = idle
         self._scale = Scale(definition, is_served=inherits)
-        self._permits = 0  # workers that it may start in this event
-        self._starts = own_budget(definition.processes)
-        self._roll = 0  # how often all workers were to be replaced
-        self.due = math.inf  # when `tick` has something to do
-        self._retry_at = 0.0  # the tables were full
         self._ending = False
-        self._waits = False  # a roll, at the cap on leaving workers
-        self._is_exclusive = False  # reload=strict: its workers do not load beside older ones
         self._told: tuple[GroupState, str] | None = None
         self._out = Outbox(definition.digest)
         self._failures = Failures(self._out)
         self._leaving = Leaving(self._out)
+        self._starts = Starts(definition, new_number, admission, self._out)
+        self._roll = Roll(self.workers, self._out, self._leaving, self._failures, inherits=inherits)
 
     # Events.
 
@@ -87,18 +71,17 @@ class Group:
 
     def admitted(self, now: float) -> list[Action]:
         """It may start one worker, if it still misses one."""
-        self._permits = 1
+        self._starts.permit(1)
         out = self._settle(now)
-        self._permits = 0
+        self._starts.permit(0)
         return out
 
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
-        if definition.processes != self.wanted.processes:
-            self._starts = own_budget(definition.processes)
         self.wanted = definition
         self._scale.fit(definition)
-        self._is_exclusive = self._is_exclusive and definition.strict_reload
+        self._starts.fit(definition)
+        self._roll.fit(definition)
         self._supersede_all(Why.CHANGE, now)
         if self._scale.count > 0:
             self._out.say(messages.ROLLING, reason=reason)
@@ -112,7 +95,7 @@ class Group:
     @property
     def serving(self) -> list[int]:
         """Its workers that get requests."""
-        return [w.number for w in self.workers.values() if w.published and w.is_live]
+        return [worker.number for worker in serving(self.workers.values())]
 
     def look(self, load: Load, now: float) -> list[Action]:
         """What waits for it, and runs in its workers, now."""
@@ -143,7 +126,7 @@ class Group:
         if worker is None or worker.state is not State.READY:
             return self._settle(now)
         if requests or not self._is_last(number):
-            self._publish(worker)
+            self._roll.publish(worker)
             return self._settle(now)
         self._out.say(messages.STOPPED_IDLE, number=number, pid=worker.pid)
         self._scale.drop(now)
@@ -161,7 +144,7 @@ class Group:
     def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
         """It could not even be forked; there is no process."""
         del self.workers[number]
-        self._admission.ended(number)
+        self._starts.ended(number)
         self._out.put(Forget(number))
         self._failures.launch_failed(number, reason, now)
         self._rest_if_empty(now)
@@ -202,7 +185,7 @@ class Group:
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
-        self._admission.ended(number)
+        self._starts.ended(number)
         death = explained(worker, death)
         self._out.put(Bury(number, death), Forget(number))
         is_coming = any(w.is_starting for w in self.workers.values())
@@ -213,7 +196,7 @@ class Group:
 
     def disinherited(self, now: float) -> list[Action]:
         """The last worker of a supervisor before us is gone."""
-        self.inherits = False
+        self._roll.inherits = False
         return self._settle(now)
 
     def depart(self, plan: int, now: float) -> list[Action]:
@@ -284,32 +267,27 @@ class Group:
         self._supersede_all(_WHYS[message], now)
         self._out.say(messages.ROLLING, reason=_REASONS[message])
         if strict:
-            self._retire_superseded(now)
+            self._roll.retire_superseded(now)
 
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded
         worker.ready_at = now
-        self._admission.ended(worker.number)
+        self._starts.ended(worker.number)
         if loaded:
             self.good = worker.definition
             self._out.say(messages.WORKER_READY, number=worker.number)
             return
-        older = any(
-            w.state is State.LEAVING or (w.superseded and w.published)
-            for w in self.workers.values()
-        )
-        self._is_exclusive = self.wanted.strict_reload and older
-        if self._is_exclusive:
-            self._out.say(messages.LOADS_ALONE, number=worker.number)
-            self._leaving.end(worker, now)
-            return
+        if not self._roll.load_alone(worker, self.wanted, now):
+            self._tell_unloaded(worker)
+
+    def _tell_unloaded(self, worker: Worker) -> None:
         self._out.say(
             messages.WORKER_UNLOADED,
             number=worker.number,
             pid=worker.pid,
             next="the workers that serve stay. If it cannot be loaded beside them, because they "
             "hold a port or a lock: reload=strict ends them first"
-            if self._good_published()
+            if self._roll.good_serves
             else "its requests are answered 500 until a file changes",
         )
 
@@ -349,13 +327,7 @@ class Group:
 
     def _is_last(self, number: int) -> bool:
         """This one alone serves, none is on its way, and none need be there."""
-        live = [w for w in self.workers.values() if w.is_live]
-        return (
-            self._scale.least == 0
-            and [w.number for w in live] == [number]
-            and live[0].published
-            and not live[0].superseded
-        )
+        return self._scale.least == 0 and is_alone(self.workers.values(), number)
 
     def _rest_if_empty(self, now: float) -> None:
         """On demand: without a request that waits none is started for one that failed or died."""
@@ -373,26 +345,16 @@ class Group:
             self._leaving.kill(worker, worker.failure)
 
     def _supersede_all(self, why: Why, now: float) -> None:
-        """All that run are to be replaced; what was never published ends at once."""
+        """All that run are to be replaced, whatever failed before."""
         self._failures.forget()
-        self._roll += 1
-        for worker in list(self.workers.values()):
-            if not worker.is_live:
-                continue
-            if not worker.superseded:
-                worker.why = why
-            worker.superseded = True
-            if not worker.published:
-                self._leaving.end(worker, now)
+        self._starts.begin_roll()
+        self._roll.supersede_all(why, now)
 
     # Settling: the steps that are due, from the state alone.
 
     def _settle(self, now: float) -> list[Action]:
         if not self._ending:
-            self._publish_ready()
-            if self._is_exclusive:
-                self._retire_superseded(now)
-            self._retire_replaced(now)
+            self._roll.settle(self.wanted, self._scale.count, now)
             self._start_missing(now)
         self._tell(now)
         self.due = self._next_time(now)
@@ -407,96 +369,36 @@ class Group:
         ]
         if not self._ending:
             not_before = self._failures.backoff.not_before
-            later = (not_before, self._starts.next_time(now), self._retry_at)
+            later = (not_before, *self._starts.times(now))
             times += [time for time in later if time > now]
         return min(times, default=math.inf)
 
-    def _publish_ready(self) -> None:
-        for worker in self.workers.values():
-            if worker.is_good and not worker.published:
-                self._publish(worker)
-                self.inherits = False
-        if not self._good_published():
-            for worker in self.workers.values():
-                if worker.is_unloaded and not worker.published:
-                    self._publish(worker)
-
-    def _publish(self, worker: Worker) -> None:
-        worker.published = True
-        self._failures.cause = ""
-        self._out.put(Publish(worker.number, worker.definition))
-
-    def _retire_replaced(self, now: float) -> None:
-        if self._good_published():
-            self._retire_unloaded(now)
-        published = [w for w in self.workers.values() if w.published and w.is_live]
-        excess = len(published) - self._scale.count
-        old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
-        fresh = sorted((w for w in published if not w.superseded), key=lambda w: -w.number)
-        for worker in (old + fresh)[: max(excess, 0)]:
-            self._leaving.retire(worker, now)
-
-    def _retire_superseded(self, now: float) -> None:
-        """reload=strict: they get no request any more, whoever takes their place."""
-        for worker in self.workers.values():
-            if worker.superseded and worker.published and worker.is_live:
-                self._leaving.retire(worker, now)
-
-    def _retire_unloaded(self, now: float) -> None:
-        """Something good serves, so nobody shall get a 500. A fresh one that failed holds the roll
-        as long as all good ones are old; beside a fresh good one it is a failure of its own."""
-        fresh_good = any(w.is_good and not w.superseded for w in self.workers.values())
-        for worker in list(self.workers.values()):
-            if not worker.is_unloaded:
-                continue
-            if worker.published or worker.superseded or fresh_good:
-                if not worker.superseded or worker.definition != self.wanted:
-                    self._failures.backoff.failed(now)
-                self._leaving.retire(worker, now)
-
     def _start_missing(self, now: float) -> None:
         """Those that are missing, one by one: each needs a place among the starts of all groups."""
-        workers = self.workers.values()
-        if self._is_exclusive and count_leaving(workers):
+        if self._roll.is_blocked:
             return
-        while self._failures.backoff.may_start(now) and self._starts.next_time(now) <= now:
-            count = self._scale.count
-            fallback = misses_fallback(workers, count, self.wanted, self.good)
-            if not fallback and not misses_fresh(workers, count, self._may_roll):
+        while self._failures.backoff.may_start(now) and self._starts.is_affordable(now):
+            definition = self._missing()
+            if definition is None or not self._starts.is_admitted(urgent=self._is_urgent()):
                 return
-            if not self._permits:
-                self._admission.ask(self.wanted.digest, urgent=self._is_urgent())
+            is_fallback = definition is not self.wanted
+            worker = self._starts.start(definition, now, superseded=is_fallback)
+            if worker is None:
                 return
-            self._permits -= 1
-            if not self._launch(self.good if fallback else None, now):
-                return
+            self.workers[worker.number] = worker
+
+    def _missing(self) -> GroupPlan | None:
+        """Of what a worker is to be started: what is wanted, or what was last good."""
+        workers, count = self.workers.values(), self._scale.count
+        if misses_fallback(workers, count, self.wanted, self.good):
+            return self.good
+        may_roll = partial(self._roll.may_go_on, self.wanted.processes)
+        return self.wanted if misses_fresh(workers, count, may_roll) else None
 
     def _is_urgent(self) -> bool:
         """It served, and is short of workers now."""
         is_short = len(self.serving) < self._scale.count
         return self.good is not None and is_short and not self._failures.backoff.is_failing
-
-    def _may_roll(self) -> bool:
-        """At the cap on leaving workers a roll waits; nothing is ended for it. Said once."""
-        leaving = count_leaving(self.workers.values())
-        is_at_cap = leaving >= LEAVING_CAP * self.wanted.processes
-        if is_at_cap and not self._waits:
-            self._out.say(messages.ROLL_WAITS, leaving=leaving)
-        self._waits = is_at_cap
-        return not is_at_cap
-
-    def _launch(self, fallback: GroupPlan | None, now: float) -> bool:
-        """Of what is wanted, or of what was last good."""
-        number = self._new_number()
-        if number is None:
-            self._retry_at = now + RETRY  # said by the roster
-            return False
-        definition = self.wanted if fallback is None else fallback
-        self.workers[number] = Worker(number, definition, superseded=fallback is not None)
-        self._starts.take(now)
-        self._admission.started(number, now)
-        self._out.put(Launch(number, definition, self._roll))
-        return True
 
     def _tell(self, now: float) -> None:
         state = self._state(now)
@@ -508,14 +410,11 @@ class Group:
     def _state(self, now: float) -> GroupState:
         if self.is_over:
             return GroupState.NONE
-        if self.inherits or any(w.published for w in self.workers.values() if w.is_live):
+        if self._roll.inherits or self.serving:
             return GroupState.SERVING
         if self._scale.count == 0 and self._failures.backoff.may_start(now):
             return GroupState.IDLE
         return GroupState.DISABLED if self._failures.cause else GroupState.STARTING
-
-    def _good_published(self) -> bool:
-        return self.inherits or any(w.is_good and w.published for w in self.workers.values())
 
 
 _WHYS = {Message.CHANGED: Why.CHANGE, Message.RELOAD: Why.SIGNAL}

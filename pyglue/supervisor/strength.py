@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a group is short of, counted from its workers and the number that there shall be.
+"""What a group is short of, or has too much of, counted from its workers and the number that there
+shall be.
 
 Part of the sans-IO core, without a state of its own: `group.py` asks, and acts.
 """
@@ -21,6 +22,31 @@ def _live(workers: Workers) -> list[Worker]:
 def count_leaving(workers: Workers) -> int:
     """Those that were asked to end and have not yet."""
     return sum(1 for worker in workers if worker.state is State.LEAVING)
+
+
+def serving(workers: Workers) -> list[Worker]:
+    """Those that get requests."""
+    return [worker for worker in workers if worker.published and worker.is_live]
+
+
+def has_older(workers: Workers) -> bool:
+    """Some from before a change are there yet."""
+    return any(w.state is State.LEAVING or (w.superseded and w.published) for w in workers)
+
+
+def is_alone(workers: Workers, number: int) -> bool:
+    """This one alone serves, and none is on its way."""
+    live = _live(workers)
+    return [w.number for w in live] == [number] and live[0].published and not live[0].superseded
+
+
+def surplus(workers: Workers, count: int) -> list[Worker]:
+    """Those of the published ones that are too many, in the order in which they go: old ones first,
+    and of the old ones those that never loaded, of the fresh ones the newest."""
+    published = serving(workers)
+    old = sorted((w for w in published if w.superseded), key=lambda w: (w.loaded, w.number))
+    fresh = sorted((w for w in published if not w.superseded), key=lambda w: -w.number)
+    return (old + fresh)[: max(len(published) - count, 0)]
 
 
 def is_at_strength(workers: Workers, count: int) -> bool:
