@@ -27,6 +27,11 @@ def begin_upload(connection: Connection) -> None:
     assert read_half(connection) == HALF
 
 
+def end_upload(connection: Connection, _: Httpd) -> None:
+    connection.send(HALF)
+    assert read_half(connection) == HALF
+
+
 def read_half(connection: Connection) -> bytes:
     """In as many chunks as it comes in."""
     data = b""
@@ -42,6 +47,11 @@ def begin_download(connection: Connection) -> None:
     assert connection.read_chunk() == b"first"
 
 
+def end_download(connection: Connection, server: Httpd) -> None:
+    (server.root / "files" / "seen").touch()
+    assert connection.read_chunk() == b"second"
+
+
 def children(server: Httpd) -> list[int]:
     """httpd's children."""
     pids = census.children(server.pid)
@@ -49,38 +59,26 @@ def children(server: Httpd) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
-def test_an_upload_ends_well_though_its_worker_is_told_to_end(
-    start_shop: StartShop, number: signal.Signals
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [(begin_upload, end_upload), (begin_download, end_download)],
+    ids=["upload", "download"],
+)
+def test_a_transfer_ends_well_though_its_worker_is_told_to_end(
+    start_shop: StartShop,
+    begin: Callable[[Connection], None],
+    end: Callable[[Connection, Httpd], None],
+    number: signal.Signals,
 ) -> None:
     """Nobody sees an error: another worker takes over what is new."""
     server = start_shop("threads=4")
     (old,) = server.workers()
     with connected(server.address) as connection, Load(server.address, "/who", clients=2) as load:
-        begin_upload(connection)
+        begin(connection)
         os.kill(old, number)
         wait_until(lambda: serving(load, 4).isdisjoint([old]), "another worker serves", 20)
         assert census.is_alive(old)
-        connection.send(HALF)
-        assert read_half(connection) == HALF
-        assert connection.read_chunk() == b""
-    assert load.failures() == []
-    server.wait_for_exit(old)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
-def test_a_download_ends_well_though_its_worker_is_told_to_end(
-    start_shop: StartShop, number: signal.Signals
-) -> None:
-    """Nobody sees an error: another worker takes over what is new."""
-    server = start_shop("threads=4")
-    (old,) = server.workers()
-    with connected(server.address) as connection, Load(server.address, "/who", clients=2) as load:
-        begin_download(connection)
-        os.kill(old, number)
-        wait_until(lambda: serving(load, 4).isdisjoint([old]), "another worker serves", 20)
-        assert census.is_alive(old)
-        (server.root / "files" / "seen").touch()
-        assert connection.read_chunk() == b"second"
+        end(connection, server)
         assert connection.read_chunk() == b""
     assert load.failures() == []
     server.wait_for_exit(old)
