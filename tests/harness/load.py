@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -38,6 +40,24 @@ class Tally:
     answered: int
     wrong: int
     failed: int
+
+
+@contextmanager
+def repeated(action: Callable[[], None], turn: float) -> Iterator[None]:
+    """While the block runs a thread does this, again after each `turn` seconds."""
+    is_over = threading.Event()
+
+    def repeat() -> None:
+        while not is_over.wait(turn):
+            action()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 class Load:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from harness import conf
 from harness.client import connected, request
 from harness.httpd import Httpd
+from harness.load import repeated
 
 APPS = Path(__file__).parents[1] / "apps"
 NAMES = ("hashes_the_body", "sends_blocks")
@@ -55,21 +55,15 @@ def resident(server: Httpd) -> dict[int, int]:
 @contextmanager
 def flat(server: Httpd) -> Iterator[None]:
     """While the block runs, no process that is there before grows by 4 MiB."""
-    before, most = resident(server), {}
-    is_over = threading.Event()
+    before = resident(server)
+    most: dict[int, int] = {}
 
     def look() -> None:
-        while not is_over.wait(0.02):
-            for pid, size in resident(server).items():
-                most[pid] = max(size, most.get(pid, 0))
+        for pid, size in resident(server).items():
+            most[pid] = max(size, most.get(pid, 0))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
+    with repeated(look, 0.02):
         yield
-    finally:
-        is_over.set()
-        watcher.join()
     grown = {pid: (most[pid] - size) / MIB for pid, size in before.items() if pid in most}
     assert grown and max(grown.values()) < 4, grown
 
@@ -108,23 +102,25 @@ def download(server: Httpd, count: int, coding: str) -> None:
 
 @pytest.mark.looks_inside
 @pytest.mark.parametrize("coding", ["length", "chunked"])
-@pytest.mark.parametrize("options", ["", "request-buffering=1G", "request-buffering=10M"])
-def test_large_upload_in_constant_memory(
-    start_httpd: Start, folder: Path, options: str, coding: str
+@pytest.mark.parametrize(
+    ("transfer", "options"),
+    [
+        (upload, ""),
+        (upload, "request-buffering=1G"),
+        (upload, "request-buffering=10M"),
+        (download, ""),
+        (download, "response-spool=1G"),
+        (download, "response-spool=0"),
+    ],
+)
+def test_large_body_in_constant_memory(
+    start_httpd: Start,
+    folder: Path,
+    transfer: Callable[[Httpd, int, str], None],
+    options: str,
+    coding: str,
 ) -> None:
     server = started(start_httpd, folder, options)
-    upload(server, 64, coding)
+    transfer(server, 64, coding)
     with flat(server):
-        upload(server, COUNT, coding)
-
-
-@pytest.mark.looks_inside
-@pytest.mark.parametrize("coding", ["length", "chunked"])
-@pytest.mark.parametrize("options", ["", "response-spool=1G", "response-spool=0"])
-def test_large_download_in_constant_memory(
-    start_httpd: Start, folder: Path, options: str, coding: str
-) -> None:
-    server = started(start_httpd, folder, options)
-    download(server, 64, coding)
-    with flat(server):
-        download(server, COUNT, coding)
+        transfer(server, COUNT, coding)

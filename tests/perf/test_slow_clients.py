@@ -10,7 +10,6 @@ import itertools
 import os
 import shutil
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +19,7 @@ import pytest
 from harness import conf
 from harness.client import Connection, ask, request
 from harness.httpd import Httpd
+from harness.load import repeated
 
 APPS = Path(__file__).parents[1] / "apps"
 NAMES = ("hashes_the_body", "sends_blocks", "who")
@@ -71,7 +71,6 @@ def send_slowly(client: Connection) -> Iterator[None]:
 def slow_clients(
     server: Httpd, behaviour: Callable[[Connection], Iterator[None]]
 ) -> Iterator[None]:
-    is_over = threading.Event()
     with ExitStack() as stack:
         clients = []
         for _ in range(CLIENTS):
@@ -80,17 +79,11 @@ def slow_clients(
         lives = [behaviour(client) for client in clients]
 
         def live() -> None:
-            while not is_over.wait(TURN):
-                for life in lives:
-                    next(life, None)
+            for life in lives:
+                next(life, None)
 
-        thread = threading.Thread(target=live)
-        thread.start()
-        try:
+        with repeated(live, TURN):
             yield
-        finally:
-            is_over.set()
-            thread.join()
 
 
 @pytest.mark.parametrize("behaviour", [read_slowly, send_slowly])
