@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ class SlowImport:
         self._go.touch()
 
 
+@contextmanager
+def restarted_under_load(server: Httpd) -> Iterator[tuple[Load, SlowImport]]:
+    """A graceful restart whose new workers import when the block begins, and end that with it. They
+    serve then, and no request has failed."""
+    old = set(server.workers())
+    slow = SlowImport(server)
+    with under_load(server) as load:
+        server.graceful()
+        slow.wait()
+        yield load, slow
+        slow.end()
+        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 20)
+    assert load.failures() == []
+
+
 def started_with_slow_import(start_shop: StartShop, options: str, workers: int) -> Httpd:
     """The alias alone is loaded, and no watch sees the script change before the restart."""
     return start_shop(options, "WSGIScriptReloading Off", workers=workers)
@@ -65,33 +81,21 @@ def test_nobody_waits_for_an_import(start_shop: StartShop, workers: int) -> None
     options = f"processes={workers} threads=4"
     server = started_with_slow_import(start_shop, options, workers)
     old = set(server.workers())
-    slow = SlowImport(server)
-    with under_load(server) as load:
-        server.graceful()
-        slow.wait()
+    with restarted_under_load(server) as (load, _):
         load.wait_for_more(100)
         assert serving(load, 100) <= old
-        slow.end()
-        wait_until(lambda: serving(load, 6).isdisjoint(old), "new workers serve", 20)
-    assert load.failures() == []
 
 
 def test_a_new_worker_that_dies_in_its_import_costs_nothing(start_shop: StartShop) -> None:
     server = started_with_slow_import(start_shop, "threads=4", 1)
     server.log.expect("PG1103.*SIGKILL")
     (old,) = server.workers()
-    slow = SlowImport(server)
-    with under_load(server) as load:
-        server.graceful()
-        slow.wait()
+    with restarted_under_load(server) as (load, slow):
         (new,) = [pid for pid in server.workers() if pid != old]
         os.kill(new, signal.SIGKILL)
         slow.wait()
         load.wait_for_more(20)
         assert serving(load, 20) == {old}
-        slow.end()
-        wait_until(lambda: serving(load, 6).isdisjoint([old]), "new workers serve", 20)
-    assert load.failures() == []
 
 
 def test_a_supervisor_that_dies_while_new_workers_import_costs_nothing(
@@ -101,17 +105,11 @@ def test_a_supervisor_that_dies_while_new_workers_import_costs_nothing(
     server = started_with_slow_import(start_shop, "threads=4", 1)
     server.log.expect("GL0603")
     (old,) = server.workers()
-    slow = SlowImport(server)
-    with under_load(server) as load:
-        server.graceful()
-        slow.wait()
+    with restarted_under_load(server) as (load, slow):
         os.kill(server.supervisor(), signal.SIGKILL)
         slow.wait()
         load.wait_for_more(50)
         assert serving(load, 50) == {old}
-        slow.end()
-        wait_until(lambda: serving(load, 6).isdisjoint([old]), "new workers serve", 20)
-    assert load.failures() == []
     server.wait_for_exit(old)
     assert len(server.workers()) == 1
 
@@ -136,17 +134,11 @@ def test_a_newer_plan_ends_the_imports_of_the_older_one(start_shop: StartShop) -
     """And none of it is ever published."""
     server = started_with_slow_import(start_shop, "threads=4", 1)
     (old,) = server.workers()
-    slow = SlowImport(server)
-    with under_load(server) as load:
-        server.graceful()
-        slow.wait()
+    with restarted_under_load(server) as (load, slow):
         (first,) = [pid for pid in server.workers() if pid != old]
         server.graceful()
         slow.wait()
         server.wait_for_exit(first)
-        slow.end()
-        wait_until(lambda: serving(load, 6).isdisjoint([old]), "new workers serve", 20)
-    assert load.failures() == []
     assert first not in serving(load, len(load.answers))
 
 
