@@ -12,7 +12,6 @@ import contextlib
 import gc
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from .descriptors import CONTROL, LISTENER, LOG, MESSAGES, ORDERS, RECORD
 
 ORDER_SIZE = 16
 ENDS = 6  # descriptors that come with each order
-TURN = 0.001
+NOT_FORKED = "a worker could not be forked: {}"
 
 Say = Callable[[str], None]
 
@@ -36,36 +35,54 @@ def fork_workers(say: Say) -> None:
         order, ends, _, _ = socket.recv_fds(orders, ORDER_SIZE, ENDS, socket.MSG_CMSG_CLOEXEC)
         if not order:
             os._exit(0)
-        if len(ends) == ENDS and fork(ends, say):
+        if len(ends) == ENDS and fork(say):
+            take_places(ends)
             orders.detach()  # its number is the listener's now
             return
         for fd in ends:
             os.close(fd)
 
 
-def fork(ends: list[int], say: Say) -> bool:
-    """True in the worker. Forked twice, it becomes a child of the supervisor, its subreaper."""
+def fork(say: Say) -> bool:
+    """True in the worker, which is a child of the supervisor then."""
     try:
-        middle = os.fork()
+        is_over, tell_over = os.pipe()
     except OSError as error:
-        say(f"a worker could not be forked: {error.strerror}")
+        say(NOT_FORKED.format(error.strerror))
+        return False
+    try:
+        return fork_twice(is_over, tell_over, say)
+    finally:
+        os.close(is_over)
+        os.close(tell_over)
+
+
+def fork_twice(is_over: int, tell_over: int, say: Say) -> bool:
+    """The process in the middle ends at once, and the supervisor, a subreaper, gets its child. That
+    is so once the middle one has been waited for, which the child is told through a pipe: a pidfd
+    would tell it too, but Linux before 5.3 has none."""
+    middle = fork_or_say(say)
+    if middle < 0:
         return False
     if middle:
         with contextlib.suppress(ChildProcessError):  # the application may ignore SIGCHLD
             os.waitpid(middle, 0)
+        os.write(tell_over, b"\0")
         return False
-    middle = os.getpid()
-    try:
-        if os.fork():
-            os._exit(0)
-    except OSError as error:
-        say(f"a worker could not be forked: {error.strerror}")
-        os._exit(1)
+    if fork_or_say(say) != 0:
+        os._exit(0)
     os.setsid()
-    while os.getppid() == middle:
-        time.sleep(TURN)
-    take_places(ends)
+    os.read(is_over, 1)
     return True
+
+
+def fork_or_say(say: Say) -> int:
+    """As os.fork; -1: it could not be done."""
+    try:
+        return os.fork()
+    except OSError as error:
+        say(NOT_FORKED.format(error.strerror))
+        return -1
 
 
 def take_places(ends: list[int]) -> None:
