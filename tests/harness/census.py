@@ -72,6 +72,15 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+def is_open(fd: int) -> bool:
+    """A descriptor of this process."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def descriptors(pid: int) -> list[str]:
     """What a process has open. What it closes meanwhile is left out."""
     found = []

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness import worker
+from harness.census import is_open
 from harness.worker import Start, Worker
 
 
@@ -36,6 +35,5 @@ def start_worker(sanitized_worker: Path, tmp_path: Path) -> Iterator[Start]:
 
     yield one
     for one_started in started:
-        with contextlib.suppress(OSError):
-            os.fstat(one_started.record)
+        if is_open(one_started.record):
             one_started.close()

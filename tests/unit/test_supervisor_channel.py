@@ -7,6 +7,7 @@ import fcntl
 import os
 
 import pytest
+from harness.census import is_open
 
 from pyglue.supervisor.channel import Assembly, ChannelError, Kind, Packet
 
@@ -18,14 +19,6 @@ def memory(text: bytes) -> int:
 
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def test_newer_plan_replaces_one_that_is_not_complete_and_its_logs_are_closed() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from harness.census import is_open
 from harness.plans import UNSAID
 
 from pyglue.supervisor import process
@@ -107,14 +108,6 @@ def world() -> Iterator[World]:
     made = World()
     yield made
     made.close()
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def test_workers_are_ordered_once_their_preloader_has_loaded(world: World) -> None:
