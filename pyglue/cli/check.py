@@ -5,6 +5,7 @@ httpd opens nothing of a tenant's while it reads its configuration, so a missing
 without an engine shows only here. The plan comes from httpd (`-t -D DUMP_WSGI_PLAN`)."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
@@ -59,13 +60,13 @@ def run(chosen: argparse.Namespace) -> int:
     for obstacle in found.in_the_way:
         print(f"Listen: {obstacle}")
     run_by_supervisor = dataclasses.replace(plan, groups=tuple(filter(is_named, plan.groups)))
-    loop = Loop({})
     wrong = len(found.in_the_way) + found.complaints
-    for group in plan.groups:
-        said = probe(run_by_supervisor, without_folders(group), loop, chosen.timeout)
-        wrong += bool(said)
-        what = f"process group {group.name}" if is_named(group) else "embedded mode"
-        print(f"{what} (user {group.user}): {''.join(said) or 'fine'}")
+    with contextlib.closing(Loop({})) as loop:
+        for group in plan.groups:
+            said = probe(run_by_supervisor, without_folders(group), loop, chosen.timeout)
+            wrong += bool(said)
+            what = f"process group {group.name}" if is_named(group) else "embedded mode"
+            print(f"{what} (user {group.user}): {''.join(said) or 'fine'}")
     return 1 if wrong else 0
 
 

@@ -37,6 +37,13 @@ class Loop:
             signal.signal(number, lambda *_: None)
         self.watch(self._wake_read, READ, self._on_signal)
 
+    def close(self) -> None:
+        """No signal comes here any more. What is watched stays its owner's."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         self._selector.register(fd, events, callback)
 

@@ -42,5 +42,5 @@ def test_what_is_left_of_a_signal_is_taken_in_the_next_turn() -> None:
         loop.turn(0)
         assert came == [1]
     finally:
-        signal.set_wakeup_fd(-1)
+        loop.close()
         signal.signal(signal.SIGCHLD, before)

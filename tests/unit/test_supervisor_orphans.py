@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import array
 import os
-import signal
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,11 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 @pytest.fixture
 def orphans(listener: socket.socket) -> Iterator[Orphans]:
     entry = Entry(7, DIGEST, 2, os.fsencode(listener.getsockname()), bytes(32))
-    made = Orphans(Loop({}), [entry])
-    yield made
-    signal.set_wakeup_fd(-1)
-    made.wait(now() + 10)
-    assert made.left == 0
+    with closing(Loop({})) as loop:
+        made = Orphans(loop, [entry])
+        yield made
+        made.wait(now() + 10)
+        assert made.left == 0
 
 
 def accepted(listener: socket.socket) -> Peer:
@@ -67,11 +67,11 @@ def test_an_orphan_can_attach_nothing_to_the_supervisors_socket(
 def test_a_group_is_named_when_the_last_of_its_orphans_is_gone(listener: socket.socket) -> None:
     """Only its socket tells."""
     entry = Entry(7, DIGEST, 2, os.fsencode(listener.getsockname()), bytes(32))
-    orphans = Orphans(Loop({}), [entry])
-    signal.set_wakeup_fd(-1)
-    assert [orphans.tick(), orphans.groups()] == [set(), {DIGEST}]
+    with closing(Loop({})) as loop:
+        orphans = Orphans(loop, [entry])
+        assert [orphans.tick(), orphans.groups()] == [set(), {DIGEST}]
 
-    listener.close()
+        listener.close()
 
-    assert [orphans.tick(), orphans.groups()] == [{DIGEST}, set()]
-    assert orphans.left == 0
+        assert [orphans.tick(), orphans.groups()] == [{DIGEST}, set()]
+        assert orphans.left == 0
