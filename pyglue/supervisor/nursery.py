@@ -68,6 +68,7 @@ class Calls:
 
     watch: Callable[[Process], None]  # a preloader was started
     forget: Callable[[Process], None]  # a preloader is over: close it
+    tell: Callable[[Process, bytes], None]  # a worker that is being forked: its settings
     told: Callable[[Process], None]  # a worker is being forked: its listener may be given
     failed: Callable[[int, str], None]  # the launch of this worker came to nothing
     say: Callable[[messages.Message, dict[str, object], bytes], None]
@@ -223,7 +224,7 @@ class Nursery:
             number, seconds = birth.process.number, birth.process.definition.launch_timeout
             preloader.forking[number] = now + seconds
             birth.ends.close()
-            birth.process.send(birth.settings)
+            self._calls.tell(birth.process, birth.settings)
             self._calls.told(birth.process)
 
     @staticmethod

@@ -136,6 +136,7 @@ class Supervisor:
             nursery.Calls(
                 watch=self._hearing.watch,
                 forget=self._hearing.close,
+                tell=self._hearing.tell,
                 told=self._open_listener,
                 failed=self._launch_failed,
                 say=self._logs.say,

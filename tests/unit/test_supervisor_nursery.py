@@ -16,10 +16,12 @@ import pytest
 from harness.census import is_open
 from harness.plans import UNSAID
 
-from pyglue.supervisor import process
+from pyglue.supervisor import hearing, process
 from pyglue.supervisor.actions import Death
 from pyglue.supervisor.launch import Recipe
 from pyglue.supervisor.listeners import Listener
+from pyglue.supervisor.logs import Logs
+from pyglue.supervisor.loop import Loop
 from pyglue.supervisor.nursery import FORK, NUMBER, Birth, Calls, Nursery, is_fork
 from pyglue.supervisor.plan import GroupPlan
 from pyglue.supervisor.process import Process
@@ -55,9 +57,13 @@ class World:
     births: list[Birth] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.loop = Loop({})
+        ignored = hearing.Calls(*[lambda *_: None] * 4)
+        self.hearing = hearing.Hearing(self.loop, Logs(2), ignored)
         calls = Calls(
             watch=self.watched.append,
             forget=self._forget,
+            tell=self.hearing.tell,
             told=lambda worker: self.told.append(worker.number),
             failed=self.failed.__setitem__,
             say=lambda message, values, digest: self.said.append(message.id),
@@ -74,11 +80,13 @@ class World:
         self.forgotten.append(preloader)
         preloader.close()
 
-    def launch(self, number: int, roll: int = 0, now: float = 0.0) -> Birth:
+    def launch(
+        self, number: int, roll: int = 0, now: float = 0.0, settings: bytes = b"own"
+    ) -> Birth:
         recipe = Recipe("/bin/true", None, ("true",), (), "/", GroupPlan(**GROUP), False)
         listener = Listener("", socket.socket(socket.AF_UNIX))
         made, ends = process.make(number, recipe, b"", listener, 4096)
-        birth = Birth(made, ends, b"own", b"preloader's", roll)
+        birth = Birth(made, ends, settings, b"preloader's", roll)
         self.births.append(birth)
         self.nursery.launch(birth, now)
         return birth
@@ -101,6 +109,7 @@ class World:
         for sleeper in self.sleepers:
             sleeper.kill()
             sleeper.wait()
+        self.loop.close()
 
 
 @pytest.fixture
@@ -121,6 +130,21 @@ def test_workers_are_ordered_once_their_preloader_has_loaded(world: World) -> No
     for fd in fds:
         os.close(fd)
     assert not is_open(world.births[0].ends.control)
+
+
+def test_settings_that_no_pipe_holds_at_once_reach_a_fork_whole(world: World) -> None:
+    """A plan of many scripts. The launch was long ago when they are sent."""
+    settings = bytes(range(256)) * 1024
+    world.launch(1, settings=settings)
+    world.load()
+    _, fds, _, _ = socket.recv_fds(world.orders[0], 64, 8)
+    came = b""
+    while len(came) < len(settings):
+        came += os.read(fds[0], 1 << 16)
+        world.loop.turn(0)
+    assert came == settings
+    for fd in fds:
+        os.close(fd)
 
 
 def test_supervisor_takes_nothing_from_the_socket_of_a_preloader(world: World) -> None:
