@@ -321,7 +321,7 @@ static int api_load(pyglue_engine_t *engine, const pyglue_load_t *load) {
 }
 
 static void api_thread_end(pyglue_engine_t *engine) {
-    eng_interp_end_thread_nogil(engine);
+    eng_thread_end_nogil(engine);
 }
 
 /* Open and close. */

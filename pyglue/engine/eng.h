@@ -55,7 +55,7 @@ struct pyglue_engine {
     eng_thread_t *thread_list;
 };
 
-/* interp.c: application groups and thread states. */
+/* interp.c, thread.c: application groups, threads, and the thread states of these in those. */
 
 /* An interpreter of an application group. Lives until close. */
 struct eng_interp {
@@ -115,10 +115,27 @@ struct eng_thread {
     eng_request_t *request; /* running now: where sys.stderr goes; borrowed */
 };
 
-void eng_scratch_free(eng_scratch_t *scratch);
+/* thread.c */
 
 /* This thread's record; NULL: out of memory. No thread state needed. */
 eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine);
+
+/* Notes a thread state of the calling thread, which stays its own if there is no memory: NULL. */
+eng_seat_t *eng_thread_add_seat(eng_thread_t *thread, eng_interp_t *interp, PyThreadState *python,
+                                bool is_borrowed);
+/* Ends a seat that is on its thread's list no more, and its thread state, if that is ours. */
+void eng_thread_end_seat_nogil(pyglue_engine_t *engine, eng_seat_t *seat);
+
+/* A thread state of the calling thread, its first, in this interpreter; ended with those of threads
+ * that never said thread_end. Any thread that calls nothing else here. */
+void eng_thread_witness_nogil(pyglue_engine_t *engine, eng_interp_t *interp);
+
+/* Ends the thread states of this thread and its record. */
+void eng_thread_end_nogil(pyglue_engine_t *engine);
+
+void eng_scratch_free(eng_scratch_t *scratch); /* NULL is ignored */
+
+/* interp.c */
 
 /* Attaches this thread to an interpreter of an application group, made if need be. NULL: it could
  * not be made, nothing is attached, the reason went to the engine's log. */
@@ -128,15 +145,8 @@ bool eng_interp_is_main(const eng_interp_t *interp);
 eng_seat_t *eng_interp_enter_main_nogil(eng_thread_t *thread);
 void eng_interp_leave(eng_seat_t *seat);
 
-/* A thread state of the calling thread, its first, in this interpreter; ended with those of threads
- * that never said thread_end. Any thread that calls nothing else here. */
-void eng_interp_witness_nogil(pyglue_engine_t *engine, eng_interp_t *interp);
-
 /* Gives the main interpreter its record. The calling thread has it attached. 0 or -1. */
 int eng_interp_adopt_main(pyglue_engine_t *engine);
-
-/* Ends the thread states of this thread and its record. */
-void eng_interp_end_thread_nogil(pyglue_engine_t *engine);
 
 /* Runs the exit callbacks of every sub-interpreter and ends those that nobody uses any more;
  * true: none is left. */
@@ -147,6 +157,20 @@ void eng_interp_finish_main_nogil(pyglue_engine_t *engine);
 
 /* Frees the records of ended interpreters, of their seats, and of the calling thread. */
 void eng_interp_free_all(pyglue_engine_t *engine);
+
+/* furnish.c: an interpreter and the Python half of the engine. */
+
+/* Fills the current interpreter with what serving needs. The module stays referenced for the life
+ * of the interpreter: the state is reached from C without it. 0 or -1. */
+int eng_furnish(pyglue_engine_t *engine, eng_interp_t *interp);
+/* How many interpreters each application group is spread over: the main interpreter's say, which
+ * becomes engine->parts. 0 or -1. */
+int eng_furnish_count_parts(pyglue_engine_t *engine);
+/* Has this interpreter a GIL of its own? The main interpreter's say. 1, 0 or -1. */
+int eng_furnish_has_own_gil(const eng_interp_t *interp);
+/* Runs the exit callbacks of the current interpreter, which Py_EndInterpreter would do too late: it
+ * is a fatal error while daemon threads live. What fails is logged. */
+void eng_furnish_finish(pyglue_engine_t *engine);
 
 /* spread.c: which interpreter of an application group runs a request, where each group has
  * several: its record counts what runs in each, and lives until close. Plain memory under the

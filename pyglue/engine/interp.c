@@ -1,140 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Application groups: one interpreter each, or one for each part, and the thread states in them.
+/* Application groups: one interpreter each, or one for each part; how threads enter them, and
+ * their end. What an interpreter is given is furnish.c's, the record of a thread thread.c's.
  *
  * A thread that needs an interpreter which another one is making waits without a thread state.
  * The engine's lock is a leaf: nothing that may want a GIL happens under it. */
 #include "eng.h"
-
-#include <dlfcn.h>
-#include <stdlib.h>
-
-/* Makes pyglue importable from its folder, and the engine from its file, without sys.path. */
-static const char join_source[] =
-    "def join(package, engine):\n"
-    "    import importlib.util, sys\n"
-    "    def take(name, path, folders):\n"
-    "        if name not in sys.modules:\n"
-    "            spec = importlib.util.spec_from_file_location(\n"
-    "                name, path, submodule_search_locations=folders)\n"
-    "            module = importlib.util.module_from_spec(spec)\n"
-    "            sys.modules[name] = module\n"
-    "            try:\n"
-    "                spec.loader.exec_module(module)\n"
-    "            except BaseException:\n"
-    "                del sys.modules[name]\n"
-    "                raise\n"
-    "        return sys.modules[name]\n"
-    "    root = take('pyglue', package + '/__init__.py', [package])\n"
-    "    root._engine = take('pyglue._engine', engine, None)\n"
-    "    return root._engine\n";
-
-/* Threads. */
-
-eng_thread_t *eng_thread_nogil(pyglue_engine_t *engine) {
-    eng_thread_t *thread = pthread_getspecific(engine->thread_key);
-
-    if (thread != NULL)
-        return thread;
-    thread = calloc(1, sizeof *thread);
-    if (thread == NULL || pthread_setspecific(engine->thread_key, thread) != 0) {
-        free(thread);
-        return NULL;
-    }
-    thread->engine = engine;
-    pthread_mutex_lock(&engine->lock);
-    thread->next = engine->thread_list;
-    engine->thread_list = thread;
-    pthread_mutex_unlock(&engine->lock);
-    return thread;
-}
-
-void eng_scratch_free(eng_scratch_t *scratch) {
-    if (scratch == NULL)
-        return;
-    free(scratch->headers);
-    free(scratch->text);
-    free(scratch->body);
-    free(scratch);
-}
-
-static eng_seat_t *add_seat(eng_thread_t *thread, eng_interp_t *interp, PyThreadState *python,
-                            bool is_borrowed) {
-    eng_seat_t *seat = malloc(sizeof *seat);
-
-    if (seat == NULL)
-        return NULL;
-    *seat = (eng_seat_t){thread->seats, NULL, interp, python, is_borrowed};
-    thread->seats = seat;
-    pthread_mutex_lock(&thread->engine->lock);
-    seat->peer = interp->seats;
-    interp->seats = seat;
-    pthread_mutex_unlock(&thread->engine->lock);
-    return seat;
-}
-
-void eng_interp_witness_nogil(pyglue_engine_t *engine, eng_interp_t *interp) {
-    eng_seat_t *seat = calloc(1, sizeof *seat);
-
-    if (seat == NULL)
-        return;
-    *seat = (eng_seat_t){.interp = interp, .python = PyThreadState_New(interp->python)};
-    if (seat->python == NULL) {
-        free(seat);
-        return;
-    }
-    pthread_mutex_lock(&engine->lock);
-    seat->peer = interp->seats;
-    interp->seats = seat;
-    pthread_mutex_unlock(&engine->lock);
-}
-
-static void unlink_seat(pyglue_engine_t *engine, eng_seat_t *seat) {
-    eng_seat_t **at;
-
-    pthread_mutex_lock(&engine->lock);
-    for (at = &seat->interp->seats; *at != NULL && *at != seat; at = &(*at)->peer)
-        ;
-    if (*at != NULL)
-        *at = seat->peer;
-    pthread_mutex_unlock(&engine->lock);
-}
-
-static void end_seat_nogil(pyglue_engine_t *engine, eng_seat_t *seat) {
-    unlink_seat(engine, seat);
-    if (!seat->is_borrowed && seat->python != NULL) {
-        PyEval_RestoreThread(seat->python);
-        PyThreadState_Clear(seat->python);
-        PyThreadState_DeleteCurrent();
-    }
-    free(seat);
-}
-
-static void unlink_thread(pyglue_engine_t *engine, eng_thread_t *thread) {
-    eng_thread_t **at = &engine->thread_list;
-
-    pthread_mutex_lock(&engine->lock);
-    while (*at != thread)
-        at = &(*at)->next;
-    *at = thread->next;
-    pthread_mutex_unlock(&engine->lock);
-}
-
-void eng_interp_end_thread_nogil(pyglue_engine_t *engine) {
-    eng_thread_t *thread = pthread_getspecific(engine->thread_key);
-
-    if (thread == NULL)
-        return;
-    while (thread->seats != NULL) {
-        eng_seat_t *seat = thread->seats;
-
-        thread->seats = seat->next;
-        end_seat_nogil(engine, seat);
-    }
-    unlink_thread(engine, thread);
-    eng_scratch_free(thread->scratch);
-    free(thread);
-    pthread_setspecific(engine->thread_key, NULL);
-}
 
 /* Interpreters. */
 
@@ -210,84 +80,6 @@ static eng_interp_t *find_or_reserve_nogil(pyglue_engine_t *engine, pyglue_str_t
     return interp;
 }
 
-static PyObject *join(pyglue_engine_t *engine) {
-    PyObject *scope = PyDict_New(), *done = NULL, *module = NULL;
-    PyObject *package = PyUnicode_DecodeFSDefault(engine->package), *file = NULL;
-    Dl_info self;
-
-    if (dladdr((const void *)&pyglue_engine, &self) && self.dli_fname != NULL)
-        file = PyUnicode_DecodeFSDefault(self.dli_fname);
-    if (scope != NULL && package != NULL && file != NULL)
-        done = PyRun_String(join_source, Py_file_input, scope, scope);
-    if (done != NULL)
-        module =
-            PyObject_CallFunctionObjArgs(PyDict_GetItemString(scope, "join"), package, file, NULL);
-    Py_XDECREF(done);
-    Py_XDECREF(file);
-    Py_XDECREF(package);
-    Py_XDECREF(scope);
-    return module;
-}
-
-/* An attribute of one of our modules. */
-static PyObject *get(const char *module_name, const char *name) {
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *object = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
-
-    Py_XDECREF(module);
-    return object;
-}
-
-static int prepare(eng_state_t *state) {
-    PyObject *function = get("pyglue.loader.interpreter", "prepare");
-    PyObject *done = NULL;
-
-    if (function != NULL)
-        done = PyObject_CallFunction(function, "ss", state->engine->settings, state->interp->name);
-    Py_XDECREF(function);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
-}
-
-/* Fills the current interpreter with what serving needs. The module stays referenced for the
- * life of the interpreter: the state is reached from C without it. 0 or -1. */
-static int furnish(pyglue_engine_t *engine, eng_interp_t *interp) {
-    PyObject *module = join(engine);
-    eng_state_t *state;
-
-    if (module == NULL)
-        return -1;
-    state = eng_state_of(module);
-    state->engine = engine;
-    state->interp = interp;
-    interp->state = state;
-    Py_XSETREF(state->find, get("pyglue.loader.script", "find"));
-    Py_XSETREF(state->error, get("pyglue.errors", "PyglueError"));
-    Py_XSETREF(state->buffered, get("io", "BufferedIOBase"));
-    Py_XSETREF(state->raw, get("io", "FileIO"));
-    Py_XSETREF(state->timeout, get("pyglue.compat.mod_wsgi", "RequestTimeout"));
-    Py_XSETREF(state->stacks, get("pyglue.loader.stacks", "describe"));
-    if (state->find == NULL || state->error == NULL || state->buffered == NULL ||
-        state->raw == NULL || state->timeout == NULL || state->stacks == NULL ||
-        eng_environ_prepare(state))
-        return -1;
-    return prepare(state);
-}
-
-/* How many interpreters each application group is spread over: the main interpreter's say. */
-static int count_parts(pyglue_engine_t *engine) {
-    PyObject *function = get("pyglue.loader.interpreter", "spread");
-    PyObject *answer = function != NULL ? PyObject_CallNoArgs(function) : NULL;
-    long parts = answer != NULL ? PyLong_AsLong(answer) : -1;
-
-    Py_XDECREF(function);
-    Py_XDECREF(answer);
-    if (parts < 0)
-        return -1;
-    engine->parts = (unsigned)parts;
-    return 0;
-}
-
 int eng_interp_adopt_main(pyglue_engine_t *engine) {
     eng_interp_t *interp = new_interp(pyglue_str(""), 0);
 
@@ -296,7 +88,7 @@ int eng_interp_adopt_main(pyglue_engine_t *engine) {
         return -1;
     }
     interp->python = PyInterpreterState_Get();
-    if (furnish(engine, interp) || count_parts(engine)) {
+    if (eng_furnish(engine, interp) || eng_furnish_count_parts(engine)) {
         if (interp->state != NULL) { /* the module lives on without an engine */
             interp->state->engine = NULL;
             interp->state->interp = NULL;
@@ -329,7 +121,7 @@ static eng_seat_t *sit_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     if (python == NULL)
         return NULL;
     PyEval_RestoreThread(python);
-    seat = add_seat(thread, interp, python, is_borrowed);
+    seat = eng_thread_add_seat(thread, interp, python, is_borrowed);
     if (seat != NULL)
         return seat;
     if (is_borrowed) {
@@ -359,24 +151,10 @@ static void end_interp(eng_thread_t *thread, eng_interp_t *interp) {
 static void abandon_nogil(eng_thread_t *thread, eng_interp_t *interp, eng_seat_t *seat) {
     if (seat != NULL) {
         thread->seats = seat->next;
-        end_seat_nogil(thread->engine, seat);
+        eng_thread_end_seat_nogil(thread->engine, seat);
     }
     PyEval_RestoreThread(interp->keeper);
     end_interp(thread, interp);
-}
-
-/* Has this interpreter a GIL of its own? The main interpreter's say; -1 with an exception set. */
-static int has_own_gil(const eng_interp_t *interp) {
-    PyObject *function = get("pyglue.loader.interpreter", "has_own_gil");
-    PyObject *answer = NULL;
-    int is_true;
-
-    if (function != NULL)
-        answer = PyObject_CallFunction(function, "sI", interp->name, interp->part);
-    is_true = answer != NULL ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(function);
-    Py_XDECREF(answer);
-    return is_true;
 }
 
 /* The interpreter's first state becomes its keeper, before anything is imported with it: what
@@ -389,7 +167,7 @@ static bool make_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 
     if (main_seat == NULL)
         return false;
-    own_gil = has_own_gil(interp);
+    own_gil = eng_furnish_has_own_gil(interp);
     if (own_gil >= 0)
         python = eng_compat_new_interpreter(own_gil);
     if (python == NULL) {
@@ -419,7 +197,7 @@ static eng_seat_t *found_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     seat = sit_nogil(thread, interp);
     if (seat == NULL)
         log_shortage(thread->engine);
-    if (seat != NULL && furnish(thread->engine, interp) == 0)
+    if (seat != NULL && eng_furnish(thread->engine, interp) == 0)
         return seat;
     if (seat != NULL) {
         eng_exc_log_early(thread->engine, ENG_ID(3012) "a sub-interpreter could not be prepared");
@@ -475,24 +253,13 @@ static void end_seats(eng_interp_t *interp) {
     }
 }
 
-/* What Py_EndInterpreter would do too late: it is a fatal error while daemon threads live. */
-static void run_exit_callbacks(pyglue_engine_t *engine) {
-    PyObject *function = get("pyglue.loader.interpreter", "finish");
-    PyObject *done = function != NULL ? PyObject_CallNoArgs(function) : NULL;
-
-    if (done == NULL)
-        eng_exc_log_early(engine, ENG_ID(3015) "an exit callback of an application group failed");
-    Py_XDECREF(function);
-    Py_XDECREF(done);
-}
-
 /* False: it is left to the process, because threads of the application still live in it, or because
  * it has a GIL and so an allocator of its own: when such a one ends, CPython 3.12 frees with it
  * objects that all share, and the heap is broken. */
 static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     PyEval_RestoreThread(interp->keeper);
     end_seats(interp);
-    run_exit_callbacks(thread->engine);
+    eng_furnish_finish(thread->engine);
     if (interp->has_own_gil ||
         PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
         PyEval_SaveThread();
@@ -523,7 +290,7 @@ void eng_interp_finish_main_nogil(pyglue_engine_t *engine) {
 
     if (seat == NULL)
         return;
-    run_exit_callbacks(engine);
+    eng_furnish_finish(engine);
     eng_interp_leave(seat);
 }
 

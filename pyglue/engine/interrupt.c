@@ -405,7 +405,7 @@ typedef struct witness {
 static void *witness(void *argument) {
     const witness_t *witness = argument;
 
-    eng_interp_witness_nogil(witness->engine, witness->interp);
+    eng_thread_witness_nogil(witness->engine, witness->interp);
     pthread_kill(pthread_self(), witness->signal);
     return NULL;
 }
