@@ -1,96 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host operations of one request, each encoded as a frame of docs/wire.md.
  *
- * Small frames are gathered, whole, in the thread's buffer and leave with one sendmsg at flush, at
- * the end, when a log line or a read needs it, or when they no longer fit; big bodies go straight
- * from the caller's memory. Above: the engine, through bridge/host.h. Below: conn.c. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
+ * What is gathered leaves at flush, at the end, when a log line or a read needs it, or when it no
+ * longer fits; big bodies go straight from the caller's memory. Above: the engine, through
+ * bridge/host.h. Below: wire.c; file.c is one of the operations. */
 #include <stdlib.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "worker.h"
+#include "wkr_wire.h"
 
 enum { SLICES = 64 }; /* of one body frame: what one sendmsg gathers */
 
 static wkr_host_t *host_of(pyglue_host_t *h) {
     return (wkr_host_t *)(void *)h;
-}
-
-/* Out. */
-
-/* The connection is of no more use; told once, unless the peer just left. */
-static int broken(wkr_host_t *host, int error) {
-    if (!host->is_broken && error != PYGLUE_E_GONE)
-        wkr_say("PG2001: request %llu: connection to httpd's child ended: %s",
-                (unsigned long long)host->number, pyglue_error_text(error));
-    host->is_broken = host->is_gone = 1;
-    return PYGLUE_E_GONE;
-}
-
-/* What is pending, then v. v[0] is kept free by the caller for the pending bytes. */
-static int send_with(wkr_host_t *host, struct iovec *v, size_t count) {
-    int rv;
-
-    v[0] = (struct iovec){host->out, host->used};
-    host->used = 0;
-    rv = wkr_send(host->in->fd, v, count);
-    return rv != 0 ? broken(host, rv) : 0;
-}
-
-static int send_pending(wkr_host_t *host) {
-    struct iovec v[1];
-
-    return host->used > 0 ? send_with(host, v, 1) : 0;
-}
-
-/* Has the child said GONE, or gone away itself? Nothing else may come unasked. */
-static int is_gone(wkr_host_t *host) {
-    pyglue_frame_t frame;
-    int rv;
-
-    if (host->is_gone)
-        return 1;
-    rv = wkr_input_frame(host->in, &frame, WKR_LOOK);
-    if (rv == 0)
-        return 0;
-    if (rv == 1 && frame.type == PYGLUE_FRAME_GONE && frame.number == host->number)
-        host->is_gone = 1;
-    else
-        broken(host, rv < 0 ? rv : PYGLUE_E_PROTOCOL);
-    return 1;
-}
-
-/* Room for a whole frame of this payload in the buffer, or NULL. */
-static char *room_for(wkr_host_t *host, size_t payload) {
-    size_t size = sizeof(pyglue_frame_t) + payload;
-
-    return size <= WKR_BUFFER - host->used ? host->out + host->used : NULL;
-}
-
-static void put_frame(wkr_host_t *host, char *at, enum pyglue_frame_type type, unsigned flags,
-                      const void *payload, size_t length) {
-    pyglue_frame_t frame = pyglue_frame(type, flags, host->number, length);
-
-    memcpy(at, &frame, sizeof frame);
-    if (payload != NULL && length > 0)
-        memcpy(at + sizeof frame, payload, length);
-    host->used += sizeof frame + length;
-}
-
-/* A frame of a few bytes: always finds room. */
-static int put_small(wkr_host_t *host, enum pyglue_frame_type type, unsigned flags,
-                     const void *payload, size_t length) {
-    char *at = room_for(host, length);
-
-    if (at == NULL && send_pending(host))
-        return PYGLUE_E_GONE;
-    put_frame(host, host->out + host->used, type, flags, payload, length);
-    return 0;
 }
 
 /* The response. */
@@ -105,20 +26,20 @@ static int send_large_head(wkr_host_t *host, enum pyglue_frame_type type, const 
     if (payload == NULL)
         return PYGLUE_E_NOMEM;
     pyglue_head_put(payload, head);
-    rv = send_with(host, v, 3);
+    rv = wkr_wire_send(host, v, 3);
     free(payload);
     return rv;
 }
 
 static int put_head(wkr_host_t *host, enum pyglue_frame_type type, const pyglue_head_t *head) {
     size_t size = pyglue_head_size(head);
-    char *at = room_for(host, size);
+    char *at = wkr_wire_room(host, size);
 
     if (size == 0)
         return PYGLUE_E_HEAD;
     if (at == NULL)
         return send_large_head(host, type, head, size);
-    put_frame(host, at, type, 0, NULL, size);
+    wkr_wire_put(host, at, type, 0, NULL, size);
     pyglue_head_put(at + sizeof(pyglue_frame_t), head);
     return 0;
 }
@@ -141,7 +62,7 @@ static int op_interim(pyglue_host_t *h, const pyglue_head_t *head) {
     wkr_host_t *host = host_of(h);
     int rv;
 
-    if (is_gone(host))
+    if (wkr_wire_is_gone(host))
         return PYGLUE_E_GONE;
     if (host->is_headed || host->interims == 0)
         return PYGLUE_E_STATE;
@@ -149,7 +70,7 @@ static int op_interim(pyglue_host_t *h, const pyglue_head_t *head) {
         return PYGLUE_E_HEAD;
     host->interims--;
     rv = put_head(host, PYGLUE_FRAME_INTERIM, head);
-    return rv == 0 ? send_pending(host) : rv;
+    return rv == 0 ? wkr_wire_flush(host) : rv;
 }
 
 static size_t total_of(const struct iovec *v, int n) {
@@ -197,10 +118,10 @@ static int write_through(wkr_host_t *host, const struct iovec *slices, int n) {
     while ((length = next_slices(&walk, v + 2, &count)) > 0) {
         pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_BODY, 0, host->number, length);
 
-        if (is_gone(host))
+        if (wkr_wire_is_gone(host))
             return PYGLUE_E_GONE;
         v[1] = (struct iovec){&frame, sizeof frame};
-        if (send_with(host, v, count + 2))
+        if (wkr_wire_send(host, v, count + 2))
             return PYGLUE_E_GONE;
     }
     return 0;
@@ -209,7 +130,7 @@ static int write_through(wkr_host_t *host, const struct iovec *slices, int n) {
 static int op_write(pyglue_host_t *h, const struct iovec *v, int n, unsigned flags) {
     wkr_host_t *host = host_of(h);
     size_t total = total_of(v, n);
-    char *at = room_for(host, total);
+    char *at = wkr_wire_room(host, total);
 
     (void)flags; /* bytes are kept back in any case until flush or the end */
     if (host->is_gone)
@@ -220,7 +141,7 @@ static int op_write(pyglue_host_t *h, const struct iovec *v, int n, unsigned fla
         return 0; /* a body frame is never empty */
     if (at == NULL)
         return write_through(host, v, n);
-    put_frame(host, at, PYGLUE_FRAME_BODY, 0, NULL, total);
+    wkr_wire_put(host, at, PYGLUE_FRAME_BODY, 0, NULL, total);
     at += sizeof(pyglue_frame_t);
     for (int i = 0; i < n; at += v[i++].iov_len)
         if (v[i].iov_len > 0)
@@ -231,19 +152,19 @@ static int op_write(pyglue_host_t *h, const struct iovec *v, int n, unsigned fla
 static int op_flush(pyglue_host_t *h) {
     wkr_host_t *host = host_of(h);
 
-    if (is_gone(host))
+    if (wkr_wire_is_gone(host))
         return PYGLUE_E_GONE;
     if (!host->is_headed)
         return PYGLUE_E_STATE;
-    if (put_small(host, PYGLUE_FRAME_FLUSH, 0, NULL, 0))
+    if (wkr_wire_put_small(host, PYGLUE_FRAME_FLUSH, 0, NULL, 0))
         return PYGLUE_E_GONE;
-    return send_pending(host);
+    return wkr_wire_flush(host);
 }
 
 static int op_gone(pyglue_host_t *h) {
     wkr_host_t *host = host_of(h);
 
-    if (is_gone(host))
+    if (wkr_wire_is_gone(host))
         return 1;
     host->is_late = host->begin_by > 0 && !host->is_headed && wkr_now_ms() >= host->begin_by;
     return host->is_late;
@@ -251,34 +172,20 @@ static int op_gone(pyglue_host_t *h) {
 
 /* The request body. */
 
-/* The next frame that the child owes us: of this type, or GONE. 0 or PYGLUE_E_GONE. */
-static int expect(wkr_host_t *host, pyglue_frame_t *frame, enum pyglue_frame_type type) {
-    int rv = wkr_input_frame(host->in, frame, WKR_WAIT);
-
-    if (rv < 0)
-        return broken(host, rv);
-    if (frame->number != host->number || (frame->type != type && frame->type != PYGLUE_FRAME_GONE))
-        return broken(host, PYGLUE_E_PROTOCOL);
-    if (frame->type == type)
-        return 0;
-    host->is_gone = 1;
-    return PYGLUE_E_GONE;
-}
-
 /* READ, then the BODY that answers it, straight into the caller's memory. */
 static ssize_t pull_body(wkr_host_t *host, void *buf, size_t len) {
     uint32_t credit = len < PYGLUE_FRAME_BODY_MAX ? (uint32_t)len : PYGLUE_FRAME_BODY_MAX;
     pyglue_frame_t frame;
     int rv;
 
-    if (put_small(host, PYGLUE_FRAME_READ, 0, &credit, sizeof credit) || send_pending(host) ||
-        expect(host, &frame, PYGLUE_FRAME_BODY))
+    if (wkr_wire_put_small(host, PYGLUE_FRAME_READ, 0, &credit, sizeof credit) ||
+        wkr_wire_flush(host) || wkr_wire_expect(host, &frame, PYGLUE_FRAME_BODY))
         return PYGLUE_E_GONE;
     if (frame.length > credit || (frame.length == 0 && frame.flags == 0))
-        return broken(host, PYGLUE_E_PROTOCOL);
+        return wkr_wire_broken(host, PYGLUE_E_PROTOCOL);
     rv = wkr_input_take(host->in, buf, frame.length);
     if (rv != 0)
-        return broken(host, rv);
+        return wkr_wire_broken(host, rv);
     host->body_ended = (frame.flags & PYGLUE_BODY_END) != 0;
     host->body_failed = (frame.flags & PYGLUE_BODY_ERROR) != 0;
     return host->body_failed ? PYGLUE_E_BODY : (ssize_t)frame.length;
@@ -301,147 +208,15 @@ static ssize_t op_read(pyglue_host_t *h, void *buf, size_t len) {
     return host->body_ended || len == 0 ? 0 : pull_body(host, buf, len);
 }
 
-/* Files. */
-
-/* The byte that carries the descriptor. A re-opened one, so that its position is httpd's alone. */
-static int send_descriptor(wkr_host_t *host, int fd) {
-    char byte = 0;
-    struct iovec v = {&byte, 1};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct msghdr message = {.msg_iov = &v,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    ssize_t sent;
-
-    *c = (struct cmsghdr){
-        .cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    do
-        sent = sendmsg(host->in->fd, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent < 0)
-        return broken(host, errno == EAGAIN ? PYGLUE_E_TIMEOUT : PYGLUE_E_GONE);
-    return 0;
-}
-
-static int reopen(int fd) {
-    char path[32];
-
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-static int file_by_descriptor(wkr_host_t *host, int fd, const pyglue_file_t *file) {
-    if (put_small(host, PYGLUE_FRAME_FILE, PYGLUE_FILE_DESCRIPTOR, file, sizeof *file) ||
-        send_pending(host))
-        return PYGLUE_E_GONE;
-    return send_descriptor(host, fd);
-}
-
-/* A file system without sendfile: the same bytes through the buffer. */
-static ssize_t copy_some(wkr_host_t *host, int fd, off_t *at, size_t len) {
-    ssize_t got = pread(fd, host->out, len < WKR_BUFFER ? len : WKR_BUFFER, *at);
-    struct iovec v = {host->out, got > 0 ? (size_t)got : 0};
-
-    if (got <= 0)
-        return got;
-    if (wkr_send(host->in->fd, &v, 1))
-        return -1;
-    *at += got;
-    return got;
-}
-
-/* len promised bytes of the file. One that shrinks now leaves half a frame: no way but to close. */
-static int send_range(wkr_host_t *host, int fd, off_t at, size_t len) {
-    int can_sendfile = 1;
-
-    while (len > 0) {
-        ssize_t sent =
-            can_sendfile ? sendfile(host->in->fd, fd, &at, len) : copy_some(host, fd, &at, len);
-
-        if (sent > 0)
-            len -= (size_t)sent;
-        else if (sent < 0 && can_sendfile && (errno == EINVAL || errno == ENOSYS))
-            can_sendfile = 0;
-        else if (sent == 0 || errno != EINTR)
-            return broken(host, sent == 0         ? PYGLUE_E_IO
-                                : errno == EAGAIN ? PYGLUE_E_TIMEOUT
-                                                  : PYGLUE_E_GONE);
-    }
-    return 0;
-}
-
-static int has_range(int fd, uint64_t end) {
-    struct stat st;
-
-    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size >= end;
-}
-
-/* One PULL, answered by exactly one BODY. */
-static int answer_pull(wkr_host_t *host, int fd, const pyglue_file_t *file,
-                       const pyglue_pull_t *pull) {
-    struct iovec v[2];
-    pyglue_frame_t frame;
-
-    if (pull->length > PYGLUE_FRAME_BODY_MAX || pull->offset > file->length ||
-        pull->length > file->length - pull->offset)
-        return broken(host, PYGLUE_E_PROTOCOL);
-    if (!has_range(fd, file->offset + pull->offset + pull->length)) {
-        host->is_cut = 1;
-        if (put_small(host, PYGLUE_FRAME_BODY, PYGLUE_BODY_ERROR, NULL, 0))
-            return PYGLUE_E_GONE;
-        return send_pending(host);
-    }
-    frame = pyglue_frame(PYGLUE_FRAME_BODY, 0, host->number, pull->length);
-    v[1] = (struct iovec){&frame, sizeof frame};
-    if (send_with(host, v, 2))
-        return PYGLUE_E_GONE;
-    return send_range(host, fd, (off_t)(file->offset + pull->offset), pull->length);
-}
-
-static int file_by_pull(wkr_host_t *host, int fd, const pyglue_file_t *file) {
-    pyglue_frame_t frame;
-    pyglue_pull_t pull;
-
-    if (put_small(host, PYGLUE_FRAME_FILE, 0, file, sizeof *file) || send_pending(host))
-        return PYGLUE_E_GONE;
-    for (;;) {
-        int rv;
-
-        if (expect(host, &frame, PYGLUE_FRAME_PULL))
-            return PYGLUE_E_GONE;
-        rv = wkr_input_take(host->in, &pull, sizeof pull);
-        if (rv != 0)
-            return broken(host, rv);
-        if (pull.length == 0)
-            return host->is_cut ? PYGLUE_E_IO : 0;
-        if (answer_pull(host, fd, file, &pull))
-            return PYGLUE_E_GONE;
-    }
-}
-
 static int op_file(pyglue_host_t *h, int fd, int64_t offset, int64_t len) {
     wkr_host_t *host = host_of(h);
     pyglue_file_t file = {(uint64_t)offset, (uint64_t)len};
-    int own, rv;
 
-    if (is_gone(host))
+    if (wkr_wire_is_gone(host))
         return PYGLUE_E_GONE;
     if (!host->is_headed || offset < 0 || len < 0 || len > INT64_MAX - offset)
         return PYGLUE_E_STATE;
-    if (len == 0)
-        return 0;
-    own = host->can_pass ? reopen(fd) : -1;
-    if (own < 0)
-        return file_by_pull(host, fd, &file);
-    rv = file_by_descriptor(host, own, &file);
-    close(own);
-    return rv;
+    return len == 0 ? 0 : wkr_file_send(host, fd, &file);
 }
 
 /* Logs. */
@@ -456,7 +231,7 @@ static int send_log(wkr_host_t *host, int level, pyglue_str_t text) {
                          {&wire_level, sizeof wire_level},
                          {(void *)(uintptr_t)text.ptr, text.len}};
 
-    return send_with(host, v, 4);
+    return wkr_wire_send(host, v, 4);
 }
 
 static void op_log(pyglue_host_t *h, int level, pyglue_str_t text) {
@@ -521,7 +296,7 @@ int wkr_host_end(wkr_host_t *host, pyglue_outcome_t outcome) {
         return PYGLUE_E_GONE;
     if (host->is_gone)
         host->used = 0; /* nobody wants it; END alone is owed */
-    if (put_small(host, PYGLUE_FRAME_END, 0, &outcome, sizeof outcome))
+    if (wkr_wire_put_small(host, PYGLUE_FRAME_END, 0, &outcome, sizeof outcome))
         return PYGLUE_E_GONE;
-    return send_pending(host);
+    return wkr_wire_flush(host);
 }

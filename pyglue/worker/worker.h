@@ -10,6 +10,8 @@
  *   settings.c the pool's settings by name
  *   conn.c     bytes of one connection to frames, within bounds and deadlines
  *   host.c     the host operations of one request, each encoded as a frame
+ *   file.c     one of them: files, handed over or pulled
+ *   wire.c     the frames of one request, gathered and awaited
  *   exchange.c what is said on a connection: hello, requests, refusals
  *   pool.c     connections, threads, drain
  *   watch.c    what runs for too long, hangs or grows, and is told, interrupted or replaced
@@ -220,6 +222,10 @@ void wkr_host_begin(wkr_host_t *host, uint64_t number, pyglue_str_t body, int bo
                     int can_pass);
 /* Sends what is pending, and END. 0, or PYGLUE_E_GONE: the connection is to be closed. */
 int wkr_host_end(wkr_host_t *host, pyglue_outcome_t outcome);
+
+/* The operation `file`, after its checks: all of these bytes of fd, which stays the caller's.
+ * 0, PYGLUE_E_GONE, or PYGLUE_E_IO: it has become shorter. */
+int wkr_file_send(wkr_host_t *host, int fd, const pyglue_file_t *file);
 
 /* One line, with its id (docs/reference/messages.md), to descriptor 2, which the supervisor brings
  * into the error log. */
