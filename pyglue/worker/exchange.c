@@ -25,9 +25,9 @@ static int is_same_key(const uint8_t *a, const uint8_t *b) {
 
 /* docs/wire.md 13. It may be said again, with less time. */
 static int obey_leave(wkr_pool_t *pool, wkr_conn_t *conn, const pyglue_hello_t *hello) {
-    if (!wkr_pool_is_of(atomic_load(&conn->fd), pool->supervisor))
+    if (!wkr_accept_is_of(atomic_load(&conn->fd), pool->supervisor))
         return PYGLUE_E_PROTOCOL;
-    wkr_pool_leave_out(pool, conn);
+    wkr_owner_leave_out(pool, conn);
     if (hello->threads > 0 && wkr_process_watchdog(hello->threads))
         _exit(0);
     wkr_pool_tell(pool, WKR_EVENT_LEAVE);
@@ -39,7 +39,7 @@ static int answer_hello(const wkr_thread_t *thread, wkr_conn_t *conn) {
     pyglue_frame_t frame = pyglue_frame(PYGLUE_FRAME_HELLO, 0, 0, sizeof(pyglue_hello_t));
     pyglue_hello_t hello = {PYGLUE_WIRE_VERSION, own->threads, own->number, {0}};
 
-    if (!wkr_pool_is_of(thread->first.fd, own->peer_uid))
+    if (!wkr_accept_is_of(thread->first.fd, own->peer_uid))
         return PYGLUE_E_PROTOCOL;
     conn->is_greeted = 1;
     return wkr_send_small(thread->first.fd, &frame, &hello);

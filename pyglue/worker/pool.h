@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The structs of the pool, and what pool.c and exchange.c ask of each other. No other file includes
- * this. A connection's functions are called by the thread that owns it. */
+/* The structs of the pool, and what pool.c, accept.c, owner.c, exchange.c and watch.c ask of each
+ * other. A connection's functions are called by the thread that owns it. */
 #ifndef PYGLUE_WORKER_POOL_H
 #define PYGLUE_WORKER_POOL_H
 
@@ -60,10 +60,38 @@ struct wkr_pool {
 void wkr_pool_tell(const wkr_pool_t *pool, enum wkr_event event);
 /* A request is about to run: with the first one the clock of startup_timeout starts (watch.c). */
 void wkr_pool_begin(wkr_pool_t *pool);
+
+/* accept.c */
+
+/* The listener into the set, once more: EPOLL_CTL_ADD or EPOLL_CTL_MOD. 0 or -1 with errno. */
+int wkr_accept_arm(wkr_pool_t *pool, int operation);
+/* It is ready: accepts what is pending, and arms it again unless the worker is leaving. */
+void wkr_accept_serve(wkr_pool_t *pool);
+/* Accepts what is pending. 0, or the errno that says that this process is short of something. */
+int wkr_accept_pending(wkr_pool_t *pool);
+/* The uid at the other end; of a listening socket: who called listen. 0, or PYGLUE_E_IO. */
+int wkr_accept_peer(uid_t *uid, int fd);
 /* Is the peer of this socket that user's? */
-int wkr_pool_is_of(int fd, uid_t uid);
-/* The connection is the supervisor's: drain leaves it open and waits for it no more. */
-void wkr_pool_leave_out(wkr_pool_t *pool, wkr_conn_t *conn);
+int wkr_accept_is_of(int fd, uid_t uid);
+
+/* owner.c */
+
+/* A connection for fd, owned by the caller; NULL: no memory. Takes fd. */
+wkr_conn_t *wkr_owner_new(wkr_pool_t *pool, int fd);
+/* 1: it was armed, and is the caller's now. Any thread. */
+int wkr_owner_claim(wkr_conn_t *conn);
+/* Gives it back to the set (EPOLL_CTL_ADD or EPOLL_CTL_MOD), or says goodbye if the worker is
+ * leaving. It is not the caller's any more. */
+void wkr_owner_arm(wkr_pool_t *pool, wkr_conn_t *conn, int operation);
+/* Goodbye, take no more, refuse what came meanwhile, close. */
+void wkr_owner_farewell(wkr_pool_t *pool, wkr_conn_t *conn);
+void wkr_owner_close(wkr_pool_t *pool, wkr_conn_t *conn);
+/* It is the supervisor's: drain leaves it open and waits for it no more. */
+void wkr_owner_leave_out(wkr_pool_t *pool, wkr_conn_t *conn);
+/* Is this the moment at which the worker has left? Once. Any thread. */
+int wkr_owner_leaves_now_locked(wkr_pool_t *pool);
+
+/* exchange.c */
 
 /* One frame of the connection that thread->first reads, between requests, and all that follows from
  * it. 1; 0: nothing is there; PYGLUE_E_*: the connection is to be closed. */

@@ -13,7 +13,9 @@
  *   file.c     one of them: files, handed over or pulled
  *   wire.c     the frames of one request, gathered and awaited
  *   exchange.c what is said on a connection: hello, requests, refusals
- *   pool.c     connections, threads, drain
+ *   accept.c   the listener, and who may connect
+ *   owner.c    connections: in the epoll set, or a thread's
+ *   pool.c     threads, drain
  *   watch.c    what runs for too long, hangs or grows, and is told, interrupted or replaced
  *   process.c  what the worker does to its own process: signals, forks, watchdog, name */
 #ifndef PYGLUE_WORKER_H
