@@ -12,11 +12,15 @@
 #include "glue_interpreter.h"
 #include "glue_json.h"
 
-#define GLUE_PLAN_MAX (16 << 20) /* MAX_BYTES of pyglue/supervisor/plan.py */
+#define GLUE_PLAN_MAX (16 << 20)                        /* MAX_BYTES of pyglue/supervisor/plan.py */
+#define GLUE_PLAN_LONGEST apr_time_from_sec(1000000000) /* the most that checks.py takes */
 
 extern char **environ;
 
+/* httpd takes any Timeout, and waits for ever where it is negative: 31 years for the supervisor. */
 static void put_seconds(glue_json_t *w, apr_interval_time_t time) {
+    if (time < 0 || time > GLUE_PLAN_LONGEST)
+        time = GLUE_PLAN_LONGEST;
     glue_json_format(w, "%ld.%06ld", (long)apr_time_sec(time), (long)apr_time_usec(time));
 }
 

@@ -75,6 +75,12 @@ def test_supervisor_takes_the_least_and_the_most_that_httpd_accepts(httpd: Httpd
     assert {script.script for script in unsaid.scripts} == {f"{httpd.root}/relative.py"}
 
 
+@pytest.mark.parametrize("timeout", [2147483647, -1])
+def test_supervisor_takes_the_longest_timeout_that_httpd_has(httpd: Httpd, timeout: int) -> None:
+    plan = parse(dumped(httpd, f"Timeout {timeout}", "WSGIDaemonProcess a"))
+    assert plan.httpd.timeout == plan.groups[0].socket_timeout == 1e9
+
+
 def test_log_level_of_a_group_is_the_modules(httpd: Httpd) -> None:
     text = dumped(httpd, "LogLevel warn wsgi:debug", "WSGIDaemonProcess a")
     assert parse(text).groups[0].log_level == 7
