@@ -56,6 +56,7 @@ class Group:
         self._idle = idle
         self._scale = Scale(definition, is_served=inherits)
         self._ending = False
+        self._is_unable = False  # what is wanted could not be started since it is
         self._told: tuple[GroupState, str] | None = None
         self._out = Outbox(definition.digest)
         self._failures = Failures(self._out)
@@ -143,7 +144,7 @@ class Group:
 
     def launch_failed(self, number: int, reason: str, now: float) -> list[Action]:
         """It could not even be forked; there is no process."""
-        del self.workers[number]
+        self._note_unable(self.workers.pop(number))
         self._starts.ended(number)
         self._out.put(Forget(number))
         self._failures.launch_failed(number, reason, now)
@@ -185,6 +186,7 @@ class Group:
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
+        self._note_unable(worker)
         self._starts.ended(number)
         death = explained(worker, death)
         self._out.put(Bury(number, death), Forget(number))
@@ -272,6 +274,7 @@ class Group:
     def _is_ready(self, worker: Worker, loaded: bool, now: float) -> None:
         worker.loaded = loaded
         worker.ready_at = now
+        self._is_unable = self._is_unable and worker.definition != self.wanted
         self._starts.ended(worker.number)
         if loaded:
             self.good = worker.definition
@@ -290,6 +293,11 @@ class Group:
             if self._roll.good_serves
             else "its requests are answered 500 until a file changes",
         )
+
+    def _note_unable(self, worker: Worker) -> None:
+        """Its end: did it never get so far as to load its scripts?"""
+        if worker.is_starting and worker.definition == self.wanted:
+            self._is_unable = True
 
     def _cannot_serve(self, worker: Worker, argument: int, now: float) -> None:
         home = worker.definition.python_home
@@ -347,6 +355,7 @@ class Group:
     def _supersede_all(self, why: Why, now: float) -> None:
         """All that run are to be replaced, whatever failed before."""
         self._failures.forget()
+        self._is_unable = False
         self._starts.begin_roll()
         self._roll.supersede_all(why, now)
 
@@ -390,7 +399,8 @@ class Group:
     def _missing(self) -> GroupPlan | None:
         """Of what a worker is to be started: what is wanted, or what was last good."""
         workers, count = self.workers.values(), self._scale.count
-        if misses_fallback(workers, count, self.wanted, self.good):
+        has_other = self.good is not None and self.good != self.wanted
+        if has_other and misses_fallback(workers, count, is_unable=self._is_unable):
             return self.good
         may_roll = partial(self._roll.may_go_on, self.wanted.processes)
         return self.wanted if misses_fresh(workers, count, may_roll) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from .plan import GroupPlan
 from .worker import State, Worker
 
 Workers = Collection[Worker]
@@ -55,16 +54,12 @@ def is_at_strength(workers: Workers, count: int) -> bool:
     return len(live) == count and all(w.published and not w.superseded for w in live)
 
 
-def misses_fallback(
-    workers: Workers, count: int, wanted: GroupPlan, good: GroupPlan | None
-) -> bool:
-    """Is a worker of the last good definition to be started, because the wanted one does not load
-    and too few serve?"""
+def misses_fallback(workers: Workers, count: int, *, is_unable: bool) -> bool:
+    """Is a worker of the last good definition to be started, because the wanted one does not load,
+    or (is_unable) does not get so far, and too few serve?"""
     live = _live(workers)
-    fails = any(w.is_unloaded and not w.superseded for w in live)
-    if not fails or good is None or good == wanted:
-        return False
-    return sum(1 for w in live if w.is_good or w.is_starting) < count
+    fails = is_unable or any(w.is_unloaded and not w.superseded for w in live)
+    return fails and sum(1 for w in live if w.is_good or w.is_starting) < count
 
 
 def misses_fresh(workers: Workers, count: int, may_roll: Callable[[], bool]) -> bool:

@@ -2,6 +2,7 @@
 """`apachectl graceful` under load: no request fails that httpd itself would not fail."""
 
 import json
+import os
 import signal
 from collections.abc import Callable
 
@@ -197,6 +198,22 @@ def test_old_workers_serve_on_when_the_new_ones_cannot(start_shop: StartShop, wh
         wait_for_new_workers(load, [old])
 
     assert load.failures() == []
+
+
+def test_a_killed_old_worker_is_followed_by_its_like_while_new_ones_cannot_start(
+    start_shop: StartShop,
+) -> None:
+    """SUCCESSION 3: what was last good."""
+    server = start_shop("threads=4")
+    (old,) = server.workers()
+    server.log.expect("PG1103.*python-without-engine")
+    server.log.expect("PG1103.*SIGKILL")
+    server.configure(shop.lines(server.root, "threads=4 python=/usr/bin/python-without-engine"))
+    server.graceful()
+    server.log.wait_for("python-without-engine")
+    assert facts(server)["pid"] == old
+    os.kill(old, signal.SIGKILL)
+    assert facts(server)["pid"] != old
 
 
 REFUSED = {

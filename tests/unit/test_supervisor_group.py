@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from harness.world import EPOCH, FIRST, KILLED, POISONED, World, group_plan, of
 
 from pyglue.supervisor import messages
@@ -174,6 +175,33 @@ def test_crash_while_the_wanted_does_not_load_is_replaced_from_the_last_good() -
     assert world.ready() == [bad]  # 500 at once rather than a wait
     world.make_ready(launches[0].number)
     assert world.ready() == [launches[0].number]
+
+
+CANNOT = [Message.FAILED, None]  # its Python has no engine; it ends before it says anything
+
+
+@pytest.mark.parametrize("word", CANNOT)
+def test_crash_while_the_wanted_cannot_start_is_replaced_from_the_last_good(
+    word: Message | None,
+) -> None:
+    world = World()
+    good, wanted = group_plan(threads=2), group_plan(threads=3)
+    (old,) = world.serve(good)
+    (bad,) = of(Launch, world.plan(wanted))
+    if word is not None:
+        world.say(bad, Message.HELLO, 1, bad)
+        world.say(bad, word, 1)
+    world.gone(bad, Death("exited with status 1"))
+    assert world.ready() == [old]
+    world.gone(old, KILLED)
+    again = [a for a in world.wait(1) if isinstance(a, Launch)]
+    assert [a.definition for a in again][:1] == [good]
+    world.make_ready(again[0].number)
+    assert world.ready() == [again[0].number] and world.state() is GroupState.SERVING
+    tried = [a for a in [*again[1:], *world.wait(10)] if isinstance(a, Launch)]
+    assert {a.definition for a in tried} == {wanted}, "it is tried on"
+    world.make_ready(tried[0].number)
+    assert world.ready() == [tried[0].number]
 
 
 def test_obituary_is_written_before_the_entry_vanishes() -> None:
