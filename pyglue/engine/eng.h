@@ -115,6 +115,10 @@ struct eng_thread {
     eng_request_t *request; /* running now: where sys.stderr goes; borrowed */
 };
 
+/* life.c: open and close of engine.h. */
+int eng_life_open_nogil(pyglue_engine_t **result, const pyglue_engine_settings_t *settings);
+void eng_life_close_nogil(pyglue_engine_t *engine);
+
 /* thread.c */
 
 /* This thread's record; NULL: out of memory. No thread state needed. */
@@ -358,8 +362,21 @@ eng_request_t *eng_start_new(eng_state_t *state, const pyglue_snapshot_t *snapsh
                              pyglue_host_t *host, eng_scratch_t *scratch);
 /* The callable `wsgi.early_hints`. */
 PyObject *eng_start_hints_new(eng_request_t *request);
-/* Adds a Content-Length that the application did not give. 0 or -1. */
-int eng_start_add_length(eng_request_t *request, int64_t length);
+
+/* head.c: a response head as the application gave it. Texts are borrowed from its objects until
+ * they are kept. 0 or -1 each. */
+
+/* `NNN` or `NNN reason` */
+int eng_head_read_status(PyObject *object, pyglue_head_t *head);
+/* A whole list of fields, into the scratch's; *dropped: one that concerns the connection, and was
+ * left out with all such, if there was any. */
+int eng_head_read_fields(PyObject *list, eng_scratch_t *scratch, pyglue_head_t *head,
+                         pyglue_str_t *dropped);
+/* Replaces the borrowed texts of the head by copies. Those of the scratch's old head are
+ * overwritten. */
+int eng_head_keep(eng_scratch_t *scratch, pyglue_head_t *head);
+/* Adds a Content-Length that the application did not give, to the head that was kept. */
+int eng_head_add_length(eng_request_t *request, int64_t length);
 
 /* result.c */
 

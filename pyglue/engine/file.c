@@ -201,7 +201,7 @@ static int send_exclusive(eng_request_t *request, extent_t extent) {
     /* Less than was announced is no file to the host, whose response would be whole. */
     if (!request->has_head || request->is_given || request->length > extent.len)
         return 0;
-    if (request->length < 0 && eng_start_add_length(request, extent.len))
+    if (request->length < 0 && eng_head_add_length(request, extent.len))
         return -1;
     extent.len = request->length;
     request->taken = extent.len;
