@@ -16,6 +16,7 @@
 #include <util_filter.h>
 
 #include "glue_clock.h"
+#include "glue_head.h"
 #include "glue_log.h"
 
 #define HELD_MAX 16384 /* more than this is not copied and held, but passed on */
@@ -147,63 +148,6 @@ apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, in
 
 /* The response head. */
 
-/* Fields that concern the connection, and are httpd's alone (RFC 9110 section 7.6.1). */
-static int is_framing(const char *name) {
-    static const char *const names[] = {"Connection", "Keep-Alive",        "Proxy-Connection", "TE",
-                                        "Trailer",    "Transfer-Encoding", "Upgrade"};
-
-    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcasecmp(name, names[i]) == 0)
-            return 1;
-    return 0;
-}
-
-/* Kept also where httpd sends an error page of its own in place of the application's. */
-static int is_challenge(const char *name) {
-    return strcasecmp(name, "WWW-Authenticate") == 0 || strcasecmp(name, "Proxy-Authenticate") == 0;
-}
-
-static int set_length(glue_host_t *h, const char *value) {
-    apr_off_t length;
-    char *end;
-    const char *before = apr_table_get(h->r->headers_out, "Content-Length");
-
-    if (apr_strtoff(&length, value, &end, 10) != APR_SUCCESS || end == value || *end != '\0' ||
-        length < 0 || *value == '-' || *value == '+' || (before != NULL && h->r->clength != length))
-        return PYGLUE_E_HEAD;
-    ap_set_content_length(h->r, length);
-    return 0;
-}
-
-static int set_field(glue_host_t *h, const pyglue_header_t *field) {
-    request_rec *r = h->r;
-    char *name = apr_pstrmemdup(r->pool, field->name.ptr, field->name.len);
-    char *value = apr_pstrmemdup(r->pool, field->value.ptr, field->value.len);
-
-    if (is_framing(name))
-        return 0;
-    if (strcasecmp(name, "Content-Length") == 0)
-        return set_length(h, value);
-    if (strcasecmp(name, "Content-Type") == 0)
-        ap_set_content_type(r, value);
-    else
-        apr_table_addn(is_challenge(name) ? r->err_headers_out : r->headers_out, name, value);
-    return 0;
-}
-
-/* "404 Not Found"; without a reason httpd's own, or a plain one where httpd knows none. */
-static const char *status_line(const pyglue_head_t *head, request_rec *r) {
-    const char *own;
-
-    if (head->reason.len > 0)
-        return apr_psprintf(r->pool, "%d %.*s", head->status, (int)head->reason.len,
-                            head->reason.ptr);
-    own = ap_get_status_line(head->status);
-    return atoi(own) == head->status
-               ? own
-               : apr_psprintf(r->pool, "%d Status %d", head->status, head->status);
-}
-
 void glue_host_head_refused(glue_host_t *h, int error) {
     const char *remedy =
         error == PYGLUE_E_TOO_BIG
@@ -223,25 +167,14 @@ void glue_host_head_refused(glue_host_t *h, int error) {
 static int op_start(pyglue_host_t *base, const pyglue_head_t *head) {
     glue_host_t *h = host_of(base);
     request_rec *r = h->r;
-    int error = h->has_started ? PYGLUE_E_STATE : pyglue_head_check(head, h->bounds);
+    int error = h->has_started ? PYGLUE_E_STATE : glue_head_set(r, head, h->bounds);
 
-    /* What other modules guessed from the script's name says nothing of the response. */
-    if (error == 0) {
-        ap_set_content_type(r, NULL);
-        r->content_encoding = NULL;
-        r->content_languages = NULL;
-        apr_table_unset(r->headers_out, "Content-Length");
-    }
-    for (size_t i = 0; error == 0 && i < head->header_count; i++)
-        error = set_field(h, &head->headers[i]);
     if (error != 0) {
         glue_host_head_refused(h, error);
         apr_table_clear(r->headers_out);
         apr_table_clear(r->err_headers_out);
         return error;
     }
-    r->status = head->status;
-    r->status_line = status_line(head, r);
     h->has_started = 1;
     return 0;
 }
@@ -387,123 +320,14 @@ static int op_flush(pyglue_host_t *base) {
 
 /* Files. */
 
-/* A response part of known length whose bytes are fetched when a filter wants them (HTTPD 4). */
-typedef struct pulled {
-    glue_pull_fn pull; /* NULL: the handler has returned, or a pull failed */
-    void *baton;
-    int has_failed;
-} pulled_t;
-
-typedef struct pulled_data {
-    apr_bucket_refcount refcount; /* first: APR's shared buckets */
-    pulled_t *source;             /* in the request's pool */
-} pulled_data_t;
-
-static const apr_bucket_type_t pulled_type;
-
-static void pulled_destroy(void *data) {
-    if (apr_bucket_shared_destroy(data))
-        apr_bucket_free(data);
-}
-
-/* Turns the bucket into a heap bucket of what was fetched, with the rest behind it. */
-static void pulled_split_off(apr_bucket *b, char *buf, apr_size_t n) {
-    pulled_data_t *data = b->data;
-    apr_off_t start = b->start;
-    apr_size_t rest = b->length - n;
-    apr_bucket *next;
-
-    apr_bucket_heap_make(b, buf, n, apr_bucket_free);
-    if (rest == 0) {
-        pulled_destroy(data);
-        return;
-    }
-    next = apr_bucket_alloc(sizeof *next, b->list);
-    APR_BUCKET_INIT(next);
-    next->free = apr_bucket_free;
-    next->list = b->list;
-    next->type = &pulled_type;
-    next->data = data;
-    next->start = start + (apr_off_t)n;
-    next->length = rest;
-    APR_BUCKET_INSERT_AFTER(b, next);
-}
-
-static apr_status_t pulled_read(apr_bucket *b, const char **text, apr_size_t *length,
-                                apr_read_type_e mode) {
-    pulled_data_t *data = b->data;
-    pulled_t *source = data->source;
-    glue_wanted_t wanted = {b->start, b->length < GLUE_PULL_MAX ? b->length : GLUE_PULL_MAX,
-                            b->start + (apr_off_t)b->length, data->refcount.refcount == 1};
-    apr_ssize_t got = PYGLUE_E_STATE;
-    char *buf;
-
-    (void)mode;
-    *text = NULL;
-    *length = 0;
-    if (source->pull == NULL)
-        return APR_EGENERAL;
-    buf = apr_bucket_alloc(wanted.len, b->list);
-    got = source->pull(source->baton, buf, &wanted);
-    if (got <= 0 || (apr_size_t)got > wanted.len) {
-        source->pull = NULL;
-        source->has_failed = 1;
-        apr_bucket_free(buf);
-        return APR_EOF;
-    }
-    pulled_split_off(b, buf, (apr_size_t)got);
-    *text = buf;
-    *length = (apr_size_t)got;
-    return APR_SUCCESS;
-}
-
-/* Whoever sets aside drops what fails, and the head before it: so what cannot be had becomes empty,
- * and has_failed tells that the response is to be cut. */
-static apr_status_t pulled_setaside(apr_bucket *b, apr_pool_t *pool) {
-    pulled_data_t *data = b->data;
-    const char *text;
-    apr_size_t length;
-
-    (void)pool;
-    if (pulled_read(b, &text, &length, APR_BLOCK_READ) == APR_SUCCESS)
-        return APR_SUCCESS;
-    data->source->has_failed = 1;
-    pulled_destroy(data);
-    apr_bucket_immortal_make(b, "", 0);
-    return APR_SUCCESS;
-}
-
-static const apr_bucket_type_t pulled_type = {"PYGLUE_PULLED",
-                                              5,
-                                              APR_BUCKET_DATA,
-                                              pulled_destroy,
-                                              pulled_read,
-                                              pulled_setaside,
-                                              apr_bucket_shared_split,
-                                              apr_bucket_shared_copy};
-
-/* APR's shared buckets keep the length in an apr_size_t. pool: request. */
-static apr_bucket *pulled_create(pulled_t *source, apr_int64_t length, apr_bucket_alloc_t *list) {
-    apr_bucket *b = apr_bucket_alloc(sizeof *b, list);
-    pulled_data_t *data = apr_bucket_alloc(sizeof *data, list);
-
-    APR_BUCKET_INIT(b);
-    b->free = apr_bucket_free;
-    b->list = list;
-    data->source = source;
-    b = apr_bucket_shared_make(b, data, 0, (apr_size_t)length);
-    b->type = &pulled_type;
-    return b;
-}
-
 int glue_host_pulled(glue_host_t *h, glue_pull_fn pull, void *baton, apr_int64_t length) {
-    pulled_t *source = apr_palloc(h->r->pool, sizeof *source);
+    glue_source_t *source = apr_palloc(h->r->pool, sizeof *source);
     int error = refuse(h);
 
     if (error != 0 || h->body_answered)
         return error;
-    *source = (pulled_t){pull, baton, 0};
-    append(h, pulled_create(source, length, h->out->bucket_alloc));
+    *source = (glue_source_t){pull, baton, 0};
+    append(h, glue_bucket_create(source, length, h->out->bucket_alloc));
     append_eos(h);
     pass_down(h);
     /* What is still set aside somewhere must not reach a connection that serves another request. */

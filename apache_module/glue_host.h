@@ -6,6 +6,7 @@
 
 #include "frame.h"
 #include "glue.h"
+#include "glue_bucket.h"
 
 /* Lives on the handler's stack or in the request pool. The fields are glue_host.c's. */
 typedef struct glue_host {
@@ -30,20 +31,6 @@ typedef struct glue_host {
     void (*passing)(void *baton, int is_passing);
     void *baton;
 } glue_host_t;
-
-#define GLUE_PULL_MAX 65536
-
-/* Bytes of an announced file that a filter wants now, and what it is likely to want then. */
-typedef struct glue_wanted {
-    apr_int64_t offset;
-    apr_size_t len;  /* above 0, at most GLUE_PULL_MAX */
-    apr_int64_t end; /* of the part that is read in order from here, in steps of GLUE_PULL_MAX */
-    int is_last;     /* nothing but that part will be wanted */
-} glue_wanted_t;
-
-/* Fetches up to wanted->len bytes into buf. Returns the count, or a negative PYGLUE_E*: the
- * response is then cut. Never called after glue_host_end has returned. */
-typedef apr_ssize_t (*glue_pull_fn)(void *baton, void *buf, const glue_wanted_t *wanted);
 
 /* bounds must live as long as the request. The caller may set allows_sendfile, client_timeout
  * and interims afterwards. */
