@@ -344,7 +344,9 @@ class Group:
                 self._scale.drop(now)
 
     def _breach(self, worker: Worker, what: str) -> None:
-        self._out.say(messages.BREACH, number=worker.number, pid=worker.pid, what=what)
+        if not worker.is_breached:  # said once: it may send a thousand such a second
+            self._out.say(messages.BREACH, number=worker.number, pid=worker.pid, what=what)
+        worker.is_breached = True
         worker.superseded = True
         worker.why = Why.LIMIT
         if not worker.published:

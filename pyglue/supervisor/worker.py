@@ -133,6 +133,7 @@ class Worker:
     failure: str = ""  # why it cannot serve, in its own or our words
     killed: str = ""  # why we killed it
     recycled: Recycle | None = None  # why it asked for its replacement
+    is_breached: bool = False  # it sent what it may not
     blamed: bool = False  # its end counts as a failure though we, or it, ended it
 
     @property

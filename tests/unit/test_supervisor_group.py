@@ -374,6 +374,16 @@ def test_roll_waits_at_the_cap_of_leaving_workers() -> None:
     assert len(of(Launch, world.gone(FIRST))) == 1
 
 
+def test_a_flood_of_breaches_is_one_line() -> None:
+    """However long its replacement takes; it gets no other workers for it either."""
+    world = World()
+    (worker,) = world.serve(group_plan())
+    for kind in range(20, 1020):
+        world.say(worker, kind)
+    assert len(world.said(messages.BREACH)) == 1
+    assert len(world.started) == 2
+
+
 def test_message_out_of_state_is_a_breach_and_the_worker_is_replaced() -> None:
     wrong = [(Message.READY, 1, 0), (Message.HELLO, 2, FIRST), (Message.HELLO, 1, 5), (99, 0, 0)]
     for words in wrong:
