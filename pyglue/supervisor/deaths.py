@@ -8,6 +8,7 @@ What a death leads to is not known here. Up: server.py; down: family.py (who has
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -65,7 +66,8 @@ class Deaths:
             count += 1
             worker = self._calls.process_of(info.si_pid)
             if info.si_code == os.CLD_STOPPED:
-                os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
+                with contextlib.suppress(ChildProcessError):  # killed since: comes again, as dead
+                    os.waitid(os.P_PID, info.si_pid, os.WSTOPPED | os.WNOHANG)
                 if worker is not None:
                     self._calls.stopped(worker)
             elif worker is None:

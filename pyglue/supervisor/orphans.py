@@ -9,7 +9,7 @@ block whoever closes that (TENANTS.md section 2, rule 4).
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import select
 import socket
@@ -24,6 +24,8 @@ FRAME_LEAVE = 14
 FRAME = struct.Struct("=IBBHQ")
 HELLO = struct.Struct("=IIQ32s")
 TURN = 0.1
+# Its backlog is full, or we are short of something: the next tick tries again.
+MEANWHILE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(slots=True)
@@ -82,10 +84,10 @@ class Orphans:
 
     def _look(self, orphan: _Orphan) -> None:
         """Nobody but its socket tells of its death."""
-        with contextlib.suppress(BlockingIOError):  # its backlog is full
-            try:
-                _connect(orphan.entry).close()
-            except (ConnectionRefusedError, FileNotFoundError):
+        try:
+            _connect(orphan.entry).close()
+        except OSError as error:
+            if error.errno not in MEANWHILE:
                 self._gone(orphan)
 
     def _tell(self, orphan: _Orphan) -> None:
@@ -93,10 +95,9 @@ class Orphans:
             if orphan.sock is None:
                 orphan.sock = _connect(orphan.entry)
             orphan.sock.send(_leave(orphan.entry, orphan.allowed or 0.0))
-        except BlockingIOError:
-            pass  # its backlog is full: the next tick
-        except OSError:  # it is gone, or leaves by itself and can be told nothing more
-            self._gone(orphan)
+        except OSError as error:
+            if error.errno not in MEANWHILE:  # it is gone, or leaves and can be told nothing more
+                self._gone(orphan)
 
     def _gone(self, orphan: _Orphan) -> None:
         self._all.pop(orphan.entry.number, None)

@@ -115,7 +115,7 @@ class Process:
 
     def adopt(self, pid: int) -> None:
         """It was forked by a preloader: a child of ours, checked."""
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
+        self.pid = pid
 
     def send(self, data: bytes) -> None:
         """Queues and writes what the pipe takes; the rest goes with `flush`."""

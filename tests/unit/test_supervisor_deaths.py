@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
+import pytest
 from harness.world import ENDED, KILLED, World, group_plan
 
 from pyglue.supervisor import messages
 from pyglue.supervisor.actions import Bury, Death
 from pyglue.supervisor.causes import Running
+from pyglue.supervisor.deaths import Calls, Deaths
 from pyglue.supervisor.worker import Message, Recycle
 
 
@@ -66,3 +70,24 @@ def test_requests_that_an_end_cut_short_are_an_error_unless_all_stops() -> None:
     world.do(world.roster.stop("httpd stops", world.now))
     world.gone(second, cut)
     assert len(world.said(messages.WORKER_CUT)) == 1
+
+
+def test_a_process_that_is_killed_while_it_is_found_stopped_is_reaped_like_others() -> None:
+    """A tenant's, whose parent is gone: the kernel says that it has no such child then."""
+    child = os.fork()
+    if child == 0:
+        while True:
+            signal.pause()
+    os.kill(child, signal.SIGSTOP)
+    os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOWAIT)
+
+    def process_of(pid: int) -> None:
+        """Asked between the two looks at it."""
+        assert pid == child
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+    calls = Calls(process_of=process_of, stopped=lambda _: None, gone=lambda *_: None)
+    Deaths(None, None, None, None, None, calls).reap()  # type: ignore[arg-type]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -52,6 +53,27 @@ def test_an_orphan_is_told_to_leave_and_gone_when_it_has_closed(
         assert peer.receive().type == Type.LEAVE
         orphans.wait(now() + 0.05)
         assert orphans.left == 1
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_an_orphan_is_not_gone_because_we_have_no_descriptor(
+    orphans: Orphans, listener: socket.socket, is_told: bool
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        if is_told:
+            orphans.leave(DIGEST, 0.0)
+        assert orphans.tick() == set()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert orphans.left == 1
+    orphans.leave(DIGEST, 0.0)
+    orphans.tick()
+    with accepted(listener) as peer:
+        assert peer.receive().type == Type.LEAVE
 
 
 def test_an_orphan_can_attach_nothing_to_the_supervisors_socket(
