@@ -65,9 +65,10 @@ class ErrorLog:
 
     def __init__(self, fd: int) -> None:
         self._fd = _own_description(fd)
+        self._is_cut = False  # it took a part of the last line alone
 
     def write(self, level: Level, pid: int, text: str) -> bool:
-        """One line in httpd's form. False: it was not taken."""
+        """One line in httpd's form. False: it was not taken, or not whole."""
         now = time.time()
         stamp = time.strftime("%a %b %d %H:%M:%S", time.localtime(now))
         micro = int(now % 1 * 1e6)
@@ -80,10 +81,13 @@ class ErrorLog:
             os.close(self._fd)
 
     def _put(self, level: Level, line: bytes) -> bool:
+        if self._is_cut:
+            line = b"\n" + line
         try:
-            return os.write(self._fd, line) > 0
+            self._is_cut = os.write(self._fd, line) < len(line)
         except OSError:
             return False
+        return not self._is_cut
 
 
 class ScribedLog(ErrorLog):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -71,6 +72,21 @@ def test_full_pipe_of_a_dead_logger_does_not_block(pipe: tuple[int, int]) -> Non
         pass
     assert not log.write(messages.Level.ERR, 1, "x" * 1000)
     log.close()
+
+
+def test_a_line_of_which_a_part_was_taken_is_not_continued_by_the_next(
+    pipe: tuple[int, int],
+) -> None:
+    """Else a tenant's long line hides what another group's workers, or the supervisor, say."""
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
+    log = ErrorLog(pipe[1])
+    assert not log.write(messages.Level.ERR, 5, "y" * LINE_MAX * 4)
+    assert b"\n" not in os.read(pipe[0], 1 << 20)
+    assert log.write(messages.Level.ERR, 6, "next")
+    assert log.write(messages.Level.ERR, 6, "last")
+    first, *others = os.read(pipe[0], 1 << 20).splitlines()
+    assert first == b""
+    assert [line.split()[-1] for line in others] == [b"next", b"last"]
 
 
 def test_lines_below_the_servers_level_are_not_written(pipe: tuple[int, int]) -> None:
