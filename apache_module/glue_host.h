@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host operations on request_rec: the only code that reads a request body and writes a
- * response. The engine calls them in embedded mode, glue_exchange.c for a worker: one path. */
+/* The host operations on request_rec: the only code that writes a response, and with glue_body.c
+ * that reads a request body. The engine calls them in embedded mode, glue_exchange.c for a worker:
+ * one path. */
 #ifndef GLUE_HOST_H
 #define GLUE_HOST_H
 
@@ -8,7 +9,8 @@
 #include "glue.h"
 #include "glue_bucket.h"
 
-/* Lives on the handler's stack or in the request pool. The fields are glue_host.c's. */
+/* Lives on the handler's stack or in the request pool. The fields are glue_host.c's, those of the
+ * request body glue_body.c's. */
 typedef struct glue_host {
     pyglue_host_t base; /* ops first: this is what engines and glue_exchange.c are given */
     request_rec *r;
@@ -38,14 +40,6 @@ void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bound
 
 /* Logs that and why a response head was refused: PYGLUE_E_TOO_BIG or another error. */
 void glue_host_head_refused(glue_host_t *h, int error);
-
-/* Body bytes that are at hand, without blocking and without causing 100 Continue: at most len.
- * *is_end: the body ends with them. Returns the count; 0 when nothing is at hand. */
-apr_ssize_t glue_host_read_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end);
-
-/* As the operation `read`, but returns PYGLUE_E_IO as soon as the socket fd was closed by its peer:
- * who asked for these bytes is there no more, and the client may never send them. */
-ssize_t glue_host_read_while(glue_host_t *h, void *buf, size_t len, int fd);
 
 /* The rest of the response: `length` bytes that `pull` fetches. One bucket of known length and EOS
  * go down in one brigade, so that httpd's range filter works. Returns when all was sent, or an
