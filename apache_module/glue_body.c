@@ -4,13 +4,17 @@
  * reads ahead for workers. */
 #include "glue_body.h"
 
-#include <http_core.h>
+#include <apr_portable.h>
 #include <http_protocol.h>
 #include <poll.h>
 #include <util_filter.h>
 
 #include "glue_clock.h"
+#include "glue_compat.h"
 #include "glue_log.h"
+
+#define SLICE_MS 1000   /* of waiting: filters of httpd have deadlines of their own */
+#define REST_MOST_MS 32 /* where it cannot be known when more has come */
 
 /* What a failed read of httpd's input filters means. For a malformed chunk httpd puts its own
  * answer into the output filters by itself; its EOS tells. */
@@ -57,40 +61,76 @@ static apr_status_t fetch_body(glue_host_t *h, apr_read_type_e mode, apr_size_t 
     return ap_get_brigade(h->r->input_filters, h->in, AP_MODE_READBYTES, mode, (apr_off_t)len);
 }
 
-/* Until the client's socket can be read, or the peer of fd has closed it: then PYGLUE_E_IO. A
- * second at most, because filters of httpd have deadlines of their own. Streams of HTTP/2 have no
- * socket: they wait in the read. */
-static int await_client(glue_host_t *h, int fd, apr_read_type_e *mode) {
-    conn_rec *c = h->r->connection;
-    struct pollfd p[] = {{.fd = fd, .events = POLLRDHUP}, {.events = POLLIN}};
+/* httpd sends 100 Continue in the first read that waits, which those of glue_body_read_while do
+ * not. Nobody is invited to send the body of a request that has been answered. Returns how to read:
+ * an application that has begun an error gets no body from httpd, and no wait either. */
+static apr_read_type_e invite(glue_host_t *h) {
+    request_rec *r = h->r;
+    const char *line = r->status_line;
+    int status = r->status;
 
-    if (c->master != NULL || apr_os_sock_get(&p[1].fd, ap_get_conn_socket(c)) != APR_SUCCESS)
-        *mode = APR_BLOCK_READ;
-    else
-        poll(p, 2, 1000);
-    return p[0].revents != 0 ? PYGLUE_E_IO : 0;
+    if (!r->expecting_100 || h->has_sent || r->proto_num < HTTP_VERSION(1, 1) ||
+        !ap_request_has_body(r))
+        return APR_NONBLOCK_READ;
+    if (!ap_is_HTTP_SUCCESS(status))
+        return APR_BLOCK_READ;
+    r->status = HTTP_CONTINUE;
+    r->status_line = NULL;
+    ap_send_interim_response(r, 0);
+    r->status = status;
+    r->status_line = line;
+    return APR_NONBLOCK_READ;
 }
 
-ssize_t glue_body_read_while(glue_host_t *h, void *buf, size_t len, int fd) {
-    /* Only a read that waits has httpd send 100 Continue. */
-    apr_read_type_e mode = h->r->expecting_100 ? APR_BLOCK_READ : APR_NONBLOCK_READ;
-    apr_interval_time_t patience = h->r->server->timeout;
+/* What can be read when more of the body has come: the client's socket, for a stream of HTTP/2 a
+ * pipe. -1: nothing tells. *patience: how long the client may be silent. */
+static int find_descriptor(glue_host_t *h, apr_interval_time_t *patience) {
+    apr_pollfd_t p = {.desc_type = APR_NO_DESC};
+    int fd = -1;
+
+    *patience = h->r->server->timeout;
+    if (glue_compat_pollfd(h->r->connection, &p, patience) != APR_SUCCESS)
+        return -1;
+    if (p.desc_type == APR_POLL_SOCKET)
+        apr_os_sock_get(&fd, p.desc.s);
+    else if (p.desc_type == APR_POLL_FILE)
+        apr_os_file_get(&fd, p.desc.f);
+    return fd;
+}
+
+/* Until more of the body may be there, at most so many ms. PYGLUE_E_IO: the peer of p[1] has closed
+ * it; PYGLUE_E_TIMEOUT: it is later than `until`. */
+static int await_more(struct pollfd p[2], int most, apr_time_t until) {
+    apr_time_t left = until - glue_clock_now();
+
+    if (left <= 0)
+        return PYGLUE_E_TIMEOUT;
+    p[0].revents = p[1].revents = 0;
+    poll(p, 2, left < apr_time_from_msec(most) ? (int)apr_time_as_msec(left) + 1 : most);
+    return p[1].revents != 0 ? PYGLUE_E_IO : 0;
+}
+
+ssize_t glue_body_read_while(glue_host_t *h, void *buf, size_t len, int fd, apr_time_t until) {
+    apr_read_type_e mode = invite(h);
+    apr_interval_time_t patience;
+    struct pollfd p[] = {{.fd = find_descriptor(h, &patience), .events = POLLIN},
+                         {.fd = fd, .events = POLLRDHUP}};
     apr_time_t began = glue_clock_now();
     apr_ssize_t taken = 0;
-    int error = 0;
+    int error = 0, rest = 1;
 
-    if (h->r->connection->master == NULL)
-        apr_socket_timeout_get(ap_get_conn_socket(h->r->connection), &patience);
     while (error == 0 && taken == 0 && !h->body_done && !h->body_error) {
         apr_status_t rv = fetch_body(h, mode, len);
-        int is_nothing = rv == APR_SUCCESS && APR_BRIGADE_EMPTY(h->in);
+        int is_nothing = APR_STATUS_IS_EAGAIN(rv);
 
-        if (!is_nothing && !APR_STATUS_IS_EAGAIN(rv))
+        if (!is_nothing && (rv != APR_SUCCESS || !APR_BRIGADE_EMPTY(h->in)))
             taken = rv == APR_SUCCESS ? take_body(h, buf, len) : body_failed(h, rv);
         else if (glue_clock_now() - began > patience)
             taken = body_failed(h, APR_TIMEUP);
         else
-            error = await_client(h, fd, &mode);
+            /* A filter that took something and gave nothing may hold what no poll shows. */
+            error = await_more(p, is_nothing && p[0].fd >= 0 ? SLICE_MS : rest, until);
+        rest = rest < REST_MOST_MS ? 2 * rest : rest;
     }
     return error ? error : h->body_error ? PYGLUE_E_BODY : taken;
 }

@@ -13,8 +13,9 @@ ssize_t glue_body_read(pyglue_host_t *base, void *buf, size_t len);
  * *is_end: the body ends with them. Returns the count; 0 when nothing is at hand. */
 apr_ssize_t glue_body_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end);
 
-/* As the operation `read`, but returns PYGLUE_E_IO as soon as the socket fd was closed by its peer:
- * who asked for these bytes is there no more, and the client may never send them. */
-ssize_t glue_body_read_while(glue_host_t *h, void *buf, size_t len, int fd);
+/* As the operation `read`, for a worker at the other end of the socket fd. PYGLUE_E_IO as soon as
+ * it has closed it: who asked for these bytes is there no more, and the client may never send them.
+ * PYGLUE_E_TIMEOUT: nothing has come by `until`. */
+ssize_t glue_body_read_while(glue_host_t *h, void *buf, size_t len, int fd, apr_time_t until);
 
 #endif

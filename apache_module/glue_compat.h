@@ -4,6 +4,8 @@
 #define GLUE_COMPAT_H
 
 #include <ap_mmn.h>
+#include <apr_poll.h>
+#include <http_core.h>
 #include <httpd.h>
 
 #if AP_MODULE_MAGIC_AT_LEAST(20120211, 109)
@@ -17,6 +19,21 @@ static inline int glue_compat_is_tls(conn_rec *c) {
     APR_OPTIONAL_FN_TYPE(ssl_is_https) *is_https = APR_RETRIEVE_OPTIONAL_FN(ssl_is_https);
 
     return is_https != NULL && is_https(c->master ? c->master : c);
+}
+#endif
+
+/* What can be polled for more of the connection's input, and its time-out. APR_ENOTIMPL: nothing.
+ */
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 129)
+#define glue_compat_pollfd(connection, p, timeout) ap_get_pollfd_from_conn(connection, p, timeout)
+#else
+static inline apr_status_t glue_compat_pollfd(conn_rec *c, apr_pollfd_t *p,
+                                              apr_interval_time_t *timeout) {
+    if (c->master != NULL) /* a stream of HTTP/2 */
+        return APR_ENOTIMPL;
+    p->desc_type = APR_POLL_SOCKET;
+    p->desc.s = ap_get_conn_socket(c);
+    return apr_socket_timeout_get(p->desc.s, timeout);
 }
 #endif
 

@@ -65,8 +65,10 @@ static int take_read(glue_exchange_t *x, const pyglue_frame_t *frame) {
     if (error != 0)
         return error;
     got = glue_upload_read(x, credit, &is_end);
-    if (got == PYGLUE_E_IO)
-        return PYGLUE_E_IO;
+    if (got == PYGLUE_E_TIMEOUT)
+        x->late = 0; /* who waits for an answer has said all */
+    if (got == PYGLUE_E_IO || got == PYGLUE_E_TIMEOUT)
+        return (int)got;
     flags = got < 0 ? PYGLUE_BODY_ERROR : got == 0 || is_end ? PYGLUE_BODY_END : 0;
     answer = pyglue_frame(PYGLUE_FRAME_BODY, (unsigned)flags, x->order.number,
                           got > 0 ? (size_t)got : 0);

@@ -333,8 +333,15 @@ void glue_host_init(glue_host_t *h, request_rec *r, const pyglue_bounds_t *bound
     h->in = apr_brigade_create(r->pool, r->connection->bucket_alloc);
 }
 
-/* HTTP/1.0 without a length ends at the end of the connection, so only a reset tells that the body
- * is not whole. */
+/* Does the end of the connection end the body? So it is in HTTP/1.0 without a length, and in 1.1
+ * where the connection was to be closed before the head went. */
+static int is_ended_by_close(const request_rec *r) {
+    return r->proto_num < HTTP_VERSION(2, 0) && !r->chunked && !r->header_only &&
+           !AP_STATUS_IS_HEADER_ONLY(r->status) &&
+           apr_table_get(r->headers_out, "Content-Length") == NULL;
+}
+
+/* Then only a reset tells that the body is not whole. */
 static void reset(conn_rec *c) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     int fd;
@@ -358,8 +365,7 @@ static void cut(glue_host_t *h) {
     append(h, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, h->out->bucket_alloc));
     append_eos(h);
     pass_down(h);
-    if (r->proto_num < HTTP_VERSION(1, 1) &&
-        apr_table_get(r->headers_out, "Content-Length") == NULL)
+    if (is_ended_by_close(r))
         reset(r->connection);
 }
 

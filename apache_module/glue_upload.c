@@ -34,8 +34,7 @@ static apr_size_t await_some(glue_exchange_t *x, char *memory, apr_size_t room) 
 static void fill_buffer(glue_exchange_t *x, apr_off_t limit) {
     apr_size_t most = limit < GLUE_BUFFER ? (apr_size_t)limit : GLUE_BUFFER, got;
 
-    x->at_hand =
-        (apr_size_t)glue_body_at_hand(x->host, x->buffer, GLUE_BUFFER, &x->is_whole_body);
+    x->at_hand = (apr_size_t)glue_body_at_hand(x->host, x->buffer, GLUE_BUFFER, &x->is_whole_body);
     while (!x->is_whole_body && x->at_hand < most) {
         got = await_some(x, x->buffer + x->at_hand, most - x->at_hand);
         if (got == 0)
@@ -83,7 +82,7 @@ apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end) {
         glue_spool_tell(&x->upload, "the body of a request", x->r);
         return got < 0 ? PYGLUE_E_BODY : got;
     }
-    got = glue_body_read_while(x->host, x->buffer, len, glue_conn_socket(x->conn));
+    got = glue_body_read_while(x->host, x->buffer, len, glue_conn_socket(x->conn), x->end_by);
     *is_end = got == 0;
     if (got > 0)
         glue_body_at_hand(x->host, x->buffer, 0, is_end);

@@ -15,7 +15,8 @@ int glue_upload_is_whole(const glue_exchange_t *x);
 
 /* The next bytes into x->buffer, at most len: what was read ahead, then what the client sends.
  * *is_end: the body ends with them. The count, 0 at the end, or an error: PYGLUE_E_IO: the worker
- * has closed or died, and is told nothing any more. */
+ * has closed or died, and is told nothing any more; PYGLUE_E_TIMEOUT: it is later than x->end_by.
+ */
 apr_ssize_t glue_upload_read(glue_exchange_t *x, apr_size_t len, int *is_end);
 
 #endif

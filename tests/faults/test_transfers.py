@@ -84,23 +84,6 @@ def test_a_transfer_ends_well_though_its_worker_is_told_to_end(
     server.wait_for_exit(old)
 
 
-def test_a_killed_worker_is_a_502_though_the_client_sends_nothing_more(
-    start_shop: StartShop,
-) -> None:
-    """Before the head. httpd would wait for the rest of the body, for as long as its Timeout."""
-    server = start_shop("threads=4 request-buffering=0")
-    server.log.expect("PG1103.*was killed by SIGKILL")
-    server.log.expect("GL0504.*was killed by SIGKILL")
-    (worker,) = server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("POST", "/reads?body", {"Content-Length": "10"}) + b"begun")
-        wait_until((server.root / "files" / "body.runs").exists, "its application reads")
-        os.kill(worker, signal.SIGKILL)
-        assert connection.read_response().status == 502
-        assert connection.is_closed()
-    assert facts(server)["pid"] != worker
-
-
 @pytest.mark.parametrize("begin", [begin_upload, begin_download])
 def test_a_killed_worker_cuts_the_transfer_that_it_ran_visibly(
     start_shop: StartShop, begin: Callable[[Connection], None]

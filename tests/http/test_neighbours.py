@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import conf
+from harness import conf, tls
 from harness import site as sites
 from harness.httpd import Httpd
 
@@ -31,30 +31,9 @@ def curl(server: Httpd, target: str, *more: str, scheme: str = "http") -> tuple[
 
 
 def test_tls_is_the_scheme_and_files_pass_through_it(mode: str) -> None:
-    server = sites.with_apps(APPS, mode, modules=("socache_shmcb", "ssl"))
-    key, certificate = server.root / "key", server.root / "certificate"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=tests.invalid",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-        ],
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
+    server = sites.with_apps(APPS, mode, modules=tls.MODULES)
     text = (server.root / "httpd.conf").read_text(encoding="latin-1")
-    text += f'SSLEngine On\nSSLCertificateFile "{certificate}"\nSSLCertificateKeyFile "{key}"\n'
+    text += "\n".join(tls.lines(server.root)) + "\n"
     (server.root / "httpd.conf").write_text(text, encoding="latin-1")
     (server.root / "files" / "data").write_bytes(DATA)
     server.log.allow(r"\[ssl:warn\]")

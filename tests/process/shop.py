@@ -13,7 +13,7 @@ from harness.load import Load
 APPS = Path(__file__).parents[1] / "apps"
 NAMES = (
     *("who", "dies", "numbered", "waits", "waits_between_blocks"),
-    *("echo_streaming", "leaves_behind", "limits_itself", "reads", "zeros"),
+    *("echo_streaming", "leaves_behind", "limits_itself", "reads", "reads_on", "zeros"),
 )
 
 
