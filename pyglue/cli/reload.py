@@ -190,7 +190,7 @@ def wait(
     """Until no old worker is in service and as many new ones are. Old ones that finish what they
     run may take as long as that takes."""
     before = {worker.pid for worker in old}
-    wanted = sum(worker.state in RELOADING for worker in old)
+    wanted = sum(worker.state != "leaving" for worker in old)
     while True:
         running = of_group(machine, group, supervisor)
         staying = [w for w in running if w.pid in before and w.state != "leaving"]

@@ -45,6 +45,7 @@ def alone(server: Httpd, name: str, script: Path, options: str = "") -> None:
     """Beside `shop`, from the next restart on, a group of one script, at /NAME."""
     alias = f"process-group={name} application-group=%{{GLOBAL}}"
     own = f"WSGIDaemonProcess {name} {options}".rstrip()
+    server.log.allow(rf"AH01630: .*/{name}\b")  # a child of the older plan looks for a file
     server.configure(
         lines(server.root, "threads=4", own, f'WSGIScriptAlias /{name} "{script}" {alias}')
     )

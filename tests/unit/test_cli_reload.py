@@ -99,6 +99,9 @@ def test_it_waits_for_as_many_as_there_were() -> None:
     second, other = replace(OLD, pid=2000003), replace(OLD, pid=2000004)
     leaving = replace(second, state="leaving")
     assert wait(Machine([NEW], [NEW, leaving], [NEW, other]), 5.0, second) == [NEW, other]
+    starting = replace(second, state="starting")  # one that had died, say, was being replaced
+    assert wait(Machine([NEW], [NEW, other]), 5.0, starting) == [NEW, other]
+    assert wait(Machine([NEW, leaving], []), 5.0, leaving) == [NEW]
     assert wait(Machine([NEW]), 0.0, second) == [NEW]  # a group that has shrunk meanwhile
 
 
