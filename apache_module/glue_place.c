@@ -71,14 +71,46 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
 
 enum sight { SIGHT_NOBODY, SIGHT_FULL, SIGHT_TAKEN };
 
-static int take_one_of(glue_place_t *place, const glue_search_t *search, uint16_t *slots,
-                       unsigned count) {
-    while (count > 0) {
-        unsigned i = (unsigned)(draw() % count);
+/* Workers that had a free place when they were seen, and how many requests each of them. */
+typedef struct choice {
+    unsigned count;
+    uint16_t slots[PYGLUE_WORKER_SLOTS];
+    uint16_t busy[PYGLUE_WORKER_SLOTS];
+} choice_t;
 
-        if (take_slot(place, search, slots[i]))
+static void note(choice_t *choice, unsigned slot, const pyglue_worker_entry_t *w) {
+    const glue_placement_t *p = glue_placement();
+    unsigned busy = p->row < 0 ? 0 : pyglue_rows_sum(p->rows, slot, w->number);
+
+    if (busy >= w->threads)
+        return;
+    choice->slots[choice->count] = (uint16_t)slot;
+    choice->busy[choice->count++] = (uint16_t)busy; /* below PYGLUE_RECORD_SLOTS */
+}
+
+/* One with the fewest requests, any of those: its Python may be held by a request, so that another
+ * one waits behind it though a thread is free, while a worker beside it is idle. */
+static unsigned least_busy(const choice_t *choice) {
+    unsigned best = (unsigned)(draw() % choice->count);
+
+    for (unsigned i = 0, at = best; i < choice->count; i++, at++) {
+        if (at == choice->count)
+            at = 0;
+        if (choice->busy[at] < choice->busy[best])
+            best = at;
+    }
+    return best;
+}
+
+static int take_one_of(glue_place_t *place, const glue_search_t *search, choice_t *choice) {
+    while (choice->count > 0) {
+        unsigned i = least_busy(choice);
+
+        if (take_slot(place, search, choice->slots[i]))
             return 1;
-        slots[i] = slots[--count];
+        choice->count--;
+        choice->slots[i] = choice->slots[choice->count];
+        choice->busy[i] = choice->busy[choice->count];
     }
     return 0;
 }
@@ -88,28 +120,26 @@ static int is_late(const pyglue_worker_entry_t *w, unsigned slot) {
            glue_clock_now() < atomic_load_explicit(&late[slot].until, memory_order_relaxed);
 }
 
-/* One look at all workers of the group, in random order; those that were late with a hello are the
- * last. */
+/* One look at all workers of the group, the least busy one first; those that were late with a hello
+ * are the last. */
 static enum sight look(glue_place_t *place, const glue_search_t *search) {
     const pyglue_pages_t *pages = glue_placement()->pages;
-    unsigned end = pyglue_pages_worker_end(pages), prompt = 0, tardy = 0;
-    uint16_t slots[PYGLUE_WORKER_SLOTS], tardy_slots[PYGLUE_WORKER_SLOTS];
+    unsigned end = pyglue_pages_worker_end(pages);
+    choice_t prompt, tardy;
+    int is_anybody = 0;
 
+    prompt.count = tardy.count = 0;
     for (unsigned i = 0; i < end; i++) {
         if (!pyglue_pages_get_worker(pages, i, &place->worker) ||
             !is_candidate(&place->worker, search, i))
             continue;
-        if (is_late(&place->worker, i))
-            tardy_slots[tardy++] = (uint16_t)i;
-        else
-            slots[prompt++] = (uint16_t)i;
+        is_anybody = 1;
+        note(is_late(&place->worker, i) ? &tardy : &prompt, i, &place->worker);
     }
-    if (prompt + tardy == 0)
+    if (!is_anybody)
         return SIGHT_NOBODY;
-    return take_one_of(place, search, slots, prompt) ||
-                   take_one_of(place, search, tardy_slots, tardy)
-               ? SIGHT_TAKEN
-               : SIGHT_FULL;
+    return take_one_of(place, search, &prompt) || take_one_of(place, search, &tardy) ? SIGHT_TAKEN
+                                                                                     : SIGHT_FULL;
 }
 
 /* Waiting. */

@@ -45,12 +45,14 @@ class Clients:
 
 
 @contextmanager
-def group_of(start_httpd: Start, folder: Path, mpm: str) -> Iterator[tuple[Clients, Memories]]:
-    """Workers of one thread each, all of them ready."""
+def group_of(
+    start_httpd: Start, folder: Path, mpm: str, threads: int = 1
+) -> Iterator[tuple[Clients, Memories]]:
+    """Workers of so many threads each, all of them ready."""
     shutil.copy(APPS / "waits" / "wsgi.py", folder / "app.py")
     folder.chmod(0o777)
     lines = [
-        f"WSGIDaemonProcess own processes={WORKERS} threads=1",
+        f"WSGIDaemonProcess own processes={WORKERS} threads={threads}",
         f'WSGIScriptAlias / "{folder}/app.py" process-group=own application-group=%{{GLOBAL}}',
         f'SetEnv files "{folder}"',
         *conf.granted(folder),
@@ -81,6 +83,24 @@ def test_each_request_goes_to_a_worker_that_is_idle(
             assert memories.running() == [1] * WORKERS
             for name in names:
                 clients.end(name)
+
+
+@pytest.mark.parametrize("mpm", ["event", "prefork"])
+def test_a_free_thread_beside_a_request_is_not_idle(
+    start_httpd: Start, folder: Path, mpm: str
+) -> None:
+    """That request may hold the Python that both need. The next ones go where fewest run."""
+    with group_of(start_httpd, folder, mpm, threads=4) as (clients, memories):
+        for turn in range(5):
+            names = [f"{turn}{letter}" for letter in "abcdefgh"]
+            for sent, name in enumerate(names, 1):
+                clients.send(name)
+                wait_until(lambda name=name: name in clients.running(), "it runs", 20)
+                few, more = divmod(sent, WORKERS)
+                assert sorted(memories.running()) == [few] * (WORKERS - more) + [few + 1] * more
+            for name in names:
+                clients.end(name)
+            wait_until(lambda: memories.running() == [0] * WORKERS, "all places are given back", 20)
 
 
 @pytest.mark.parametrize("mpm", ["event", "prefork"])
