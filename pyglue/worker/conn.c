@@ -9,13 +9,6 @@
 
 #include "worker.h"
 
-uint64_t wkr_now_ms(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 void wkr_input_reset(wkr_input_t *in, int fd) {
     free(in->large);
     in->large = NULL;

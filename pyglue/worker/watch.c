@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The watcher, which never waits for Python and so sees what hangs with it, and the hand, which
- * does everything that wants the GIL and is itself watched: a hand that cannot have it for
- * deadlock-timeout is how a deadlock is told.
+/* The watcher, which never waits for Python and so sees what hangs with it. What wants the GIL is
+ * hand.c's: a hand that cannot have it for deadlock-timeout is how a deadlock is told.
  *
  * The watcher sleeps until the next deadline. Nobody wakes it for a request: one that begins while
  * it sleeps cannot be late before it wakes, as it never sleeps for longer than the time-out. */
@@ -13,10 +12,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "hand.h"
 #include "pool.h"
 
-#define NEVER UINT64_MAX
-#define SECOND 1000u /* between two looks at memory, and two times that the hand takes the GIL */
+#define SECOND 1000u /* between two looks at memory */
 #define MOMENT 1000u /* for a dump with the GIL, before one is made without */
 #define TURN 50u     /* of a process that ends by itself */
 #define RECYCLE 6u   /* docs/plan.md 4 */
@@ -34,22 +33,18 @@ typedef struct seen {
 struct wkr_watch {
     wkr_pool_t *pool;
     const wkr_settings_t *settings;
-    uint64_t began; /* when it was let */
-    pthread_t watcher, hand;
-    int has_watcher, has_hand;
-    pthread_mutex_t lock; /* of what follows, up to the watcher's own */
+    wkr_hand_t *hand; /* NULL: nothing that is watched needs it */
+    pthread_t watcher;
+    int has_watcher;
+    pthread_mutex_t lock; /* of the next four */
     pthread_cond_t changed;
-    int is_let, hand_ends, watcher_ends;
-    int wants_dump;
-    int is_dumping;
-    uint64_t busy_since;  /* the hand waits for a GIL, or has it; 0: neither */
-    uint64_t *interrupts; /* numbers of requests; room for one of each slot */
-    unsigned interrupt_count;
+    int is_let, ends;
+    uint64_t began; /* when it was let */
     /* the watcher's own */
     seen_t *seen;       /* of each slot */
     uint64_t dumped_at; /* when a dump was last asked for; 0: never */
     uint64_t dump_by;   /* when it is made without the GIL; 0: no dump is awaited */
-    uint64_t suspected; /* busy_since of a hand that looked stuck */
+    uint64_t suspected; /* since when it was busy, of a hand that looked stuck */
     uint32_t recycle;   /* the reason that the supervisor is to be told; 0: none */
     uint32_t told;      /* the one that it was told */
     int is_over_limit;  /* of rss_limit, and said */
@@ -106,14 +101,14 @@ static uint64_t tell_supervisor(wkr_watch_t *watch, uint64_t now) {
     ssize_t done;
 
     if (watch->recycle == watch->told)
-        return NEVER;
+        return WKR_NEVER;
     do
         done = write(watch->settings->messages, &message, sizeof message);
     while (done < 0 && errno == EINTR);
     if (done < 0 && errno == EAGAIN)
         return now + SECOND;
     watch->told = watch->recycle;
-    return NEVER;
+    return WKR_NEVER;
 }
 
 static void recycle(wkr_watch_t *watch, enum wkr_recycle why) {
@@ -126,10 +121,7 @@ static void recycle(wkr_watch_t *watch, enum wkr_recycle why) {
 static void ask_for_dump(wkr_watch_t *watch, uint64_t now) {
     watch->dumped_at = now;
     watch->dump_by = now + MOMENT;
-    pthread_mutex_lock(&watch->lock);
-    watch->wants_dump = 1;
-    pthread_cond_broadcast(&watch->changed);
-    pthread_mutex_unlock(&watch->lock);
+    wkr_hand_dump(watch->hand);
 }
 
 static void list_running(const wkr_watch_t *watch, uint64_t now) {
@@ -153,18 +145,12 @@ static void dump_stuck(const wkr_watch_t *watch, uint64_t now) {
 
 /* A dump that the hand has not come to make in a moment is made without it. */
 static uint64_t look_at_dump(wkr_watch_t *watch, uint64_t now) {
-    int is_awaited;
-
     if (watch->dump_by == 0 || now < watch->dump_by)
-        return watch->dump_by == 0 ? NEVER : watch->dump_by;
+        return watch->dump_by == 0 ? WKR_NEVER : watch->dump_by;
     watch->dump_by = 0;
-    pthread_mutex_lock(&watch->lock);
-    is_awaited = watch->wants_dump || watch->is_dumping;
-    watch->wants_dump = 0;
-    pthread_mutex_unlock(&watch->lock);
-    if (is_awaited)
+    if (wkr_hand_dump_no_more(watch->hand))
         dump_stuck(watch, now);
-    return NEVER;
+    return WKR_NEVER;
 }
 
 /* What is watched: each looks, acts, and says when to look again. */
@@ -174,7 +160,7 @@ static uint64_t look_at_startup(wkr_watch_t *watch, uint64_t now) {
     uint64_t begun = atomic_load(&watch->pool->begun);
 
     if (patience == 0 || watch->pool->ops->has_loaded(watch->pool->engine))
-        return NEVER;
+        return WKR_NEVER;
     if (begun == 0 || now < begun + patience)
         return (begun == 0 ? now : begun) + patience;
     wkr_say("PG2006: startup-timeout (%g s) has passed since the first request, and no script is "
@@ -182,14 +168,6 @@ static uint64_t look_at_startup(wkr_watch_t *watch, uint64_t now) {
             seconds(patience));
     pyglue_record_end(watch->pool->record, PYGLUE_ENDING_STARTUP);
     _exit(1);
-}
-
-static void interrupt(wkr_watch_t *watch, uint64_t number) {
-    pthread_mutex_lock(&watch->lock);
-    if (watch->interrupt_count < slots(watch))
-        watch->interrupts[watch->interrupt_count++] = number;
-    pthread_cond_broadcast(&watch->changed);
-    pthread_mutex_unlock(&watch->lock);
 }
 
 /* A dump shows all threads: one serves the requests that are late within the same moment. */
@@ -205,7 +183,7 @@ static void tell_late(wkr_watch_t *watch, unsigned slot, uint64_t since, uint64_
     if (watch->dumped_at <= since || now >= watch->dumped_at + MOMENT)
         ask_for_dump(watch, now);
     if (watch->settings->interrupt_timeout > 0)
-        interrupt(watch, watch->seen[slot].number);
+        wkr_hand_interrupt(watch->hand, watch->seen[slot].number);
     watch->seen[slot].stage = STAGE_TOLD;
 }
 
@@ -227,21 +205,21 @@ static uint64_t look_at_slot(wkr_watch_t *watch, unsigned slot, uint64_t now) {
     uint64_t end = due + watch->settings->interrupt_timeout;
 
     if (number == 0 || now < due)
-        return number == 0 ? NEVER : due;
+        return number == 0 ? WKR_NEVER : due;
     if (seen->number != number)
         *seen = (seen_t){number, STAGE_FRESH};
     if (seen->stage == STAGE_FRESH)
         tell_late(watch, slot, since, now);
     if (seen->stage == STAGE_TOLD && now >= end)
         give_up(watch, slot);
-    return seen->stage == STAGE_TOLD ? end : NEVER;
+    return seen->stage == STAGE_TOLD ? end : WKR_NEVER;
 }
 
 static uint64_t look_at_requests(wkr_watch_t *watch, uint64_t now) {
     uint64_t next = now + watch->settings->request_timeout;
 
     if (watch->settings->request_timeout == 0)
-        return NEVER;
+        return WKR_NEVER;
     for (unsigned i = 0; i < slots(watch); i++)
         next = sooner(next, look_at_slot(watch, i, now));
     return next;
@@ -251,11 +229,11 @@ static uint64_t look_at_age(wkr_watch_t *watch, uint64_t now) {
     uint64_t due = watch->began + watch->settings->restart_interval;
 
     if (watch->settings->restart_interval == 0)
-        return NEVER;
+        return WKR_NEVER;
     if (now < due)
         return due;
     recycle(watch, WKR_RECYCLE_INTERVAL);
-    return NEVER;
+    return WKR_NEVER;
 }
 
 /* Bytes of this process that are in memory; 0: not known. */
@@ -276,7 +254,7 @@ static uint64_t look_at_memory(wkr_watch_t *watch, uint64_t now) {
     uint64_t has;
 
     if (limit == 0 || watch->is_over_limit)
-        return NEVER;
+        return WKR_NEVER;
     has = resident();
     if (has <= limit)
         return now + SECOND;
@@ -285,7 +263,7 @@ static uint64_t look_at_memory(wkr_watch_t *watch, uint64_t now) {
             (unsigned long long)has, (unsigned long long)limit);
     recycle(watch, WKR_RECYCLE_RSS);
     watch->is_over_limit = 1;
-    return NEVER;
+    return WKR_NEVER;
 }
 
 /* Nothing of Python can be had any more: what waits goes elsewhere, what runs has shutdown-timeout
@@ -312,15 +290,13 @@ static uint64_t look_at_hand(wkr_watch_t *watch, uint64_t now) {
     uint64_t since;
 
     if (patience == 0)
-        return NEVER;
+        return WKR_NEVER;
     if (watch->is_deadlocked) {
         if (wkr_pool_connections(watch->pool) == 0)
             _exit(1);
         return now + TURN;
     }
-    pthread_mutex_lock(&watch->lock);
-    since = watch->busy_since;
-    pthread_mutex_unlock(&watch->lock);
+    since = wkr_hand_busy_since(watch->hand);
     if (since == 0 || now < since + patience)
         return (since == 0 ? now : since) + patience;
     if (watch->suspected == since)
@@ -335,81 +311,25 @@ static uint64_t (*const looks[])(wkr_watch_t *, uint64_t) = {
     look_at_memory,  look_at_hand,     tell_supervisor,
 };
 
-/* Threads. */
-
-static void wait_locked(wkr_watch_t *watch, uint64_t until) {
-    struct timespec time = {(time_t)(until / 1000), (long)(until % 1000) * 1000000};
-
-    if (until == NEVER)
-        pthread_cond_wait(&watch->changed, &watch->lock);
-    else
-        pthread_cond_timedwait(&watch->changed, &watch->lock, &time);
-}
+/* The thread. */
 
 static void *watcher(void *argument) {
     wkr_watch_t *watch = argument;
 
     pthread_mutex_lock(&watch->lock);
-    while (!watch->is_let && !watch->watcher_ends)
-        wait_locked(watch, NEVER);
-    while (!watch->watcher_ends) {
-        uint64_t now = wkr_now_ms(), next = NEVER;
+    while (!watch->is_let && !watch->ends)
+        wkr_clock_wait(&watch->changed, &watch->lock, WKR_NEVER);
+    while (!watch->ends) {
+        uint64_t now = wkr_now_ms(), next = WKR_NEVER;
 
         pthread_mutex_unlock(&watch->lock);
         for (unsigned i = 0; i < sizeof looks / sizeof looks[0]; i++)
             next = sooner(next, looks[i](watch, now));
         pthread_mutex_lock(&watch->lock);
-        while (!watch->watcher_ends && wkr_now_ms() < next)
-            wait_locked(watch, next);
+        while (!watch->ends && wkr_now_ms() < next)
+            wkr_clock_wait(&watch->changed, &watch->lock, next);
     }
     pthread_mutex_unlock(&watch->lock);
-    return NULL;
-}
-
-/* One thing that wants a GIL, without the lock. */
-static void reach_locked(wkr_watch_t *watch) {
-    const pyglue_engine_ops_t *ops = watch->pool->ops;
-    pyglue_engine_t *engine = watch->pool->engine;
-    uint64_t number = 0;
-
-    watch->is_dumping = watch->wants_dump;
-    watch->wants_dump = 0;
-    if (!watch->is_dumping && watch->interrupt_count > 0)
-        number = watch->interrupts[--watch->interrupt_count];
-    watch->busy_since = wkr_now_ms();
-    pthread_mutex_unlock(&watch->lock);
-    if (watch->is_dumping)
-        ops->dump(engine);
-    else if (number != 0)
-        ops->interrupt(engine, number);
-    else
-        ops->touch(engine);
-    pthread_mutex_lock(&watch->lock);
-    watch->busy_since = 0;
-    watch->is_dumping = 0;
-}
-
-static void *hand(void *argument) {
-    wkr_watch_t *watch = argument;
-    const uint64_t pause = watch->settings->deadlock_timeout > 0 ? SECOND : NEVER;
-    uint64_t touch_at;
-
-    pthread_mutex_lock(&watch->lock);
-    while (!watch->is_let && !watch->hand_ends)
-        wait_locked(watch, NEVER);
-    touch_at = watch->began;
-    while (!watch->hand_ends) {
-        int is_asked = watch->wants_dump || watch->interrupt_count > 0;
-
-        if (is_asked || (pause != NEVER && wkr_now_ms() >= touch_at)) {
-            reach_locked(watch);
-            touch_at = is_asked ? touch_at : wkr_now_ms() + SECOND;
-        } else {
-            wait_locked(watch, pause == NEVER ? NEVER : touch_at);
-        }
-    }
-    pthread_mutex_unlock(&watch->lock);
-    watch->pool->ops->thread_end(watch->pool->engine);
     return NULL;
 }
 
@@ -420,29 +340,25 @@ static int is_wanted(const wkr_settings_t *settings) {
 }
 
 static int init(wkr_watch_t *watch, wkr_pool_t *pool) {
-    pthread_condattr_t monotonic;
-
     watch->pool = pool;
     watch->settings = &pool->settings;
-    watch->seen = calloc(slots(watch), sizeof *watch->seen);
-    watch->interrupts = calloc(slots(watch), sizeof *watch->interrupts);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&watch->lock, NULL);
-    pthread_cond_init(&watch->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    return watch->seen == NULL || watch->interrupts == NULL ? PYGLUE_E_NOMEM : 0;
+    wkr_clock_condition(&watch->changed);
+    watch->seen = calloc(slots(watch), sizeof *watch->seen);
+    return watch->seen == NULL ? PYGLUE_E_NOMEM : 0;
 }
 
 static int start_threads(wkr_watch_t *watch) {
     const wkr_settings_t *settings = watch->settings;
-    const int needs_hand = settings->request_timeout > 0 || settings->deadlock_timeout > 0;
+    const wkr_hand_task_t task = {watch->pool->ops, watch->pool->engine, slots(watch),
+                                  settings->deadlock_timeout > 0};
+    int rv = 0;
 
-    if (needs_hand)
-        watch->has_hand = (errno = pthread_create(&watch->hand, NULL, hand, watch)) == 0;
-    if (watch->has_hand == needs_hand)
+    if (settings->request_timeout > 0 || settings->deadlock_timeout > 0)
+        rv = wkr_hand_start(&watch->hand, &task);
+    if (rv == 0)
         watch->has_watcher = (errno = pthread_create(&watch->watcher, NULL, watcher, watch)) == 0;
-    return watch->has_watcher ? 0 : PYGLUE_E_IO;
+    return rv != 0 ? rv : watch->has_watcher ? 0 : PYGLUE_E_IO;
 }
 
 int wkr_watch_start(wkr_watch_t **result, wkr_pool_t *pool) {
@@ -474,24 +390,28 @@ void wkr_watch_let(wkr_watch_t *watch) {
     watch->is_let = 1;
     pthread_cond_broadcast(&watch->changed);
     pthread_mutex_unlock(&watch->lock);
+    if (watch->hand != NULL)
+        wkr_hand_let(watch->hand);
 }
 
-static void end(wkr_watch_t *watch, int *order, const pthread_t *thread) {
+static void end_watcher(wkr_watch_t *watch) {
     pthread_mutex_lock(&watch->lock);
-    *order = 1;
+    watch->ends = 1;
     pthread_cond_broadcast(&watch->changed);
     pthread_mutex_unlock(&watch->lock);
-    if (thread != NULL)
-        pthread_join(*thread, NULL);
+    if (watch->has_watcher)
+        pthread_join(watch->watcher, NULL);
 }
 
 /* The hand first: a GIL that it cannot have is the watcher's to see, to the end. */
 void wkr_watch_stop(wkr_watch_t *watch) {
-    end(watch, &watch->hand_ends, watch->has_hand ? &watch->hand : NULL);
-    end(watch, &watch->watcher_ends, watch->has_watcher ? &watch->watcher : NULL);
+    if (watch->hand != NULL)
+        wkr_hand_stop(watch->hand);
+    end_watcher(watch);
+    if (watch->hand != NULL)
+        wkr_hand_free(watch->hand);
     pthread_cond_destroy(&watch->changed);
     pthread_mutex_destroy(&watch->lock);
-    free(watch->interrupts);
     free(watch->seen);
     free(watch);
 }

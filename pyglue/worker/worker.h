@@ -16,11 +16,14 @@
  *   accept.c   the listener, and who may connect
  *   owner.c    connections: in the epoll set, or a thread's
  *   pool.c     threads, drain
+ *   hand.c     the thread that wants the GIL for watch.c
+ *   clock.c    time, and waiting by it
  *   watch.c    what runs for too long, hangs or grows, and is told, interrupted or replaced
  *   process.c  what the worker does to its own process: signals, forks, watchdog, name */
 #ifndef PYGLUE_WORKER_H
 #define PYGLUE_WORKER_H
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include "frame.h"
@@ -196,7 +199,15 @@ int wkr_send(int fd, struct iovec *v, size_t count);
 /* A frame of a few bytes, without waiting. Same results. */
 int wkr_send_small(int fd, const pyglue_frame_t *frame, const void *payload);
 
+/* clock.c: ms of CLOCK_MONOTONIC. */
+
+#define WKR_NEVER UINT64_MAX
+
 uint64_t wkr_now_ms(void);
+/* A condition for wkr_clock_wait. */
+void wkr_clock_condition(pthread_cond_t *condition);
+/* Until the condition is signalled, or then; WKR_NEVER: however long. */
+void wkr_clock_wait(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until);
 
 /* The host of one request. Belongs to the thread that runs it. */
 typedef struct wkr_host {
