@@ -86,8 +86,9 @@ typedef struct pyglue_engine_ops {
     /* Logs the stacks of all threads of each interpreter, with the requests that they run. Waits
      * for each GIL. */
     void (*dump)(pyglue_engine_t *engine);
-    /* Raises `signal`, for which Python's faulthandler is registered, once for each interpreter:
-     * its stacks go where that writes. Takes no GIL. `signal` 0: nothing is done. */
+    /* The same while some GIL is kept, in a moment for each GIL at most: in interpreters whose GIL
+     * cannot be had, `signal` is raised once for each, for which Python's faulthandler is
+     * registered, and their stacks go where that writes. `signal` 0: nothing is done. */
     void (*dump_stuck)(pyglue_engine_t *engine, int signal);
     /* Returns when it has had each GIL of this process. */
     void (*touch)(pyglue_engine_t *engine);

@@ -343,7 +343,7 @@ static const pyglue_engine_ops_t operations = {
     .is_current = api_is_current,
     .interrupt = eng_interrupt_nogil,
     .dump = eng_interrupt_dump_nogil,
-    .dump_stuck = eng_interrupt_dump_stuck_nogil,
+    .dump_stuck = eng_gils_dump_nogil,
     .touch = eng_interrupt_touch_nogil,
 };
 

@@ -46,7 +46,8 @@ struct pyglue_engine {
     atomic_bool has_loaded; /* a script, in any interpreter */
     atomic_uint threads;    /* that ran requests so far: their numbers are mod_wsgi.thread_id */
     pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
-    pthread_cond_t changed; /* an interpreter is made, or was not */
+    pthread_cond_t changed; /* an interpreter is made, or was not; a visitor has gone */
+    unsigned visitors;      /* threads of gils.c, some of which may wait for a GIL for ever */
     eng_interp_t *interps;
     eng_note_t *notes;
     eng_loaded_t *loaded;
@@ -65,6 +66,7 @@ struct eng_interp {
     unsigned part; /* of a group that is spread over several, from 1 on; 0: its only one */
     bool is_ready; /* others wait for it under the engine's lock */
     bool has_own_gil;
+    atomic_bool is_visited; /* a visitor of gils.c waits for its GIL */
     PyInterpreterState *python;
     /* A sub-interpreter's first thread state: no thread's own, so that it is never without one.
      * CPython 3.11 aborts when an interpreter that lost its last state is given another. */
@@ -145,6 +147,8 @@ void eng_scratch_free(eng_scratch_t *scratch); /* NULL is ignored */
  * not be made, nothing is attached, the reason went to the engine's log. */
 eng_seat_t *eng_interp_enter_nogil(eng_thread_t *thread, pyglue_str_t group, unsigned part);
 bool eng_interp_is_main(const eng_interp_t *interp);
+/* The next interpreter that is ready; of NULL the first, NULL after the last. */
+eng_interp_t *eng_interp_next(pyglue_engine_t *engine, eng_interp_t *interp);
 /* The same of the main interpreter. */
 eng_seat_t *eng_interp_enter_main_nogil(eng_thread_t *thread);
 void eng_interp_leave(eng_seat_t *seat);
@@ -432,8 +436,18 @@ void eng_interrupt_settle(eng_request_t *request);
 /* The operations of engine.h. */
 int eng_interrupt_nogil(pyglue_engine_t *engine, uint64_t number);
 void eng_interrupt_dump_nogil(pyglue_engine_t *engine);
-void eng_interrupt_dump_stuck_nogil(pyglue_engine_t *engine, int number);
 void eng_interrupt_touch_nogil(pyglue_engine_t *engine);
+/* Has the GIL of this interpreter for a moment, in a thread that calls nothing else here, and shows
+ * the stacks there. False: no memory. Otherwise it knows nothing of the engine once it has it. */
+bool eng_interrupt_visit_nogil(pyglue_engine_t *engine, const eng_interp_t *interp, bool shows);
+
+/* gils.c */
+
+/* `dump_stuck` of engine.h. */
+void eng_gils_dump_nogil(pyglue_engine_t *engine, int number);
+/* Waits a moment for the visitors that this has left behind. False: some may come yet, at any time,
+ * and to any interpreter. */
+bool eng_gils_settle_nogil(pyglue_engine_t *engine);
 
 /* note.c: files that matter, of all interpreters. */
 

@@ -17,6 +17,15 @@ bool eng_interp_is_main(const eng_interp_t *interp) {
     return interp->part == 0 && interp->name_len == 0;
 }
 
+eng_interp_t *eng_interp_next(pyglue_engine_t *engine, eng_interp_t *interp) {
+    pthread_mutex_lock(&engine->lock);
+    do
+        interp = interp == NULL ? engine->interps : interp->next;
+    while (interp != NULL && !interp->is_ready);
+    pthread_mutex_unlock(&engine->lock);
+    return interp;
+}
+
 static eng_interp_t *new_interp(pyglue_str_t group, unsigned part) {
     eng_interp_t *interp = calloc(1, sizeof *interp);
 
@@ -253,14 +262,14 @@ static void end_seats(eng_interp_t *interp) {
     }
 }
 
-/* False: it is left to the process, because threads of the application still live in it, or because
- * it has a GIL and so an allocator of its own: when such a one ends, CPython 3.12 frees with it
- * objects that all share, and the heap is broken. */
-static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
+/* False: it is left to the process, because threads of the application still live in it, or a
+ * visitor may come, or because it has a GIL and so an allocator of its own: when such a one ends,
+ * CPython 3.12 frees with it objects that all share, and the heap is broken. */
+static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp, bool is_settled) {
     PyEval_RestoreThread(interp->keeper);
     end_seats(interp);
     eng_furnish_finish(thread->engine);
-    if (interp->has_own_gil ||
+    if (interp->has_own_gil || !is_settled ||
         PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
         PyEval_SaveThread();
         return false;
@@ -273,13 +282,14 @@ static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
     eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_main_nogil(thread) : NULL;
-    bool is_clean = true;
+    bool is_settled, is_clean;
 
     if (main_seat == NULL)
         return false;
     eng_interp_leave(main_seat);
+    is_clean = is_settled = eng_gils_settle_nogil(engine);
     for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
-        if (!eng_interp_is_main(interp) && !end_one_nogil(thread, interp))
+        if (!eng_interp_is_main(interp) && !end_one_nogil(thread, interp, is_settled))
             is_clean = false;
     return is_clean;
 }

@@ -3,13 +3,12 @@
  *
  * Each thread has a gate. Whoever looks holds it for some plain C, marked by BUSY, and the thread
  * that it belongs to waits at its own gate meanwhile: what was looked at is still there, and an
- * exception is not set for a request that has just ended. With a GIL nobody ever waits there, as
- * both sides have it; free-threaded Pythons have only the gate. */
+ * exception is not set for a request that has just ended. With a GIL that thread never waits there,
+ * as both sides have it; free-threaded Pythons have only the gate. */
 #include "eng.h"
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -71,13 +70,19 @@ void eng_interrupt_settle(eng_request_t *request) {
 
 /* The other side. */
 
-/* Holds the gate of a thread that runs a request. What the gate was; GATE_NONE: nothing is held. */
+/* Holds the gate of a thread that runs a request, as soon as nobody else does. What the gate was;
+ * GATE_NONE: nothing is held. */
 static int hold(eng_thread_t *thread) {
     int was = atomic_load(&thread->gate);
 
-    while (was != GATE_NONE)
-        if (atomic_compare_exchange_weak(&thread->gate, &was, was | GATE_BUSY))
+    while (was != GATE_NONE) {
+        if (was & GATE_BUSY) {
+            sched_yield();
+            was = atomic_load(&thread->gate);
+        } else if (atomic_compare_exchange_weak(&thread->gate, &was, was | GATE_BUSY)) {
             return was;
+        }
+    }
     return GATE_NONE;
 }
 
@@ -183,11 +188,15 @@ static void start_askers(passage_t *passage) {
     passage->count = started;
 }
 
-static bool enter_nogil(passage_t *passage, eng_thread_t *own, const eng_interp_t *interp) {
+static void begin_passage(passage_t *passage, pyglue_engine_t *engine, const eng_interp_t *interp) {
     *passage = (passage_t){.seat = NULL};
     if (!ENG_ASKS_HOLDER && !interp->has_own_gil)
-        list_askers(passage, own->engine, interp);
+        list_askers(passage, engine, interp);
     start_askers(passage);
+}
+
+static bool enter_nogil(passage_t *passage, eng_thread_t *own, const eng_interp_t *interp) {
+    begin_passage(passage, own->engine, interp);
     passage->seat =
         eng_interp_enter_nogil(own, (pyglue_str_t){interp->name, interp->name_len}, interp->part);
     atomic_store(&passage->is_in, true);
@@ -371,21 +380,11 @@ static void dump_interp(pyglue_engine_t *engine, const eng_interp_t *interp) {
     Py_XDECREF(runners);
 }
 
-/* The next interpreter that is ready, NULL after the last; they are never freed before close. */
-static eng_interp_t *next_interp(pyglue_engine_t *engine, eng_interp_t *interp) {
-    pthread_mutex_lock(&engine->lock);
-    do
-        interp = interp == NULL ? engine->interps : interp->next;
-    while (interp != NULL && !interp->is_ready);
-    pthread_mutex_unlock(&engine->lock);
-    return interp;
-}
-
 void eng_interrupt_dump_nogil(pyglue_engine_t *engine) {
     eng_thread_t *own = eng_thread_nogil(engine);
     eng_interp_t *interp = NULL;
 
-    while (own != NULL && (interp = next_interp(engine, interp)) != NULL) {
+    while (own != NULL && (interp = eng_interp_next(engine, interp)) != NULL) {
         passage_t passage;
 
         if (enter_nogil(&passage, own, interp))
@@ -394,35 +393,21 @@ void eng_interrupt_dump_nogil(pyglue_engine_t *engine) {
     }
 }
 
-typedef struct witness {
-    pyglue_engine_t *engine;
-    eng_interp_t *interp;
-    int signal;
-} witness_t;
+bool eng_interrupt_visit_nogil(pyglue_engine_t *engine, const eng_interp_t *interp, bool shows) {
+    PyThreadState *python = PyThreadState_New(interp->python);
+    passage_t passage;
 
-/* faulthandler shows the interpreter of the first thread state that a thread has, which may be made
- * without the GIL. It is ended with those of other threads that never say so. */
-static void *witness(void *argument) {
-    const witness_t *witness = argument;
-
-    eng_thread_witness_nogil(witness->engine, witness->interp);
-    pthread_kill(pthread_self(), witness->signal);
-    return NULL;
-}
-
-void eng_interrupt_dump_stuck_nogil(pyglue_engine_t *engine, int number) {
-    struct sigaction action;
-    eng_interp_t *interp = NULL;
-    pthread_t thread;
-
-    if (number == 0 || sigaction(number, NULL, &action) || action.sa_handler == SIG_DFL)
-        return;
-    while ((interp = next_interp(engine, interp)) != NULL) {
-        witness_t one = {engine, interp, number};
-
-        if (pthread_create(&thread, NULL, witness, &one) == 0)
-            pthread_join(thread, NULL);
-    }
+    if (python == NULL)
+        return false;
+    begin_passage(&passage, engine, interp);
+    PyEval_RestoreThread(python);
+    atomic_store(&passage.is_in, true);
+    if (shows)
+        dump_interp(engine, interp);
+    PyThreadState_Clear(python);
+    PyThreadState_DeleteCurrent();
+    leave(&passage);
+    return true;
 }
 
 void eng_interrupt_touch_nogil(pyglue_engine_t *engine) {
@@ -430,7 +415,7 @@ void eng_interrupt_touch_nogil(pyglue_engine_t *engine) {
     eng_interp_t *interp = NULL;
     passage_t passage;
 
-    while (own != NULL && (interp = next_interp(engine, interp)) != NULL) {
+    while (own != NULL && (interp = eng_interp_next(engine, interp)) != NULL) {
         if (!eng_interp_is_main(interp) && !interp->has_own_gil)
             continue;
         enter_nogil(&passage, own, interp);

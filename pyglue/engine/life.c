@@ -4,9 +4,11 @@
 #include "eng.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
     pyglue_engine_t *engine = calloc(1, sizeof *engine);
+    pthread_condattr_t monotonic;
 
     if (engine == NULL)
         return NULL;
@@ -16,7 +18,10 @@ static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
     engine->baton = settings->baton;
     engine->owns_python = settings->executable != NULL;
     pthread_mutex_init(&engine->lock, NULL);
-    pthread_cond_init(&engine->changed, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&engine->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (engine->package != NULL && engine->settings != NULL &&
         pthread_key_create(&engine->thread_key, NULL) == 0)
         return engine;

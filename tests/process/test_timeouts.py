@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import conf
+from harness import conf, extension, pythons
 from harness.client import Connection, CutError, ask, request, wait_until
 from harness.httpd import Httpd
 
@@ -43,19 +44,23 @@ class Shop:
         assert answer.status == 200
         return answer.header("X-Pid")
 
+    def asked_pid(self) -> str | None:
+        """None where it cannot answer."""
+        return ask(self.server.address, "/?:quick").header("X-Pid")
+
     def expect_stacks(self) -> None:
         self.log.expect("PG2020: request-timeout .* has passed for GET / \\(request ")
         self.log.allow(STACKS)
 
 
 @pytest.fixture
-def open_shop(start_httpd: Start, folder: Path) -> Callable[[str], Shop]:
-    """Start the group with these options."""
+def open_shop(start_httpd: Start, folder: Path) -> Callable[..., Shop]:
+    """Start the group with these options, beside these lines."""
 
-    def start(options: str) -> Shop:
+    def start(options: str, *more: str) -> Shop:
         shutil.copy(APP, folder / "app.py")
         folder.chmod(0o777)
-        lines = [f"WSGIDaemonProcess shop {options}", "WSGIProcessGroup shop"]
+        lines = [f"WSGIDaemonProcess shop {options}", "WSGIProcessGroup shop", *more]
         lines += [f'WSGIScriptAlias / "{folder}/app.py"', f'SetEnv files "{folder}"']
         shop = Shop(start_httpd([*lines, *conf.granted(folder)]), folder)
         assert shop.pid()
@@ -64,7 +69,7 @@ def open_shop(start_httpd: Start, folder: Path) -> Callable[[str], Shop]:
     return start
 
 
-Open = Callable[[str], Shop]
+Open = Callable[..., Shop]
 
 # Requests.
 
@@ -201,6 +206,131 @@ def test_stacks_of_a_request_that_keeps_the_gil_are_shown_without_it(open_shop: 
     hung = shop.begin("keep_gil_once")
     assert hung.read_response().status == 504
     assert shop.pid() == before
+    hung.close()
+
+
+# Interpreters with a GIL of their own: one of them hangs, and the others go on.
+
+
+@pytest.fixture(scope="session", params=pythons.since((3, 12)), ids=lambda path: path.parts[-3])
+def python(request: pytest.FixtureRequest, copies: Path) -> Path:
+    return pythons.reachable(request.param, copies)
+
+
+@pytest.fixture(params=["directive", "interpreters=2"])
+def open_owning(
+    request: pytest.FixtureRequest, open_shop: Open, python: Path, folder: Path
+) -> Callable[[str], Shop]:
+    """Start the group with an extension that keeps the GIL: its application has one interpreter,
+    which owns its GIL, or two."""
+    extension.build("keeps_gil", python, folder)
+    options = f"python={python} python-path={folder}"
+
+    def start(more: str) -> Shop:
+        if request.param == "directive":
+            return open_shop(f"{options} {more}", "WSGIPerInterpreterGIL On")
+        return open_shop(f"{options} {more} {request.param}")
+
+    return start
+
+
+def begin_with_gil(shop: Shop) -> Connection:
+    """Until it keeps the GIL."""
+    os.mkfifo(shop.folder / "first.fifo")
+    (shop.folder / "first.fifo").chmod(0o666)
+    return shop.begin("keep_own_gil")
+
+
+def let_go(shop: Shop) -> None:
+    shop.end()
+    os.close(os.open(shop.folder / "first.fifo", os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.slow
+def test_a_busy_request_is_interrupted_in_an_interpreter_with_its_own_gil(
+    open_owning: Open,
+) -> None:
+    shop = open_owning(f"threads=3 request-timeout=2s interrupt-timeout={LONG}")
+    shop.expect_stacks()
+    shop.log.expect("PG3021: script '.*app.py': the request failed: it ran for longer than req")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+, in spin$")
+    shop.log.expect("Thread 0x.* runs GET / \\(request ")
+    before = shop.pid()
+    hung = shop.begin("spin")
+    shop.log.wait_for("PG2020", 30)
+    later = shop.begin("sleep", "second")
+    assert hung.read_response().status == 504
+    shop.end("second")
+    assert later.read_response().status == 200
+    assert shop.pid() == before
+    hung.close()
+    later.close()
+
+
+@pytest.mark.slow
+def test_what_keeps_its_own_gil_is_a_504_and_costs_its_worker(open_owning: Open) -> None:
+    """Stacks are shown all the same, those of the other interpreters too."""
+    shop = open_owning("threads=3 request-timeout=2s interrupt-timeout=1s deadlock-timeout=0")
+    shop.expect_stacks()
+    shop.log.expect("PG2023")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
+    shop.log.expect("GL0505: .*request-timeout= and interrupt-timeout= allow")
+    shop.log.expect("PG2021: GET / .* did not end when it was interrupted")
+    shop.log.expect("PG1119: .* gets a successor: a request ran for longer than request-timeout")
+    shop.log.allow("PG3021")
+    before = shop.pid()
+    hung = begin_with_gil(shop)
+    assert hung.read_response().status == 504
+    # Until then the old one is given requests, and may have no interpreter for them.
+    wait_until(lambda: shop.asked_pid() not in (None, before), "another worker serves", 30)
+    let_go(shop)
+    wait_until(lambda: len(shop.server.workers()) == 1, "the old worker has ended", 30)
+    hung.close()
+
+
+@pytest.mark.slow
+def test_a_worker_one_of_whose_gils_is_kept_for_ever_is_replaced(open_owning: Open) -> None:
+    """Though the GILs of all others can be had, the main interpreter's among them."""
+    shop = open_owning("threads=2 deadlock-timeout=1s shutdown-timeout=1s")
+    shop.log.expect("PG2025: deadlock-timeout .1 s. has passed")
+    shop.log.expect("PG2022: thread 0x.* runs GET / .request ")
+    shop.log.expect("PG2023")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
+    shop.log.expect("PG1119: .* deadlock-timeout")
+    shop.log.expect("GL0504")
+    shop.log.expect("PG1140: .* deadlock-timeout had passed, .* It ran: GET / ")
+    shop.log.allow(f"PG2005|{STACKS}")
+    before = shop.pid()
+    hung = begin_with_gil(shop)
+    assert hung.read_response().status == 502
+    assert shop.pid() != before
+    hung.close()
+
+
+@pytest.mark.slow
+def test_what_other_interpreters_run_in_a_deadlock_is_answered(
+    open_shop: Open, python: Path, folder: Path
+) -> None:
+    """Within shutdown-timeout, as at any end; their stacks are shown and not disturbed."""
+    extension.build("keeps_gil", python, folder)
+    options = "interpreters=3 threads=3 deadlock-timeout=1s shutdown-timeout=10s"
+    shop = open_shop(f"python={python} python-path={folder} {options}")
+    shop.log.expect("PG2025: deadlock-timeout .1 s. has passed")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+, in (down|gone)")
+    shop.log.expect("PG2023")
+    shop.log.expect("PG1119: .* deadlock-timeout")
+    shop.log.expect("GL0504")
+    shop.log.expect("PG1140: .* deadlock-timeout had passed, .* It ran: GET / ")
+    shop.log.allow(f"PG2005|{STACKS}")
+    hung = begin_with_gil(shop)
+    others = [shop.begin("deep", name) for name in ("second", "third")]
+    shop.log.wait_for("PG1119: .* deadlock-timeout", 30)
+    for name, other in zip(("second", "third"), others, strict=True):
+        shop.end(name)
+        assert other.read_response().status == 200
+        other.close()
+    assert hung.read_response().status == 502
     hung.close()
 
 

@@ -1,17 +1,30 @@
 """Hangs as its query says, with the word behind the colon as the name of its files."""
 
-import ctypes
 import os
 import threading
 import time
 
 import mod_wsgi
 
-libc = ctypes.PyDLL(None)  # its calls keep the GIL
+
+def keep_gil(function, *arguments):
+    import ctypes  # not to be had in an interpreter with a GIL of its own before 3.13
+
+    getattr(ctypes.PyDLL(None), function)(*arguments)
 
 
 def spin(gone):
     while not gone():
+        pass
+
+
+def deep(gone):
+    """Busy, with frames that come and go."""
+
+    def down(levels):
+        return down(levels - 1) if levels else gone()
+
+    while not down(200):
         pass
 
 
@@ -28,12 +41,19 @@ def lock(gone):
 
 
 def keep_gil_once(gone):
-    libc.sleep(4)
+    keep_gil("sleep", 4)
     sleep(gone)
 
 
 def keep_gil_for_ever(gone):
-    libc.pause()
+    keep_gil("pause")
+
+
+def keep_own_gil(gone):
+    import keeps_gil  # of tests/harness
+
+    keeps_gil.keep(gone.fifo)
+    sleep(gone)
 
 
 def catch(gone):
@@ -52,6 +72,7 @@ def application(environ, start_response):
     def gone():
         return os.path.exists(os.path.join(files, name + ".end"))
 
+    gone.fifo = os.path.join(files, name + ".fifo")
     if how in ("blocks", "stream", "large"):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return globals()[how](gone)
