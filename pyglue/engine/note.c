@@ -22,6 +22,8 @@ static eng_note_t *find_locked(pyglue_engine_t *engine, const char *path) {
     return note;
 }
 
+/* The first time that was noted stays: where a file changed before another interpreter loaded it,
+ * the one before has old code, and the process is to be replaced. */
 static int put(pyglue_engine_t *engine, const char *path, int64_t modified) {
     size_t size = strlen(path) + 1;
     eng_note_t *note;
@@ -30,12 +32,11 @@ static int put(pyglue_engine_t *engine, const char *path, int64_t modified) {
     note = find_locked(engine, path);
     if (note == NULL && (note = malloc(sizeof *note + size)) != NULL) {
         memcpy(note->path, path, size);
+        note->modified = modified;
         note->is_ignored = false;
         note->next = engine->notes;
         engine->notes = note;
     }
-    if (note != NULL)
-        note->modified = modified;
     pthread_mutex_unlock(&engine->lock);
     return note == NULL ? -1 : 0;
 }

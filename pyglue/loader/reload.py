@@ -14,5 +14,5 @@ def note(path: str, mtime: int) -> None:
 
 
 def watched() -> dict[str, int]:
-    """All files that matter, with the time (ns) that each had when it was used last."""
+    """All files that matter, with the time (ns) that each had when it was first used."""
     return engine.noted()

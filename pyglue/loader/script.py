@@ -118,12 +118,13 @@ def _load_anew(path: str, script: _Script) -> ModuleType:
         again.status = script.status
         raise again
     script.failed = None
-    reload.note(path, _mtime_ns(path))
+    before = _stamp(path)  # it may change while it is loaded
+    reload.note(path, before[0])
     try:
         return _load(path)
     except BaseException as error:
         script.status = error.status if isinstance(error, ScriptFileError) else 500
-        files = {file: _stamp(file) for file in {path, *_files(error)}}
+        files = {**{file: _stamp(file) for file in _files(error)}, path: before}
         script.failed = files | {folder: _stamp(folder) for folder in _folders(error, path)}
         for file, (mtime, _) in files.items():
             reload.note(file, mtime)

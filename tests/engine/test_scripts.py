@@ -148,6 +148,31 @@ def test_worker_watches_scripts_of_all_interpreters(worker: Machine, tmp_path: P
     assert watched[first] == 1000 * 10**9 and watched[other] == 2000 * 10**9
 
 
+WATCHED = "__import__('pyglue.loader.reload').loader.reload.watched()"
+
+
+def test_a_script_that_changes_between_two_interpreters_has_changed(
+    worker: Machine, tmp_path: Path
+) -> None:
+    """The first one has old code."""
+    script = write(tmp_path / "a.wsgi", HELLO.format(body=f"repr({WATCHED}).encode()"), 1000)
+    worker.call(script, group="one")
+    os.utime(script, (2000, 2000))
+    watched = eval(worker.call(script, group="two").body)
+    assert watched[script] == 1000 * 10**9
+
+
+def test_a_script_that_changes_while_it_fails_to_load_has_changed(
+    worker: Machine, tmp_path: Path
+) -> None:
+    text = f"import os\nos.utime('{tmp_path}/a.wsgi', (2000, 2000))\n1 / 0"
+    bad = write(tmp_path / "a.wsgi", text, 1000)
+    other = write(tmp_path / "b.wsgi", HELLO.format(body=f"repr({WATCHED}).encode()"), 3000)
+    assert "ZeroDivisionError" in worker.call(bad).log
+    assert eval(worker.call(other).body)[bad] == 1000 * 10**9
+    assert "ZeroDivisionError" in worker.call(bad).log  # and it is tried again
+
+
 def test_load_tells_whether_it_worked(worker: Machine, tmp_path: Path) -> None:
     good = write(tmp_path / "a.wsgi", HELLO.format(body="b'1'"), 1000)
     bad = write(tmp_path / "b.wsgi", "raise ValueError('at start')", 1000)
