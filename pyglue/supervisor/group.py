@@ -28,9 +28,10 @@ from .failures import Failures, explained
 from .leaving import Leaving
 from .plan import GroupPlan
 from .roll import Roll
-from .scaling import IdleStops, Load, Scale
+from .scaling import IdleStops, Load
+from .size import Size
 from .starts import NewNumber, Starts
-from .strength import is_alone, is_at_strength, misses_fallback, misses_fresh, serving
+from .strength import misses_fallback, misses_fresh, serving
 from .worker import FAILURES, FAULTY, RECYCLES, Message, Recycle, State, Why, Worker
 
 FAILED_GRACE = 5.0  # a worker that said FAILED exits by itself
@@ -53,8 +54,6 @@ class Group:
         self.workers: dict[int, Worker] = {}
         self.departed = 0  # number of the plan that no longer has it; 0: it is wanted
         self.due = math.inf  # when `tick` has something to do
-        self._idle = idle
-        self._scale = Scale(definition, is_served=inherits)
         self._ending = False
         self._is_unable = False  # what is wanted could not be started since it is
         self._told: tuple[GroupState, str] | None = None
@@ -62,7 +61,9 @@ class Group:
         self._failures = Failures(self._out)
         self._leaving = Leaving(self._out)
         self._starts = Starts(definition, new_number, admission, self._out)
-        self._roll = Roll(self.workers, self._out, self._leaving, self._failures, inherits=inherits)
+        shared = self.workers, self._out, self._leaving, self._failures
+        self._roll = Roll(*shared, inherits=inherits)
+        self._size = Size(definition, *shared, idle, is_served=inherits)
 
     # Events.
 
@@ -80,18 +81,18 @@ class Group:
     def roll(self, definition: GroupPlan, reason: str, now: float) -> list[Action]:
         """Replaces all workers by new ones of this definition: a plan, a touch, a signal."""
         self.wanted = definition
-        self._scale.fit(definition)
+        self._size.fit(definition)
         self._starts.fit(definition)
         self._roll.fit(definition)
         self._supersede_all(Why.CHANGE, now)
-        if self._scale.count > 0:
+        if self._size.count > 0:
             self._out.say(messages.ROLLING, reason=reason)
         return self._settle(now)
 
     @property
     def is_elastic(self) -> bool:
         """It is to be told what waits and runs."""
-        return self._scale.is_elastic and not self._ending
+        return self._size.is_elastic and not self._ending
 
     @property
     def serving(self) -> list[int]:
@@ -100,24 +101,13 @@ class Group:
 
     def look(self, load: Load, now: float) -> list[Action]:
         """What waits for it, and runs in its workers, now."""
-        if self._scale.count == 0 and not load.waiting:
+        if self._ending or not self._size.look(load, now):
             return []
-        if self._ending or (self._scale.count == 0 and not self._failures.backoff.may_start(now)):
-            return []
-        change = self._scale.look(
-            load, now, at_strength=is_at_strength(self.workers.values(), self._scale.count)
-        )
-        if change > 0 and self._scale.count == 1:
-            self._out.say(messages.STARTED_ON_DEMAND)
-        elif change > 0:
-            self._out.say(messages.GROWN, waiting=load.waiting, count=self._scale.count)
-        elif change < 0:
-            self._out.say(messages.SHRUNK, count=self._scale.count)
-        return self._settle(now) if change else []
+        return self._settle(now)
 
     def stop_idle(self, number: int) -> list[Action]:
         """Its last worker may go, if that is what it still is."""
-        if self._is_last(number):
+        if self._size.is_last(number):
             self._out.put(Quiesce(number, self.wanted.digest))
         return self._out.take()
 
@@ -126,12 +116,10 @@ class Group:
         worker = self.workers.get(number)
         if worker is None or worker.state is not State.READY:
             return self._settle(now)
-        if requests or not self._is_last(number):
+        if requests or not self._size.is_last(number):
             self._roll.publish(worker)
-            return self._settle(now)
-        self._out.say(messages.STOPPED_IDLE, number=number, pid=worker.pid)
-        self._scale.drop(now)
-        self._leaving.retire(worker, now)
+        else:
+            self._size.stop_last(worker, now)
         return self._settle(now)
 
     def launched(self, number: int, pid: int, now: float) -> list[Action]:
@@ -148,7 +136,7 @@ class Group:
         self._starts.ended(number)
         self._out.put(Forget(number))
         self._failures.launch_failed(number, reason, now)
-        self._rest_if_empty(now)
+        self._size.rest_if_empty(now)
         return self._settle(now)
 
     def message(self, number: int, words: tuple[int, int, int], now: float) -> list[Action]:
@@ -193,7 +181,7 @@ class Group:
         is_coming = any(w.is_starting for w in self.workers.values())
         self._failures.account(worker, death, now, is_coming=is_coming)
         worker.state = State.GONE
-        self._rest_if_empty(now)
+        self._size.rest_if_empty(now)
         return self._settle(now)
 
     def disinherited(self, now: float) -> list[Action]:
@@ -307,8 +295,8 @@ class Group:
         worker.deadline = now + FAILED_GRACE
 
     def _recycle(self, worker: Worker, why: Recycle, now: float) -> None:
-        if why is Recycle.INACTIVITY_TIMEOUT and self._scale.count > self._scale.least:
-            self._spare(worker, now)
+        if why is Recycle.INACTIVITY_TIMEOUT and self._size.may_shrink:
+            self._size.spare(worker, now)
             return
         worker.superseded = True
         worker.why = Why.LATE if why is Recycle.REQUEST_TIMEOUT else Why.LIMIT
@@ -319,29 +307,6 @@ class Group:
             pid=worker.pid,
             reason=RECYCLES[why],
         )
-
-    def _spare(self, worker: Worker, now: float) -> None:
-        """It had no request for inactivity-timeout, and the group may have fewer workers."""
-        if self._is_last(worker.number):
-            self._idle.ask(self.wanted.digest, worker.number)
-        elif (
-            worker.published
-            and not worker.superseded
-            and is_at_strength(self.workers.values(), self._scale.count)
-        ):
-            self._scale.drop(now)
-            self._out.say(messages.SHRUNK, count=self._scale.count)
-            self._leaving.retire(worker, now)
-
-    def _is_last(self, number: int) -> bool:
-        """This one alone serves, none is on its way, and none need be there."""
-        return self._scale.least == 0 and is_alone(self.workers.values(), number)
-
-    def _rest_if_empty(self, now: float) -> None:
-        """On demand: without a request that waits none is started for one that failed or died."""
-        if self._scale.least == 0 and not any(w.is_live for w in self.workers.values()):
-            while self._scale.count > 0:
-                self._scale.drop(now)
 
     def _breach(self, worker: Worker, what: str) -> None:
         if not worker.is_breached:  # said once: it may send a thousand such a second
@@ -365,7 +330,7 @@ class Group:
 
     def _settle(self, now: float) -> list[Action]:
         if not self._ending:
-            self._roll.settle(self.wanted, self._scale.count, now)
+            self._roll.settle(self.wanted, self._size.count, now)
             self._start_missing(now)
         self._tell(now)
         self.due = self._next_time(now)
@@ -400,7 +365,7 @@ class Group:
 
     def _missing(self) -> GroupPlan | None:
         """Of what a worker is to be started: what is wanted, or what was last good."""
-        workers, count = self.workers.values(), self._scale.count
+        workers, count = self.workers.values(), self._size.count
         has_other = self.good is not None and self.good != self.wanted
         if has_other and misses_fallback(workers, count, is_unable=self._is_unable):
             return self.good
@@ -409,7 +374,7 @@ class Group:
 
     def _is_urgent(self) -> bool:
         """It served, and is short of workers now."""
-        is_short = len(self.serving) < self._scale.count
+        is_short = len(self.serving) < self._size.count
         return self.good is not None and is_short and not self._failures.backoff.is_failing
 
     def _tell(self, now: float) -> None:
@@ -424,7 +389,7 @@ class Group:
             return GroupState.NONE
         if self._roll.inherits or self.serving:
             return GroupState.SERVING
-        if self._scale.count == 0 and self._failures.backoff.may_start(now):
+        if self._size.rests(now):
             return GroupState.IDLE
         return GroupState.DISABLED if self._failures.cause else GroupState.STARTING
 
