@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 CHANNEL, PAGES, ROWS = 3, 4, 5
 
@@ -33,6 +35,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _memories(memory: ModuleType) -> Any:
+    """Pages and rows, if they are of this version."""
+    try:
+        pages, rows = memory.map(PAGES, True), memory.rows(ROWS)
+        is_ours = pages.check() and rows.check()
+    except ValueError:  # smaller than ours
+        is_ours = False
+    if not is_ours:
+        sys.exit("PG1008: the shared memories are of another version of mod_pyglue; restart httpd")
+    return pages, rows
+
+
 def main() -> int:
     """Signals first: what comes before their handlers stand waits."""
     waiting = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
@@ -45,13 +59,7 @@ def main() -> int:
     from pyglue.supervisor import jailed
     from pyglue.supervisor.server import Given, Supervisor
 
-    try:
-        pages, rows = _pages.map(PAGES, True), _pages.rows(ROWS)
-        is_ours = pages.check() and rows.check()
-    except ValueError:  # smaller than ours
-        is_ours = False
-    if not is_ours:
-        sys.exit("PG1008: the shared memories are of another version of mod_pyglue; restart httpd")
+    pages, rows = _memories(_pages)
     supervisor = Supervisor(
         Given(
             parent=arguments.parent,

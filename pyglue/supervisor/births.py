@@ -44,32 +44,23 @@ class Births:
         """A worker that was forked, or (pid 0) that a preloader will fork. OSError, ValueError,
         ListenError: nothing is left of it."""
         assert self.plan is not None
-        definition, plan = action.definition, self.plan
-        directory = self._directory(plan.httpd.socket_prefix)
-        listener = directory.listen(action.number, definition.listen_backlog)
-        key = os.urandom(self._memory.KEY_SIZE)
-        settings = launch.settings(definition, plan, action.number, key, has_list=True)
+        directory = self._directory(self.plan.httpd.socket_prefix)
+        listener = directory.listen(action.number, action.definition.listen_backlog)
         try:
             made, ends = process.make(
                 action.number,
-                launch.recipe(definition, plan),
-                key,
+                launch.recipe(action.definition, self.plan),
+                os.urandom(self._memory.KEY_SIZE),
                 listener,
                 self._memory.size_record(),
-                self._scripts_of(definition.digest),
+                self._scripts_of(action.definition.digest),
                 read=self._reader.read,
             )
         except OSError:
             self.remove_socket(listener)
             raise
         try:
-            if definition.preload:
-                preloads = launch.settings(
-                    definition, plan, PRELOADER, b"", preloads=True, has_list=True
-                )
-                self._nursery.launch(Birth(made, ends, settings, preloads, action.roll), now)
-            else:
-                self._start(made, ends, settings)
+            self._begin(action, self.plan, made, ends, now)
         except BaseException:
             made.kill()  # it is reaped as a process that nobody knows
             made.close()
@@ -96,16 +87,25 @@ class Births:
         for directory in self._directories.values():
             directory.remove()
 
-    def _start(self, made: Process, ends: Ends, settings: bytes) -> None:
-        made.spawn(self._spawn, ends)
-        self.open_listener(made)
-        made.send(settings)
-
     def forget(self, digest: bytes) -> None:
         """The group is gone."""
         fd = self._scripts.pop(digest, -1)
         if fd >= 0:
             os.close(fd)
+
+    def _begin(self, action: Launch, plan: Plan, made: Process, ends: Ends, now: float) -> None:
+        """Has it forked, and tells it its settings."""
+        definition = action.definition
+        settings = launch.settings(definition, plan, action.number, made.key, has_list=True)
+        if definition.preload:
+            of_preloader = launch.settings(
+                definition, plan, PRELOADER, b"", preloads=True, has_list=True
+            )
+            self._nursery.launch(Birth(made, ends, settings, of_preloader, action.roll), now)
+            return
+        made.spawn(self._spawn, ends)
+        self.open_listener(made)
+        made.send(settings)
 
     def _scripts_of(self, digest: bytes) -> int:
         """Of all workers of one identity, one after the other. Never read here."""

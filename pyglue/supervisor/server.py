@@ -106,42 +106,10 @@ class Supervisor:
         )
         self._processes: dict[int, Process] = {}
         self._by_pid: dict[int, Process] = {}
-        self._intake = intake.Intake(
-            given.channel,
-            given.parent,
-            self._roster,
-            self._births,
-            self._logs,
-            intake.Calls(do=self._do, stop=self._stop, lose=self._lose),
-        )
-        self._hearing = hearing.Hearing(
-            self._loop,
-            self._logs,
-            hearing.Calls(
-                heard=self._heard,
-                flooded=self._flooded,
-                silent=self._silent,
-                unreadable=self._unreadable,
-            ),
-        )
-        self._deaths = deaths.Deaths(
-            self._loop,
-            self._hearing,
-            self._cgroups,
-            given.memory.read_record,
-            given.describe,
-            deaths.Calls(process_of=self._process_of, stopped=self._stopped, gone=self._gone),
-        )
-        self._nursery = self._births.attend(
-            nursery.Calls(
-                watch=self._hearing.watch,
-                forget=self._hearing.close,
-                tell=self._hearing.tell,
-                told=self._open_listener,
-                failed=self._launch_failed,
-                say=self._logs.say,
-            ),
-        )
+        self._intake = self._new_intake()
+        self._hearing = self._new_hearing()
+        self._deaths = self._new_deaths()
+        self._nursery = self._new_nursery()
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
         self._look_at = 0.0
@@ -165,6 +133,52 @@ class Supervisor:
             self._loop.turn(self._until_next())
         self._clean_up()
         return 0
+
+    # Its parts that ask it for what is not theirs.
+
+    def _new_intake(self) -> intake.Intake:
+        return intake.Intake(
+            self._given.channel,
+            self._given.parent,
+            self._roster,
+            self._births,
+            self._logs,
+            intake.Calls(do=self._do, stop=self._stop, lose=self._lose),
+        )
+
+    def _new_hearing(self) -> hearing.Hearing:
+        return hearing.Hearing(
+            self._loop,
+            self._logs,
+            hearing.Calls(
+                heard=self._heard,
+                flooded=self._flooded,
+                silent=self._silent,
+                unreadable=self._unreadable,
+            ),
+        )
+
+    def _new_deaths(self) -> deaths.Deaths:
+        return deaths.Deaths(
+            self._loop,
+            self._hearing,
+            self._cgroups,
+            self._given.memory.read_record,
+            self._given.describe,
+            deaths.Calls(process_of=self._process_of, stopped=self._stopped, gone=self._gone),
+        )
+
+    def _new_nursery(self) -> nursery.Nursery:
+        return self._births.attend(
+            nursery.Calls(
+                watch=self._hearing.watch,
+                forget=self._hearing.close,
+                tell=self._hearing.tell,
+                told=self._open_listener,
+                failed=self._launch_failed,
+                say=self._logs.say,
+            ),
+        )
 
     # Time.
 
