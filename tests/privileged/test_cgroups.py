@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jailed
+import neighbours
 import pytest
-from harness import census, conf
+from harness import census
 from harness.client import ask, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 
 from pyglue.supervisor import cgroups
 
-APPS = Path(__file__).parent.parent / "apps"
-UID, NEIGHBOUR = 61341, 61342  # numbers that no user has
+UID = 61341  # a number that no user has, nor the next one
 BASE = f"/pyglue-test-{os.getpid()}"
 TREES = cgroups.mounted()
 
@@ -66,15 +65,7 @@ def nothing_is_left() -> Iterator[None]:
 
 def lines_of(folder: Path, options: str) -> list[str]:
     """One with bounds, and a neighbour without."""
-    shutil.copytree(APPS / "uses_up", folder / "app")
-    return [
-        f"WSGIDaemonProcess bound user=#{UID} group=#{UID} threads=4 {options}",
-        f"WSGIDaemonProcess neighbour user=#{NEIGHBOUR} group=#{NEIGHBOUR} threads=4",
-        *(f'WSGIScriptAlias /{name} "{folder}/app/wsgi.py" process-group={name}'
-          " application-group=%{GLOBAL}" for name in ("bound", "neighbour")),
-        "LogLevel info",
-        *conf.granted(folder),
-    ]  # fmt: skip
+    return neighbours.lines_of(folder, "bound", UID, options)
 
 
 def told(server: Httpd, target: str) -> object:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import neighbours
 import pytest
 import sight
-from harness import census, conf
+from harness import census
 from harness.client import ask, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -20,21 +20,12 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: limits are counted by user"),
 ]
 
-APPS = Path(__file__).parent.parent / "apps"
-BOMBER, NEIGHBOUR = 61321, 61322  # numbers that no user has
+BOMBER = 61321  # a number that no user has, nor the next one
 LIMIT = 60
 
 
 def lines_of(folder: Path, options: str) -> list[str]:
-    """One with a limit, and a neighbour with another user."""
-    shutil.copytree(APPS / "uses_up", folder / "app")
-    return [
-        f"WSGIDaemonProcess bomber user=#{BOMBER} group=#{BOMBER} threads=4 {options}",
-        f"WSGIDaemonProcess neighbour user=#{NEIGHBOUR} group=#{NEIGHBOUR} threads=4",
-        *(f'WSGIScriptAlias /{name} "{folder}/app/wsgi.py" process-group={name}'
-          " application-group=%{GLOBAL}" for name in ("bomber", "neighbour")),
-        *conf.granted(folder),
-    ]  # fmt: skip
+    return neighbours.lines_of(folder, "bomber", BOMBER, options)
 
 
 def tasks_of(uid: int) -> int:
