@@ -3,7 +3,7 @@
 changed files, and brings the worker to its end in good order.
 
 Nothing here is on a request's path. Events come from C as bytes on a pipe (`process.c`); what they
-lead to is a row of `_actions`. How the worker came here is `start.py`.
+lead to is a row of `_reactions`. How the worker came here is `start.py`.
 """
 
 from __future__ import annotations
@@ -61,24 +61,12 @@ class Life:
         self._stale_at = 0.0  # when a change was told last that a request found
         self._is_leaving = False
         self._is_told = False  # to leave, by the supervisor: only then it expects LEFT
-        self._leave_by: float | None = (
-            None  # told to end by a signal, and not yet by the supervisor
-        )
+        self._leave_by: float | None = None  # a signal told it to end, the supervisor not yet
         self._is_orphan = False
         self._is_spent = False  # its CPU time is, and that was told
         self._last_connection = 0.0
         self._idle_limit = 0.0
-        self._actions: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: self._end_by_signal,
-            signal.SIGINT: self._end_by_signal,
-            signal.SIGUSR1: lambda: tell(RELOAD, 0, pool.reload_ms()),
-            signal.SIGXCPU: self._end_by_cpu_time,
-            engine.EVENT_LEAVE: self._obey,
-            engine.EVENT_ORPHAN: self._become_orphan,
-            engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, MAXIMUM_REQUESTS),
-            engine.EVENT_STALE: self._be_stale,
-            engine.EVENT_LEFT: self._exit,
-        }
+        self._actions = self._reactions(engine)
 
     def run(self) -> NoReturn:
         while True:
@@ -89,6 +77,20 @@ class Life:
             self._look_at_time(time.monotonic())
             if not ready and not self._is_leaving:
                 self._look_around()
+
+    def _reactions(self, engine: ModuleType) -> dict[int, Callable[[], None]]:
+        """For each event what it leads to."""
+        return {
+            signal.SIGTERM: self._end_by_signal,
+            signal.SIGINT: self._end_by_signal,
+            signal.SIGUSR1: lambda: tell(RELOAD, 0, self._pool.reload_ms()),
+            signal.SIGXCPU: self._end_by_cpu_time,
+            engine.EVENT_LEAVE: self._obey,
+            engine.EVENT_ORPHAN: self._become_orphan,
+            engine.EVENT_MAXIMUM: lambda: tell(RECYCLE, MAXIMUM_REQUESTS),
+            engine.EVENT_STALE: self._be_stale,
+            engine.EVENT_LEFT: self._exit,
+        }
 
     def _look_at_time(self, now: float) -> None:
         if self._leave_by is not None and now >= self._leave_by:
