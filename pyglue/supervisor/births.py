@@ -3,7 +3,7 @@
 jail or by a process of its group that has preloaded the application.
 
 Knows the plan, because it tells what a worker is started with; knows no state of a group.
-Up: server.py; down: process.py, nursery.py, listeners.py, launch.py.
+Up: crew.py; down: process.py, nursery.py, listeners.py, launch.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Births:
         self.plan: Plan | None = None  # the newest one that was taken
 
     def attend(self, calls: Calls) -> Nursery:
-        """The nursery, which asks this of the server."""
+        """The nursery, which asks this of the crew."""
         self._nursery = Nursery(self._spawn, calls, self._reader.read)
         return self._nursery
 

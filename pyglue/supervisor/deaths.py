@@ -2,8 +2,8 @@
 """Deaths of our children: all are reaped, strangers too; a worker or preloader is heard out, and
 why it died is found out.
 
-What a death leads to is not known here. Up: server.py; down: family.py (who has died), process.py
-(what it leaves behind), causes.py and cgroups.py (why).
+What a death leads to is not known here. Up: server.py; beside it: crew.py; down: family.py (who has
+died), process.py (what it leaves behind), causes.py and cgroups.py (why).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Describe = Callable[[bytes, launch.Recipe], "Death | None"]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What the server is asked, and told."""
+    """What the crew is asked, and told."""
 
     process_of: Callable[[int], Process | None]  # a pid's; None for a stranger
     stopped: Callable[[Process], None]  # by a signal

@@ -3,7 +3,7 @@
 and what could not be written to them at once.
 
 Who says too much is not read until the next second, so that no tenant keeps this process busy. What
-a message means is not known here. Up: server.py; down: process.py, loop.py, logs.py.
+a message means is not known here. Up: crew.py; down: process.py, loop.py, logs.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Words = tuple[int, int, int]  # type, argument, value
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What the server is told."""
+    """What the crew is told."""
 
     heard: Callable[[Process, Words], None]
     flooded: Callable[[Process], None]  # it spent its budget of messages

@@ -5,7 +5,7 @@ are, so that they share that memory until they write to it (SUCCESSION.md sectio
 Such a preloader is started through the jail like a worker, but has no listener, no record and no
 key of its own; those of each worker pass through it. It forks twice, which makes the worker a child
 of ours, as we are the subreaper. It is told to over a socket that is only written here. The core
-knows nothing of all this: for it a launch takes longer, and may fail. Up: server.py.
+knows nothing of all this: for it a launch takes longer, and may fail. Up: crew.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Preloader:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What the nursery asks of the server."""
+    """What the nursery asks of the crew."""
 
     watch: Callable[[Process], None]  # a preloader was started
     forget: Callable[[Process], None]  # a preloader is over: close it

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor itself: carries out what the roster asks for, and tells it what happened.
 
-It joins the sans-IO core to what has side effects: what httpd sends (intake.py), what workers say
-(hearing.py), how they begin and die (births.py, deaths.py), pages and logs. What a preloader says
-or suffers goes to the nursery, all else to the roster. Nothing is decided here about groups.
+It joins the sans-IO core to what has side effects: what httpd sends (intake.py), those that run
+(crew.py) and how they die (deaths.py), pages, cgroups and logs; and it keeps the time. Nothing is
+decided here about groups.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import channel, deaths, family, hearing, intake, messages, nursery, process
+from . import deaths, family, intake, messages, process
 from .actions import (
     Action,
     Bury,
-    Death,
     Drain,
     Exit,
     Forget,
@@ -39,17 +38,15 @@ from .actions import (
 )
 from .births import Births
 from .cgroups import Cgroups, SpawnWithin
+from .crew import Crew
 from .demand import Demand
-from .listeners import ListenError
 from .logs import Logs
 from .loop import READ, Loop, now
-from .nursery import NUMBER as PRELOADER
 from .orphans import Orphans
 from .pages import Entry, Pages
-from .process import Process
 from .roster import Roster
 from .scaling import LOOK_EVERY
-from .worker import Command, Message
+from .worker import Command
 
 if TYPE_CHECKING:
     from pyglue import _pages
@@ -104,12 +101,23 @@ class Supervisor:
         self._births = Births(
             given.parent, given.epoch, given.memory, self._cgroups.around(given.spawn)
         )
-        self._processes: dict[int, Process] = {}
-        self._by_pid: dict[int, Process] = {}
-        self._intake = self._new_intake()
-        self._hearing = self._new_hearing()
-        self._deaths = self._new_deaths()
-        self._nursery = self._new_nursery()
+        self._intake = intake.Intake(
+            given.channel,
+            given.parent,
+            self._roster,
+            self._births,
+            self._logs,
+            intake.Calls(do=self._do, stop=self._stop, lose=self._lose),
+        )
+        self._crew = Crew(self._loop, self._logs, self._births, self._roster, self._do)
+        self._deaths = deaths.Deaths(
+            self._loop,
+            self._crew.hearing,
+            self._cgroups,
+            given.memory.read_record,
+            given.describe,
+            deaths.Calls(self._crew.process_of, self._crew.stopped, self._crew.gone),
+        )
         self._queue: deque[Action] = deque()
         self._beat_at = 0.0
         self._look_at = 0.0
@@ -134,52 +142,6 @@ class Supervisor:
         self._clean_up()
         return 0
 
-    # Its parts that ask it for what is not theirs.
-
-    def _new_intake(self) -> intake.Intake:
-        return intake.Intake(
-            self._given.channel,
-            self._given.parent,
-            self._roster,
-            self._births,
-            self._logs,
-            intake.Calls(do=self._do, stop=self._stop, lose=self._lose),
-        )
-
-    def _new_hearing(self) -> hearing.Hearing:
-        return hearing.Hearing(
-            self._loop,
-            self._logs,
-            hearing.Calls(
-                heard=self._heard,
-                flooded=self._flooded,
-                silent=self._silent,
-                unreadable=self._unreadable,
-            ),
-        )
-
-    def _new_deaths(self) -> deaths.Deaths:
-        return deaths.Deaths(
-            self._loop,
-            self._hearing,
-            self._cgroups,
-            self._given.memory.read_record,
-            self._given.describe,
-            deaths.Calls(process_of=self._process_of, stopped=self._stopped, gone=self._gone),
-        )
-
-    def _new_nursery(self) -> nursery.Nursery:
-        return self._births.attend(
-            nursery.Calls(
-                watch=self._hearing.watch,
-                forget=self._hearing.close,
-                tell=self._hearing.tell,
-                told=self._open_listener,
-                failed=self._launch_failed,
-                say=self._logs.say,
-            ),
-        )
-
     # Time.
 
     def _tick(self) -> None:
@@ -197,18 +159,14 @@ class Supervisor:
         self._pages.heartbeat(int(at * 1000))
         self._logs.tick()
         self._deaths.look(at)
-        self._cgroups.look(at, (worker.definition for worker in self._living()))
-        self._hearing.wake()
+        self._cgroups.look(at, (worker.definition for worker in self._crew.living()))
         if not self._httpd.is_lost:  # else a supervisor after us may have removed it
             self._look_at_sockets(at)
         for digest in self._orphans.tick():
             self._pages.drop_orphans(digest)
             self._do(self._roster.disinherited(digest, at))
         self._release_orphans()
-        self._nursery.keep(
-            {w.definition.digest for w in self._processes.values() if w.definition.preload}
-        )
-        self._nursery.tick(at)
+        self._crew.tick(at)
 
     def _look_at_sockets(self, at: float) -> None:
         for path in self._births.lost_directories():
@@ -262,16 +220,17 @@ class Supervisor:
 
     def _performers(self) -> dict[type[Any], Callable[[Any], None]]:
         """For each action what carries it out."""
+        crew = self._crew
         return {
-            Launch: self._launch,
+            Launch: crew.launch,
             Publish: self._publish,
             Withdraw: lambda action: self._pages.withdraw(action.number),
             Quiesce: self._quiesce,
             Bury: lambda action: self._pages.bury(action.number, action.death),
             Forget: self._forget,
-            Drain: lambda action: self._command(action.number, Command.DRAIN, action.allowed),
-            Stop: lambda action: self._command(action.number, Command.STOP, action.allowed),
-            Kill: self._kill,
+            Drain: lambda action: crew.command(action.number, Command.DRAIN, action.allowed),
+            Stop: lambda action: crew.command(action.number, Command.STOP, action.allowed),
+            Kill: lambda action: crew.kill(action.number),
             TellGroup: self._tell_group,
             TellPlan: lambda action: self._pages.tell_plan(action.accepted, action.refused),
             Say: lambda action: self._logs.say(action.message, action.values, action.digest),
@@ -287,41 +246,8 @@ class Supervisor:
             self._perform[type(action)](action)
             self._queue.popleft()
 
-    def _launch(self, action: Launch) -> None:
-        try:
-            started = self._births.make(action, now())
-        except (OSError, ValueError, ListenError) as error:
-            self._do(self._roster.launch_failed(action.number, str(error), now()))
-            return
-        self._processes[started.number] = started
-        self._hearing.watch(started)
-        if started.pid:
-            self._launched(started)
-
-    def _launched(self, worker: Process) -> None:
-        self._by_pid[worker.pid] = worker
-        self._do(self._roster.launched(worker.number, worker.pid, now()))
-
-    def _launch_failed(self, number: int, reason: str) -> None:
-        self._do(self._roster.launch_failed(number, reason, now()))
-
-    def _open_listener(self, worker: Process) -> None:
-        """Of one that is being forked by a preloader."""
-        try:
-            self._births.open_listener(worker)
-        except ListenError as error:
-            self._launch_failed(worker.number, str(error))
-
-    def _kill(self, action: Kill) -> None:
-        worker = self._processes[action.number]
-        if worker.pid:
-            worker.kill()
-            return
-        self._nursery.settle(worker.number)
-        self._do(self._roster.gone(worker.number, Death("was never begun", clean=True), now()))
-
     def _publish(self, action: Publish) -> None:
-        worker = self._processes[action.number]
+        worker = self._crew[action.number]
         self._pages.publish(
             Entry(
                 action.number,
@@ -334,14 +260,10 @@ class Supervisor:
         self._orphans.leave(action.definition.digest, 0.0)
 
     def _quiesce(self, action: Quiesce) -> None:
-        if action.number in self._processes:
+        if action.number in self._crew:
             self._pages.withdraw(action.number)
             requests = self._demand.requests(action.digest, action.number)
             self._do(self._roster.quiet(action.number, requests, now()))
-
-    def _command(self, number: int, command: Command, allowed: float | None) -> None:
-        words = channel.WORDS.pack(command, 0, int((allowed or 0.0) * 1000))
-        self._hearing.tell(self._processes[number], words)
 
     def _tell_group(self, action: TellGroup) -> None:
         self._pages.tell_group(action.digest, action.state, action.cause)
@@ -352,74 +274,11 @@ class Supervisor:
 
     def _forget(self, action: Forget) -> None:
         self._pages.forget(action.number)
-        worker = self._processes.pop(action.number, None)
-        if worker is None:
-            return
-        self._nursery.settle(action.number)
-        self._by_pid.pop(worker.pid, None)
-        self._hearing.close(worker)
-        self._births.remove_socket(worker.listener)
+        self._crew.forget(action.number)
 
     def _exit(self, action: Exit) -> None:
         self._logs.say(messages.STOPPED, {"reason": action.reason})
         self._is_done = True
-
-    # What workers and preloaders say, and how they end.
-
-    def _heard(self, worker: Process, words: hearing.Words) -> None:
-        kind, _, value = words
-        if worker.number == PRELOADER:
-            self._nursery.message(worker, words, now())
-        elif worker.pid or kind != Message.FORKED:
-            self._do(self._roster.message(worker.number, words, now()))
-        elif nursery.is_fork(value, worker.definition.uid) and value not in self._by_pid:
-            worker.adopt(value)
-            self._nursery.settle(worker.number)
-            self._launched(worker)
-        else:
-            self._launch_failed(worker.number, "its preloader named a process that is none")
-
-    def _flooded(self, worker: Process) -> None:
-        if worker.number != PRELOADER:
-            self._do(self._roster.flooded(worker.number, now()))
-
-    def _unreadable(self, worker: Process) -> None:
-        if worker.number == PRELOADER:
-            values: dict[str, object] = {"number": worker.number, "pid": worker.pid}
-            self._logs.say(messages.WORKER_UNREADABLE, values, worker.definition.digest)
-            worker.kill()
-        else:
-            self._do(self._roster.unreadable(worker.number))
-
-    def _silent(self, worker: Process) -> None:
-        """Its death tells the rest, if it was ever alive."""
-        if not worker.pid and self._nursery.is_forking(worker.number):
-            self._launch_failed(worker.number, "its preloader could not fork it")
-
-    def _process_of(self, pid: int) -> Process | None:
-        """One that was forked a moment ago may not have been heard yet."""
-        if pid not in self._by_pid:
-            for worker in [w for w in self._processes.values() if not w.pid]:
-                if self._nursery.is_forking(worker.number):
-                    self._hearing.listen(worker)
-        return self._by_pid.get(pid) or self._nursery.by_pid(pid)
-
-    def _stopped(self, worker: Process) -> None:
-        if worker.number == PRELOADER:
-            worker.kill()
-        else:
-            self._do(self._roster.stopped(worker.number))
-
-    def _gone(self, worker: Process, death: Death) -> None:
-        if worker.number == PRELOADER:
-            self._nursery.gone(worker, death)
-        else:
-            self._do(self._roster.gone(worker.number, death, now()))
-
-    def _living(self) -> Iterator[Process]:
-        """Workers and preloaders."""
-        yield from self._processes.values()
-        yield from self._nursery.preloaders()
 
     # The end.
 
@@ -431,7 +290,7 @@ class Supervisor:
             self._logs.say(messages.SURVIVORS, {"count": len(survivors), "pids": survivors})
         if left := self._cgroups.remove(SWEEP_SECONDS):
             self._logs.say(messages.CGROUPS_LEFT, {"folders": ", ".join(left)})
-        for number in list(self._processes):
+        for number in self._crew.numbers():
             self._pages.forget(number)
         self._births.remove_directories()
         self._logs.end()
