@@ -73,6 +73,7 @@ def describe(report: bytes, recipe: Recipe) -> Death | None:
         return None
     step, error = _jail.describe(report)
     reason = os.strerror(error) if error else "the kernel agreed, but the effect did not show"
-    told = f"failed at '{step}': {reason} (user {recipe.definition.user}, {file_of(step, recipe)})"
+    user = recipe.definition.user or f"#{recipe.definition.uid}"  # it need not have a name
+    told = f"failed at '{step}': {reason} (user {user}, {file_of(step, recipe)})"
     remedy = TOO_MANY if error == errno.EAGAIN and step in COUNTED else REMEDIES.get(step, "")
     return Death(told + remedy, is_undropped=step not in OWN_STEPS)
