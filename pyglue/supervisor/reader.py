@@ -28,8 +28,11 @@ class UnreadableError(Exception):
 
 
 def is_asleep(thread: int) -> bool:
-    """In the kernel, and no signal wakes it."""
-    stat = Path(f"/proc/self/task/{thread}/stat").read_text()
+    """In the kernel, and no signal wakes it. Where that cannot be seen it is waited for."""
+    try:
+        stat = Path(f"/proc/self/task/{thread}/stat").read_text()
+    except OSError:
+        return False
     return stat.rpartition(")")[2].split()[0] == "D"
 
 

@@ -69,5 +69,6 @@ def test_one_that_only_waits_for_the_processor_is_waited_for(pipe: tuple[int, in
     assert Reader(is_stuck, look=0.01).read(pipe[0], 7) == b"at last"
 
 
-def test_a_thread_that_runs_is_not_asleep() -> None:
+def test_a_thread_that_runs_or_cannot_be_seen_is_not_asleep() -> None:
     assert not is_asleep(os.getpid())
+    assert not is_asleep(0)
