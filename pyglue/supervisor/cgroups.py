@@ -34,6 +34,13 @@ REMEDY = (
     "cgroup= names one in which httpd may make others: as root any that holds no process, else one "
     "that the service manager delegates (Delegate=yes)"
 )
+HELD = (
+    "holds processes, so the kernel bounds nothing below it. Name another by cgroup=, such as "
+    "cgroup=/wsgi.slice, or let systemd delegate that of httpd's service and keep httpd in one "
+    "below it: Delegate=yes and DelegateSubgroup=httpd in a drop-in (docs/process-management.md "
+    "says how before systemd 254)"
+)
+DELEGATED = ("trusted.delegate", "user.delegate")  # attributes by which systemd marks what it gives
 
 Say = Callable[[messages.Message, "dict[str, object]", bytes], None]
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
@@ -53,7 +60,7 @@ class Tree:
 
     version: int
     top: Path
-    own: Path  # the folder that this process is in
+    own: Path  # the folder that this process is in, or that was delegated to its service
     controllers: frozenset[str]
 
     def folder(self, path: str) -> Path:
@@ -81,7 +88,8 @@ def trees(mountinfo: str, memberships: str) -> Iterator[Tree]:
         kind, _, options = system.split(" ", 2)
         if kind == "cgroup2":
             found = _words(Path(top) / "cgroup.controllers")
-            yield Tree(2, Path(top), _within(top, root, own.get("", "/")), found)
+            within = _within(top, root, own.get("", "/"))
+            yield Tree(2, Path(top), _service_of(within), found)
         elif kind == "cgroup":
             found = frozenset(name for name in options.split(",") if name in own)
             path = next((own[name] for name in found), "/")
@@ -97,6 +105,20 @@ def _within(top: str, root: str, path: str) -> Path:
     if root != "/" and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     return Path(top) if "/.." in path else Path(top) / path.lstrip("/")
+
+
+def _service_of(own: Path) -> Path:
+    """Below what processes are in nothing can be bounded. So a service that makes cgroups is kept
+    in one beside those, and what was delegated to it is the folder above (DelegateSubgroup=)."""
+    return own.parent if _is_delegated(own.parent) else own
+
+
+def _is_delegated(folder: Path) -> bool:
+    for name in DELEGATED:
+        with contextlib.suppress(OSError):
+            if os.getxattr(folder, name) == b"1":
+                return True
+    return False
 
 
 def _words(file: Path) -> frozenset[str]:
@@ -333,8 +355,12 @@ def _make_folder(place: Place, folder: Path, bounds: Bounds) -> None:
         raise CgroupError(f"{where} cannot be used: {error.strerror}. {REMEDY}") from error
 
 
-def _enable(tree: Tree, base: Path, controllers: Iterable[str]) -> None:
-    """Version 2: what a folder bounds must be enabled in each one above it."""
+def _enable(tree: Tree, base: Path, controllers: Sequence[str]) -> None:
+    """Version 2: what a folder bounds must be enabled in each one above it. The kernel refuses that
+    where processes are; of cpu and pids only when the first one joins, which is too late: from then
+    on the folder is the top of a threaded tree, and what others have below it cannot be joined."""
+    if controllers and _holds_processes(base):
+        raise CgroupError(f"{base} {HELD}")
     missing = set(controllers) - _words(base / "cgroup.subtree_control")
     if not missing:
         return
@@ -345,11 +371,12 @@ def _enable(tree: Tree, base: Path, controllers: Iterable[str]) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        raise CgroupError(
-            f"{base} holds processes, so the kernel bounds nothing below it. Name another by "
-            "cgroup=, or have the service manager keep httpd in one of its own "
-            "(DelegateSubgroup=)"
-        ) from error
+        raise CgroupError(f"{base} {HELD}") from error
+
+
+def _holds_processes(folder: Path) -> bool:
+    """The top of all, which alone has no type, may."""
+    return (folder / "cgroup.type").exists() and bool(_words(folder / "cgroup.procs"))
 
 
 def _write(file: Path, value: str) -> None:

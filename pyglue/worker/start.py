@@ -152,6 +152,6 @@ def starting_threads(settings: Settings) -> Iterator[None]:
         raise Failure(
             NO_THREADS,
             f"threads cannot be started (threads={threads}, stack-size={size}): {why}. A "
-            "stack-size that is too small is refused; process-limit, memory-limit and "
-            "virtual-memory-limit must have room for all threads and their stacks",
+            "stack-size that is too small is refused; process-limit and pids-max must have room "
+            "for all threads, memory-limit and virtual-memory-limit for their stacks, too",
         ) from None

@@ -27,12 +27,13 @@ from pyglue.supervisor import cgroups
 UID = 61341  # a number that no user has, nor the next one
 BASE = f"/pyglue-test-{os.getpid()}"
 TREES = cgroups.mounted()
+NEEDED = {"memory", "cpu", "pids"}
 
 
 def may_make() -> bool:
     """Bounds need all three controllers, and a place to make a folder in."""
     have = {name for tree in TREES for name in tree.controllers}
-    return {"memory", "cpu", "pids"} <= have and all(os.access(t.top, os.W_OK) for t in TREES)
+    return have >= NEEDED and all(os.access(t.top, os.W_OK) for t in TREES)
 
 
 pytestmark = [
@@ -59,8 +60,11 @@ def folders(below: str = BASE) -> list[Path]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
-    left = [tree.top / BASE.lstrip("/") for tree in TREES]
-    assert [path for path in left if path.exists()] == []
+    left = [path for tree in TREES if (path := tree.top / BASE.lstrip("/")).exists()]
+    for path in left:  # the next test is not to find it
+        for below in (*path.glob("*/"), path):
+            remove(below)
+    assert left == []
 
 
 def lines_of(folder: Path, options: str) -> list[str]:
@@ -248,6 +252,68 @@ def test_a_file_that_cannot_be_written_is_reported() -> None:
         os.close(fd)
     assert outcome.failed is not None
     assert outcome.failed[0] == "cgroup"
+
+
+# Version 2 with the controllers: the kernel has rules for folders that processes are in.
+
+needs_version_2 = pytest.mark.skipif(
+    not any(tree.version == 2 and tree.controllers >= NEEDED for tree in TREES),
+    reason="the controllers of memory, cpu and pids are version 1's here",
+)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """By a process that is in it."""
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        try:
+            (folder / "cgroup.procs").write_text(str(sleeper.pid))
+            yield
+        finally:
+            sleeper.kill()
+
+
+@needs_version_2
+@pytest.mark.parametrize("bounds", [(32 << 20, 0, 0), (0, 50, 0), (0, 0, 40)])
+def test_nothing_is_enabled_in_a_cgroup_that_holds_processes(bounds: tuple[int, int, int]) -> None:
+    """Of cpu and pids the kernel takes it; then nothing below can be joined, by others either."""
+    with own_folders() as (base,), held(base):
+        with pytest.raises(cgroups.CgroupError, match=r"holds processes.*Delegate=yes"):
+            cgroups.make(cgroups.Bounds(BASE, *bounds), "shop", TREES)
+        assert (base / "cgroup.subtree_control").read_text().split() == []
+        made = cgroups.make(cgroups.Bounds(BASE, 0, 0, 0), "shop", TREES)
+        with held(made.folders[0][1]):
+            made.kill()
+        assert made.remove()
+
+
+@pytest.fixture
+def service() -> Iterator[Path]:
+    """We are in a cgroup as systemd lays it out by Delegate=yes and DelegateSubgroup=httpd."""
+    before = Path("/proc/self/cgroup").read_text().partition("0::/")[2].splitlines()[0]
+    with own_folders() as (made,):
+        os.setxattr(made, "trusted.delegate", b"1")
+        (made / "httpd").mkdir()
+        (made / "httpd/cgroup.procs").write_text("0")
+        try:
+            yield made
+        finally:
+            (made.parent / before / "cgroup.procs").write_text("0")
+            (made / "httpd").rmdir()
+
+
+@needs_version_2
+def test_a_service_with_a_delegated_cgroup_has_its_groups_beside_httpd(
+    service: Path, folder: Path, start_httpd: Start
+) -> None:
+    """No path is configured: the bounds alone."""
+    server = start_httpd(lines_of(folder, "memory-max=300M pids-max=99"))
+    pid = told(server, "/bound?cpu=1")
+    assert isinstance(pid, int)
+    (own,) = memberships(pid)
+    assert own.startswith(f"{BASE}/bound.{server.pid}.1.")
+    assert memberships(server.pid) == {f"{BASE}/httpd"}
+    assert (service.parent / own.lstrip("/") / "pids.max").read_text() == "99\n"
 
 
 # Version 1 alone: in a mount namespace of its own, from which version 2 was taken.

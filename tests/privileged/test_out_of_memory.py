@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +13,8 @@ from harness.httpd import Httpd
 from process import shop
 from process.shop import ask, facts
 
-# Version 1, and version 2 where the controller is on: the folder, and the file of the limit.
-PLACES = [
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-    (Path("/sys/fs/cgroup"), "memory.max"),
-]
+from pyglue.supervisor import cgroups
+
 LIMIT = 96 << 20
 
 pytestmark = [
@@ -28,22 +24,15 @@ pytestmark = [
 
 
 @pytest.fixture
-def small_group() -> Iterator[Path]:
-    """A control group of little memory; the file that takes pids."""
-    for place, limit in PLACES:
-        folder = place / f"pyglue-test-{os.getpid()}"
-        with contextlib.suppress(OSError):
-            folder.mkdir()
-        if (folder / limit).exists():
-            break
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    else:
-        pytest.skip("no memory controller can be used here")
-    (folder / limit).write_text(str(LIMIT))
-    yield folder / "cgroup.procs"
-    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "it is empty")
-    folder.rmdir()
+def small_group() -> Iterator[cgroups.Cgroup]:
+    """A control group of little memory, of which the supervisor does not know."""
+    bounds, name = cgroups.Bounds("/", LIMIT, 0, 0), f"pyglue-small-{os.getpid()}"
+    try:
+        made = cgroups.make(bounds, name, cgroups.mounted())
+    except cgroups.CgroupError as error:
+        pytest.skip(str(error))
+    yield made
+    wait_until(made.remove, "it is empty")
 
 
 @pytest.fixture
@@ -53,7 +42,7 @@ def server(folder: Path, start_httpd: Callable[..., Httpd]) -> Httpd:
     return started
 
 
-def test_kernel_that_ran_out_of_memory_is_named(server: Httpd, small_group: Path) -> None:
+def test_kernel_that_ran_out_of_memory_is_named(server: Httpd, small_group: cgroups.Cgroup) -> None:
     pid = facts(server)["pid"]
     server.log.expect(
         rf"PG1103: .*pid {pid}\).*with 1 running, was killed by SIGKILL, likely by the kernel, "
@@ -62,6 +51,7 @@ def test_kernel_that_ran_out_of_memory_is_named(server: Httpd, small_group: Path
     server.log.expect(
         "GL0504.*was killed by SIGKILL, likely by the kernel, which ran out of memory"
     )
-    small_group.write_text(str(pid))
+    for _, folder in small_group.folders:
+        (folder / "cgroup.procs").write_text(str(pid))
     assert ask(server, "/dies?memory").status == 502
     assert ask(server, "/who").status == 200

@@ -105,6 +105,43 @@ def test_relative_path_begins_at_our_own(tmp_path: Path) -> None:
     assert made.folders[0][1] == tmp_path / "two/unit.service/wsgi/shop"
 
 
+@pytest.mark.parametrize("attribute", cgroups.DELEGATED)
+def test_what_was_delegated_to_the_service_is_our_own_where_httpd_is_kept_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
+    """DelegateSubgroup=: below what holds httpd itself nothing can be bounded."""
+    unit = tmp_path / "unit.service"
+    (unit / "httpd").mkdir(parents=True)
+    marked = {(unit, attribute): b"1", (tmp_path, attribute): b"0"}
+
+    def getxattr(path: Path, name: str) -> bytes:
+        if (path, name) not in marked:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), str(path))
+        return marked[path, name]
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    mount = f"31 30 0:28 / {tmp_path} rw - cgroup2 cgroup2 rw\n"
+    for membership in ("/unit.service/httpd", "/unit.service"):
+        (found,) = trees(mount, f"0::{membership}\n")
+        assert found.own == unit
+
+
+@pytest.mark.parametrize("bounds", [Bounds("/w", 0, 0, 40), Bounds("/w", 0, 50, 0)])
+def test_nothing_is_enabled_in_a_folder_that_holds_processes(
+    tmp_path: Path, bounds: Bounds
+) -> None:
+    """Of cpu and pids the kernel would take it, and spoil what others have in there."""
+    two = tree(tmp_path / "two", 2, *ALL)
+    (two.top / "w").mkdir()
+    (two.top / "w/cgroup.type").write_text("domain\n")
+    (two.top / "w/cgroup.procs").write_text("77\n")
+    with pytest.raises(CgroupError, match=r"/w holds processes.*Delegate=yes and DelegateSubgroup"):
+        make(bounds, "shop", [two])
+    assert (two.top / "w/cgroup.subtree_control").read_text() == ""
+    assert not (two.top / "w/shop").exists()
+    assert make(Bounds("/w", 0, 0, 0), "shop", [two]).has_kill, "without bounds it may hold them"
+
+
 def test_each_bound_is_set_in_the_tree_of_its_controller(tmp_path: Path) -> None:
     """Both versions at once: version 2 without controllers is used for its kill alone."""
     mounts = [
