@@ -3,6 +3,7 @@
  * Neighbours: glue_daemon.c asks; the bridge's placement.h has the memories. */
 #include "glue_place.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -71,33 +72,36 @@ static int take_slot(glue_place_t *place, const glue_search_t *search, unsigned 
 
 enum sight { SIGHT_NOBODY, SIGHT_FULL, SIGHT_TAKEN };
 
-/* Workers that had a free place when they were seen, and how many requests each of them. */
+/* Workers that may get a request. */
 typedef struct choice {
     unsigned count;
-    uint16_t slots[PYGLUE_WORKER_SLOTS];
-    uint16_t busy[PYGLUE_WORKER_SLOTS];
+    struct {
+        uint64_t number;
+        uint16_t slot, threads;
+    } workers[PYGLUE_WORKER_SLOTS];
 } choice_t;
 
 static void note(choice_t *choice, unsigned slot, const pyglue_worker_entry_t *w) {
-    const glue_placement_t *p = glue_placement();
-    unsigned busy = p->row < 0 ? 0 : pyglue_rows_sum(p->rows, slot, w->number);
-
-    if (busy >= w->threads)
-        return;
-    choice->slots[choice->count] = (uint16_t)slot;
-    choice->busy[choice->count++] = (uint16_t)busy; /* below PYGLUE_RECORD_SLOTS */
+    choice->workers[choice->count].number = w->number;
+    choice->workers[choice->count].slot = (uint16_t)slot;
+    choice->workers[choice->count++].threads = (uint16_t)w->threads; /* PYGLUE_RECORD_SLOTS */
 }
 
-/* One with the fewest requests, any of those: its Python may be held by a request, so that another
- * one waits behind it though a thread is free, while a worker beside it is idle. */
+/* The one with the fewest requests of those that have a free thread: its Python may be held by a
+ * request, so that another one waits behind it though a worker beside it is idle. An idle one ends
+ * the look, which begins anywhere. Returns an index, or `count` if none has a free thread. */
 static unsigned least_busy(const choice_t *choice) {
-    unsigned best = (unsigned)(draw() % choice->count);
+    const glue_placement_t *p = glue_placement();
+    unsigned start = (unsigned)(draw() % choice->count), best = choice->count, least = UINT_MAX;
 
-    for (unsigned i = 0, at = best; i < choice->count; i++, at++) {
-        if (at == choice->count)
-            at = 0;
-        if (choice->busy[at] < choice->busy[best])
+    for (unsigned i = 0; i < choice->count && least > 0; i++) {
+        unsigned at = (start + i) % choice->count, slot = choice->workers[at].slot;
+        unsigned busy = p->row < 0 ? 0 : pyglue_rows_sum(p->rows, slot, choice->workers[at].number);
+
+        if (busy < choice->workers[at].threads && busy < least) {
             best = at;
+            least = busy;
+        }
     }
     return best;
 }
@@ -106,11 +110,11 @@ static int take_one_of(glue_place_t *place, const glue_search_t *search, choice_
     while (choice->count > 0) {
         unsigned i = least_busy(choice);
 
-        if (take_slot(place, search, choice->slots[i]))
+        if (i == choice->count)
+            return 0;
+        if (take_slot(place, search, choice->workers[i].slot))
             return 1;
-        choice->count--;
-        choice->slots[i] = choice->slots[choice->count];
-        choice->busy[i] = choice->busy[choice->count];
+        choice->workers[i] = choice->workers[--choice->count];
     }
     return 0;
 }
@@ -126,17 +130,13 @@ static enum sight look(glue_place_t *place, const glue_search_t *search) {
     const pyglue_pages_t *pages = glue_placement()->pages;
     unsigned end = pyglue_pages_worker_end(pages);
     choice_t prompt, tardy;
-    int is_anybody = 0;
 
     prompt.count = tardy.count = 0;
-    for (unsigned i = 0; i < end; i++) {
-        if (!pyglue_pages_get_worker(pages, i, &place->worker) ||
-            !is_candidate(&place->worker, search, i))
-            continue;
-        is_anybody = 1;
-        note(is_late(&place->worker, i) ? &tardy : &prompt, i, &place->worker);
-    }
-    if (!is_anybody)
+    for (unsigned i = 0; i < end; i++)
+        if (pyglue_pages_get_worker(pages, i, &place->worker) &&
+            is_candidate(&place->worker, search, i))
+            note(is_late(&place->worker, i) ? &tardy : &prompt, i, &place->worker);
+    if (prompt.count + tardy.count == 0)
         return SIGHT_NOBODY;
     return take_one_of(place, search, &prompt) || take_one_of(place, search, &tardy) ? SIGHT_TAKEN
                                                                                      : SIGHT_FULL;
