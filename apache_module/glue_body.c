@@ -69,8 +69,7 @@ static apr_read_type_e invite(glue_host_t *h) {
     const char *line = r->status_line;
     int status = r->status;
 
-    if (!r->expecting_100 || h->has_sent || r->proto_num < HTTP_VERSION(1, 1) ||
-        !ap_request_has_body(r))
+    if (!r->expecting_100 || h->has_sent || r->proto_num < HTTP_VERSION(1, 1))
         return APR_NONBLOCK_READ;
     if (!ap_is_HTTP_SUCCESS(status))
         return APR_BLOCK_READ;
@@ -152,8 +151,6 @@ ssize_t glue_body_read(pyglue_host_t *base, void *buf, size_t len) {
 apr_ssize_t glue_body_at_hand(glue_host_t *h, void *buf, apr_size_t len, int *is_end) {
     apr_ssize_t taken = 0;
 
-    if (!ap_request_has_body(h->r))
-        h->body_done = 1;
     /* The first read would send 100 Continue, which is the application's to ask for. */
     while (!h->r->expecting_100 && !h->body_done && !h->body_error && (apr_size_t)taken < len) {
         apr_status_t rv = fetch_body(h, APR_NONBLOCK_READ, len - (apr_size_t)taken);

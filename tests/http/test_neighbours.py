@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from harness import conf, tls
 from harness import site as sites
+from harness.client import chunked, connected, request
 from harness.httpd import Httpd
 
 APPS = Path(__file__).parents[1] / "apps"
@@ -44,6 +46,58 @@ def test_tls_is_the_scheme_and_files_pass_through_it(mode: str) -> None:
         assert curl(server, "/sends_a_file?data", scheme="https") == (0, DATA)
     finally:
         sites.end(server)
+
+
+def behind_filters(
+    mode: str, start_httpd: Start, folder: Path, app: str, *lines: str, modules: tuple[str, ...]
+) -> Httpd:
+    """One application, whose worker asks for every byte of a body."""
+    shutil.copy(APPS / app / "wsgi.py", folder / "app.py")
+    own = list(sites.MODE_LINES[mode])
+    if mode == "daemon":
+        own[0] += " request-buffering=0"
+    alias = f'WSGIScriptAlias / "{folder}/app.py"'
+    return start_httpd([*own, alias, *lines, *conf.granted(folder)], modules=modules)
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+def test_upload_is_read_whole_through_filters_that_hold_bytes(
+    mode: str, start_httpd: Start, folder: Path, coding: str
+) -> None:
+    """What TLS has decrypted and mod_deflate inflated, no poll of the client's socket shows."""
+    server = behind_filters(
+        mode, start_httpd, folder, "hashes_the_body", "SetInputFilter DEFLATE",
+        "RequestReadTimeout body=60", *tls.lines(folder),
+        modules=("filter", "deflate", "reqtimeout", *tls.MODULES),
+    )  # fmt: skip
+    server.log.allow(r"\[ssl:warn\]")
+    sent = gzip.compress(DATA[:300_000])
+    pieces = [sent[i : i + 10_000] for i in range(0, len(sent), 10_000)]
+    fields = {"Content-Encoding": "gzip", "Content-Length": str(len(sent))}
+    if coding == "chunked":
+        fields = {"Content-Encoding": "gzip", "Transfer-Encoding": "chunked"}
+        pieces = [chunked(piece)[:-5] for piece in pieces] + [b"0\r\n\r\n"]
+    with connected(server.address) as connection:
+        tls.encrypt(connection)
+        connection.send(request("POST", "/", fields))
+        for piece in pieces:
+            connection.send(piece)
+        assert connection.read_response().text == hashlib.sha256(DATA[:300_000]).hexdigest()
+
+
+def test_a_body_that_takes_too_long_for_mod_reqtimeout_is_an_error(
+    mode: str, start_httpd: Start, folder: Path
+) -> None:
+    """Its deadline holds wherever the rest of the body is awaited."""
+    server = behind_filters(
+        mode, start_httpd, folder, "hashes_the_body", "RequestReadTimeout body=1", "Timeout 300",
+        modules=("reqtimeout",),
+    )  # fmt: skip
+    server.log.expect_traceback("OSError")
+    with connected(server.address) as connection:
+        connection.send(request("POST", "/", {"Content-Length": "10"}) + b"begun")
+        assert connection.read_response().status == 500
+        assert connection.is_closed()
 
 
 @pytest.fixture(scope="module")

@@ -165,11 +165,14 @@ def test_trailers_never_reach_environ(site: Httpd) -> None:
         assert b"forged" not in connection.read_response().body
 
 
-@pytest.mark.parametrize("body", [BODY * 1000, b"x"], ids=["longer", "shorter"])
+@pytest.mark.parametrize(
+    "body", [BODY * 1000, b"x", os.urandom(300_000)], ids=["longer", "shorter", "in many reads"]
+)
 def test_body_is_as_long_as_httpds_filters_make_it(
     mode: str, start_httpd: Callable[..., Httpd], folder: Path, body: bytes
 ) -> None:
-    """The Content-Length is that of the bytes before mod_deflate has inflated them."""
+    """The Content-Length is that of the bytes before mod_deflate has inflated them, which removes
+    it when it begins."""
     (folder / "app.py").write_text((Path(__file__).parents[1] / "apps/echo/wsgi.py").read_text())
     lines = [*MODE_LINES[mode], f'WSGIScriptAlias / "{folder}/app.py"', "SetInputFilter DEFLATE"]
     server = start_httpd([*lines, *conf.granted(folder)], modules=("filter", "deflate"))
