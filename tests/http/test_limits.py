@@ -18,17 +18,21 @@ APPS = Path(__file__).parents[1] / "apps"
 Start = Callable[..., Httpd]
 
 
-def impatient(mode: str, start_httpd: Start, folder: Path, app: str) -> Httpd:
-    """One application under Timeout 1."""
+def impatient(
+    mode: str, start_httpd: Start, folder: Path, app: str, options: str = "response-timeout=60"
+) -> Httpd:
+    """One application under Timeout 1, which a worker has not for its own start or answer."""
     shutil.copy(APPS / app / "wsgi.py", folder / "app.py")
     folder.chmod(0o777)
     lines = [*MODE_LINES[mode], "Timeout 1", f'WSGIScriptAlias / "{folder}/app.py"']
+    if mode == "daemon":
+        lines[0] += f" queue-timeout=60 socket-timeout=60 {options}"
     return start_httpd([*lines, f'SetEnv files "{folder}"', *conf.granted(folder)])
 
 
 @pytest.mark.daemon_only  # embedded mode has nobody to wait for the application
 def test_worker_that_does_not_answer_is_a_504(mode: str, folder: Path, start_httpd: Start) -> None:
-    server = impatient(mode, start_httpd, folder, "waits")
+    server = impatient(mode, start_httpd, folder, "waits", "")
     server.log.expect("GL0505.*response-timeout")
     assert ask(server.address, "/?a").status == 504
     (folder / "a.end").touch()

@@ -246,6 +246,47 @@ def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -
     server.wait_for_exit(old)
 
 
+def test_a_worker_that_dies_while_no_supervisor_lives_is_a_502(start_shop: StartShop) -> None:
+    """Nobody can tell the cause, and the client does not wait until somebody does: httpd's parent,
+    which would start the next supervisor, is stopped meanwhile."""
+    server = start_shop("threads=4")
+    server.log.expect("GL0504: .*the cause is unknown")
+    server.log.expect("GL0603")
+    (worker,) = server.workers()
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            os.kill(server.supervisor(), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
+            assert connection.read_response().status == 502
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    wait_until(lambda: server.workers() not in ([], [worker]), "a new worker", 30)
+    assert facts(server)["group"] == "shop"
+
+
+def test_a_dead_supervisors_worker_that_dies_is_a_502(start_shop: StartShop) -> None:
+    """The one that lives is not its parent, and knows no cause."""
+    server = start_shop("threads=4")
+    server.log.expect("GL0603")
+    server.log.expect("GL0504: .*the cause is unknown")
+    (old,) = server.workers()
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+
+        os.kill(server.supervisor(), signal.SIGKILL)
+        wait_until(lambda: any(pid != old for pid in server.workers()), "a new worker", 30)
+        wait_until(lambda: facts(server)["pid"] != old, "it serves")
+        os.kill(old, signal.SIGKILL)
+
+        assert connection.read_response().status == 502
+    assert facts(server)["group"] == "shop"
+
+
 SLOW_AGAIN = """
 import json, os, time
 if os.path.exists({go!r} + ".first"):
