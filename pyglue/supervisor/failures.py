@@ -121,7 +121,17 @@ def explained(worker: Worker, death: Death) -> Death:
         return replace(death, cause=death.cause + before)
     if death.clean and worker.state is State.READY and not worker.superseded:
         return replace(death, cause=f"{death.cause}, which nobody had asked for")
+    limits = _memory_limits(worker)
+    if worker.is_starting and limits and not death.is_undropped:
+        return replace(death, cause=f"{death.cause}; {limits} may be too small to start in")
     return death
+
+
+def _memory_limits(worker: Worker) -> str:
+    """Those that its Python may not even start with, and then cannot say so."""
+    options = ("memory_limit", "virtual_memory_limit")
+    written = (name for name in options if getattr(worker.definition, name))
+    return " or ".join(name.replace("_", "-") for name in written)
 
 
 def _count(worker: Worker, death: Death) -> object:

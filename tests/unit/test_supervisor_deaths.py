@@ -43,6 +43,28 @@ def test_our_own_sigkill_says_why() -> None:
     assert buried.death.cause == "was killed by SIGKILL: a signal had stopped it"
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"memory_limit": 1 << 20}, "; memory-limit may be too small to start in"),
+        (
+            {"memory_limit": 1 << 20, "virtual_memory_limit": 1 << 23},
+            "; memory-limit or virtual-memory-limit may be too small to start in",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_limit_of_memory_in_which_no_python_starts_is_named(
+    options: dict[str, int], words: str
+) -> None:
+    """It dies before it can say anything, and its signal or status is misleading."""
+    world = World()
+    world.plan(group_plan(**options))
+    world.gone(next(iter(world.started)), Death("exited with status 127"))
+    (buried,) = (a for a in world.done if isinstance(a, Bury))
+    assert buried.death.cause == f"exited with status 127{words}"
+
+
 def test_what_a_worker_told_before_its_death_is_part_of_the_cause() -> None:
     world = World()
     (old,) = world.serve(group_plan())
