@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from harness import census
+from harness import census, client
 from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -253,6 +253,30 @@ def test_what_ran_serves_on_when_the_supervisor_refuses_a_plan(
 
     assert load.failures() == []
     wait_until(lambda: len(server.workers()) == 1, "what was in neither plan ends", 20)
+
+
+def test_more_error_logs_than_a_message_holds_come_with_a_plan(start_shop: StartShop) -> None:
+    """SUCCESSION 2: 250 descriptors at most. Groups on demand: none of them runs."""
+    server = start_shop("threads=4")
+    (name, port), root = server.address, server.root
+    script = root / "apps" / "told.wsgi"
+    script.write_text("print('it is loaded')\n" + (root / "apps/who/wsgi.py").read_text())
+    hosts = [
+        f"<VirtualHost {name}:{port + 1}>\nServerName host{i}.invalid\n"
+        f'ErrorLog "{root}/host{i}.log"\nWSGIDaemonProcess host{i} processes=0-1 threads=1\n'
+        f'WSGIScriptAlias / "{script}" process-group=host{i} application-group=%{{GLOBAL}}\n'
+        "</VirtualHost>"
+        for i in range(260)
+    ]
+    server.configure([*shop.lines(root, "threads=4"), f"Listen {name}:{port + 1}", *hosts])
+    with under_load(server) as load:
+        server.graceful()
+        for i in (0, 249, 250, 259):
+            told = client.ask((name, port + 1), "/", headers={"Host": f"host{i}.invalid"})
+            assert json.loads(told.text)["group"] == f"host{i}"
+            wait_until(lambda i=i: "it is loaded" in (root / f"host{i}.log").read_text(), "its log")
+    assert load.failures() == []
+    assert (root / "host1.log").read_text() == ""
 
 
 def test_the_plan_of_httpd_is_what_the_new_workers_run(start_shop: StartShop) -> None:
