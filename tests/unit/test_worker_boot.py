@@ -327,7 +327,7 @@ def test_sigusr1_while_it_starts_asks_for_a_reload_when_it_is_ready(
     """It waits for its settings; by default the signal would end it."""
     worker = Supervised(package, tmp_path)
     with contextlib.closing(worker):
-        wait_until(lambda: catches(worker.process.pid, signal.SIGUSR1), "boot.py runs")
+        wait_until(lambda: catches(worker.process.pid, signal.SIGUSR1), "boot.py runs", PATIENCE)
         before = now_ms()
         worker.process.send_signal(signal.SIGUSR1)
         worker.send_settings()
