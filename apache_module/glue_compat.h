@@ -37,4 +37,16 @@ static inline apr_status_t glue_compat_pollfd(conn_rec *c, apr_pollfd_t *p,
 }
 #endif
 
+/* So many bytes in memory httpd's own output filter takes without waiting for the client. */
+static inline apr_size_t glue_compat_flush_threshold(const server_rec *s) {
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 97)
+    const core_server_config *core = ap_get_core_module_config(s->module_config);
+
+    return core->flush_max_threshold;
+#else
+    (void)s;
+    return 65535;
+#endif
+}
+
 #endif

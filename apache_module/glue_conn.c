@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -26,6 +27,7 @@ struct glue_conn {
     int is_torn;                    /* a frame was sent in part: nothing can follow */
     glue_ahead_t ahead;             /* what was received behind the buffer, if anything */
     const glue_place_t *place;      /* of the request, while it is lent */
+    const int *wake;                /* eventfd of who waits for the end; NULL: nobody does */
 };
 
 /* Waiting. */
@@ -380,6 +382,8 @@ static void let_go(glue_ahead_t *ahead) {
         glue_link_keep(&conn->link);
     conn->link.fd = -1;
     glue_place_give(conn->place);
+    if (conn->wake != NULL)
+        eventfd_write(*conn->wake, 1);
 }
 
 void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan) {
@@ -409,6 +413,35 @@ void glue_conn_take_back(glue_conn_t *conn, request_rec *r) {
         return;
     glue_ahead_take_back(&conn->ahead);
     glue_spool_tell(&conn->ahead.spool, "the body of a response", r);
+}
+
+/* Lent with somebody to be woken: without a descriptor for that only the client ends it. */
+static int await_lent(glue_conn_t *conn, const glue_loan_t *loan, int client, int timeout) {
+    int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), result;
+    struct pollfd p[] = {{.fd = client, .events = POLLOUT}, {.fd = wake, .events = POLLIN}};
+
+    conn->wake = wake >= 0 ? &wake : NULL;
+    if (loan != NULL)
+        glue_conn_lend(conn, loan);
+    result = poll(p, 2, timeout);
+    glue_ahead_take_back(&conn->ahead);
+    conn->wake = NULL;
+    if (wake >= 0)
+        close(wake);
+    return result == 0 ? PYGLUE_E_TIMEOUT : 0;
+}
+
+int glue_conn_await(glue_conn_t *conn, const glue_loan_t *loan, int client,
+                    apr_interval_time_t timeout) {
+    int error = 0;
+
+    glue_ahead_take_back(&conn->ahead);
+    if (!glue_conn_is_over(conn)) {
+        error = await_lent(conn, loan, client, timeout < 0 ? -1 : (int)apr_time_as_msec(timeout));
+        if (loan != NULL)
+            glue_conn_lend(conn, loan);
+    }
+    return glue_conn_is_over(conn) ? 1 : error;
 }
 
 int glue_conn_is_over(const glue_conn_t *conn) {

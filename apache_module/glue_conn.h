@@ -58,6 +58,11 @@ typedef struct glue_loan {
 void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan);
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
 int glue_conn_is_over(const glue_conn_t *conn);
+/* While it is lent, and is so again afterwards (loan NULL: it is not): waits until the socket
+ * `client` can be written, for at most so long (below 0: for ever). 0: it can, or failed; 1: the
+ * end of the response is here; PYGLUE_E_TIMEOUT. */
+int glue_conn_await(glue_conn_t *conn, const glue_loan_t *loan, int client,
+                    apr_interval_time_t timeout);
 /* How much of what was read ahead has not been taken. */
 apr_off_t glue_conn_spooled(const glue_conn_t *conn);
 

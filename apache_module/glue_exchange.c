@@ -8,6 +8,7 @@
 #include "glue_clock.h"
 #include "glue_janitor.h"
 #include "glue_log.h"
+#include "glue_outlet.h"
 #include "glue_passed.h"
 #include "glue_pull.h"
 #include "glue_upload.h"
@@ -138,12 +139,13 @@ static int count_body(glue_exchange_t *x, apr_uint64_t len) {
 }
 
 /* Nothing is expected from the worker any more, but the client is slow: what has been read ahead is
- * sent when the thread is done with it. */
+ * sent when the thread is done with it, by the outlet where there is one. */
 static int put_body(glue_exchange_t *x, pyglue_str_t part) {
     struct iovec v = {(void *)(uintptr_t)part.ptr, part.len};
     int done = 0;
 
-    if (x->rest.length > 0 || (glue_conn_is_over(x->conn) && glue_conn_spooled(x->conn) > 0))
+    if (!x->has_outlet &&
+        (x->rest.length > 0 || (glue_conn_is_over(x->conn) && glue_conn_spooled(x->conn) > 0)))
         done = glue_rest_put(&x->rest, x->host, part);
     if (done != 0)
         return done < 0 ? done : 0;
@@ -324,11 +326,22 @@ static int take_frames(glue_exchange_t *x) {
 void glue_exchange_passing(void *baton, int is_passing) {
     glue_exchange_t *x = baton;
 
+    x->is_passing = is_passing;
     if (is_passing)
         glue_conn_lend(x->conn, &(glue_loan_t){&x->order, &x->place, x->is_leaving, x->file_asked,
                                                x->file_taken});
     else
         glue_conn_take_back(x->conn, x->r);
+}
+
+/* Its client takes nothing, inside the filters: of the response, or of a 100 Continue. */
+static int await_client(void *baton, int client, apr_interval_time_t timeout) {
+    glue_exchange_t *x = baton;
+    glue_loan_t loan = {&x->order, &x->place, x->is_leaving, x->file_asked, x->file_taken};
+
+    if (x->order.state == PYGLUE_EXCHANGE_ENDED)
+        return 1;
+    return glue_conn_await(x->conn, x->is_passing ? &loan : NULL, client, timeout);
 }
 
 /* Files. */
@@ -411,11 +424,13 @@ int glue_exchange_run(glue_exchange_t *x) {
         return error;
     x->host->baton = x;
     x->host->passing = glue_exchange_passing;
+    x->has_outlet = glue_outlet_begin(x->r, await_client, x);
     error = take_frames(x);
     if (error != 0 && error != PYGLUE_E_GONE) { /* what was right in a response that is cut */
         glue_rest_send(&x->rest, x->host, 0);
         glue_conn_take_back(x->conn, x->r);
     }
     x->host->passing = NULL;
+    glue_outlet_end(x->r, x->host->has_started);
     return error;
 }

@@ -47,6 +47,8 @@ typedef struct glue_exchange {
     int is_bodyless;        /* HEAD, 204, 304 */
     apr_int64_t file_asked; /* glue_loan_t */
     apr_int64_t file_taken;
+    int has_outlet;   /* glue_outlet.h */
+    int is_passing;   /* what it says is read ahead */
     glue_rest_t rest; /* of the body, once all of it is here while its client is slow */
     apr_int64_t late; /* bytes that the worker had sent before end_by; -1: it is not over */
 } glue_exchange_t;

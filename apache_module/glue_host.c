@@ -236,10 +236,11 @@ int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len) {
 }
 
 /* mmap stays off on every bucket: a file cut short under it would kill the child (TENANTS 5). */
-static void append_file(glue_host_t *h, apr_file_t *file, int64_t offset, int64_t len) {
-    apr_bucket *first = apr_brigade_insert_file(h->out, file, offset, len, h->r->pool);
+void glue_host_append_file(apr_bucket_brigade *out, apr_file_t *file, int64_t offset, int64_t len,
+                           apr_pool_t *pool) {
+    apr_bucket *first = apr_brigade_insert_file(out, file, offset, len, pool);
 
-    for (; first != APR_BRIGADE_SENTINEL(h->out); first = APR_BUCKET_NEXT(first))
+    for (; first != APR_BRIGADE_SENTINEL(out); first = APR_BUCKET_NEXT(first))
         if (APR_BUCKET_IS_FILE(first))
             apr_bucket_file_enable_mmap(first, 0);
 }
@@ -260,13 +261,13 @@ static int send_file(glue_host_t *h, int fd, int64_t offset, int64_t len, int by
     apr_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (apr_file_open(&file, path, flags, APR_FPROT_OS_DEFAULT, h->r->pool) != APR_SUCCESS)
         return glue_host_read_file(h, fd, offset, len);
-    append_file(h, file, offset, len);
+    glue_host_append_file(h->out, file, offset, len, h->r->pool);
     append_eos(h);
     return pass_down(h);
 }
 
-static int enable_sendfile(const glue_host_t *h) {
-    const core_dir_config *core = ap_get_core_module_config(h->r->per_dir_config);
+static int enable_sendfile(const request_rec *r) {
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
 
     return (int)core->enable_sendfile;
 }
@@ -275,14 +276,18 @@ static int op_file(pyglue_host_t *base, int fd, int64_t offset, int64_t len) {
     glue_host_t *h = host_of(base);
 
     return send_file(h, fd, offset, len,
-                     h->allows_sendfile && enable_sendfile(h) == ENABLE_SENDFILE_ON);
+                     h->allows_sendfile && enable_sendfile(h->r) == ENABLE_SENDFILE_ON);
 }
 
 /* Without sendfile httpd reads such a file into memory before it sees what the client takes, and
  * waits with a thread until that is little. What makes sendfile a question, a file on another
  * machine or one that somebody else cuts short, is no matter for our own. */
+int glue_host_may_sendfile(const request_rec *r) {
+    return enable_sendfile(r) != ENABLE_SENDFILE_OFF;
+}
+
 int glue_host_own_file(glue_host_t *h, int fd, int64_t len) {
-    return send_file(h, fd, 0, len, enable_sendfile(h) != ENABLE_SENDFILE_OFF);
+    return send_file(h, fd, 0, len, glue_host_may_sendfile(h->r));
 }
 
 /* The client, the log, the end. */

@@ -51,6 +51,12 @@ int glue_host_read_file(glue_host_t *h, int fd, int64_t offset, int64_t len);
  * Off says no. */
 int glue_host_own_file(glue_host_t *h, int fd, int64_t len);
 
+/* Does a file of our own go by sendfile? Not where EnableSendfile Off is written. */
+int glue_host_may_sendfile(const request_rec *r);
+/* A part of a file, in buckets that never map it. pool: theirs. */
+void glue_host_append_file(apr_bucket_brigade *out, apr_file_t *file, int64_t offset, int64_t len,
+                           apr_pool_t *pool);
+
 /* Will its client send nothing more? It may still read. Never blocks; of a stream of HTTP/2: 0. */
 int glue_host_is_closing(glue_host_t *h);
 

@@ -28,13 +28,15 @@ static int open_file(glue_rest_t *rest) {
     return rest->has_file && !rest->is_of_no_use;
 }
 
-int glue_rest_put(glue_rest_t *rest, glue_host_t *host, pyglue_str_t bytes) {
-    if (open_file(rest) && write_all(rest, bytes) == 0) {
+int glue_rest_add(glue_rest_t *rest, pyglue_str_t bytes) {
+    rest->is_of_no_use = !open_file(rest) || write_all(rest, bytes) != 0;
+    if (!rest->is_of_no_use)
         rest->length += (apr_off_t)bytes.len;
-        return 1;
-    }
-    rest->is_of_no_use = 1;
-    return glue_rest_send(rest, host, 0);
+    return !rest->is_of_no_use;
+}
+
+int glue_rest_put(glue_rest_t *rest, glue_host_t *host, pyglue_str_t bytes) {
+    return glue_rest_add(rest, bytes) ? 1 : glue_rest_send(rest, host, 0);
 }
 
 /* Back again, and down piece by piece. */

@@ -15,8 +15,11 @@ typedef struct glue_rest {
     apr_off_t length;
 } glue_rest_t;
 
-/* Puts it behind what is there. 0: it cannot, and nothing is there: what was has been written to
- * the host; 1: done; or an error of the host's. */
+/* Puts it behind what is there. 0: it cannot; what is there stays. */
+int glue_rest_add(glue_rest_t *rest, pyglue_str_t bytes);
+
+/* As glue_rest_add, for the body of a response. 0: it cannot, and nothing is there: what was has
+ * been written to the host; 1: done; or an error of the host's. */
 int glue_rest_put(glue_rest_t *rest, glue_host_t *host, pyglue_str_t bytes);
 
 /* What is there goes to the host: as the last of the response, or with more to come. 0 or an error

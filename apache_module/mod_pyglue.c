@@ -4,6 +4,7 @@
 #include "glue.h"
 
 #include <ap_mpm.h>
+#include <http_connection.h>
 #include <http_core.h>
 #include <http_request.h>
 #include <mpm_common.h>
@@ -17,6 +18,7 @@
 #include "glue_group.h"
 #include "glue_handler.h"
 #include "glue_log.h"
+#include "glue_outlet.h"
 #include "glue_plan.h"
 #include "glue_snapshot.h"
 #include "glue_supervisor.h"
@@ -58,6 +60,7 @@ static void child_init(apr_pool_t *pchild, server_rec *s) {
     glue_snapshot_child_init(pchild, s);
     glue_supervisor_child_init();
     glue_daemon_child_init(pchild, s);
+    glue_outlet_child_init();
     glue_embed_child_init(pchild, s);
 }
 
@@ -74,6 +77,8 @@ static void register_hooks(apr_pool_t *pool) {
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(glue_supervisor_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_monitor(glue_supervisor_monitor, NULL, NULL, APR_HOOK_MIDDLE);
+    glue_outlet_register();
+    ap_hook_pre_connection(glue_outlet_pre_connection, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(glue_alias_translate, alias_before, alias_after, APR_HOOK_MIDDLE);
     ap_hook_handler(glue_handler, NULL, NULL, APR_HOOK_MIDDLE);
     /* Before httpd's own, which sends any file. */
