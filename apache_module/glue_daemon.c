@@ -293,9 +293,9 @@ static int run(glue_exchange_t *x) {
         log_failure(x, PYGLUE_E_NOMEM, "the request could not be begun");
         return PYGLUE_E_REFUSED;
     }
-    glue_upload_gather(x);
+    error = glue_upload_gather(x);
     x->search.deadline = glue_clock_now() + or_timeout(x->group->queue_timeout, x->r->server);
-    error = run_tries(x);
+    error = error ? judge_search(x) : run_tries(x);
     glue_flood_end(&x->flood);
     glue_spool_end(&x->upload);
     glue_rest_end(&x->rest);

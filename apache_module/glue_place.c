@@ -10,8 +10,8 @@
 #include "glue_clock.h"
 #include "glue_placement.h"
 
-/* Percent of a child's threads that may wait for workers of all groups, however many child-threads
- * gives to one of them (SUCCESSION 11). */
+/* Percent of a child's threads that may wait for workers of all groups, and as many for what their
+ * clients send, however many child-threads gives to one of them (SUCCESSION 11). */
 #define WAITING_SHARE 75
 #define CLIENT_CHECK 64u               /* looks for a place between two looks for the client */
 #define LATE_FOR apr_time_from_sec(30) /* a worker whose hello was late is the last to be asked */
@@ -19,6 +19,7 @@
 
 static int threads_here;       /* of this child; frozen after child_init */
 static _Atomic int waiting;    /* threads */
+static _Atomic int uploading;  /* threads */
 static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
 static _Atomic uint64_t absent[PYGLUE_WORKER_SLOTS]; /* number of the worker that was not there */
@@ -314,4 +315,16 @@ int glue_place_enter(glue_search_t *search) {
 
 void glue_place_leave(const glue_group_t *group) {
     atomic_fetch_sub(&held[group->position], 1);
+}
+
+/* Counted by itself: a group whose workers are free is to be served whatever others' clients do. */
+int glue_place_begin_upload(glue_search_t *search) {
+    if (atomic_fetch_add(&uploading, 1) < share_of(WAITING_SHARE))
+        return 0;
+    glue_place_end_upload();
+    return fail(search, GLUE_REFUSAL_ALL_UPLOAD);
+}
+
+void glue_place_end_upload(void) {
+    atomic_fetch_sub(&uploading, 1);
 }

@@ -20,6 +20,10 @@ static const struct reason {
         {PYGLUE_E_REFUSED, "too many requests of this httpd process wait for workers, those of "
                            "all groups together: more threads= or processes= for the slow ones, "
                            "or a shorter queue-timeout="},
+    [GLUE_REFUSAL_ALL_UPLOAD] =
+        {PYGLUE_E_REFUSED, "too many requests of this httpd process wait for the bodies that their "
+                           "clients send, those of all groups together: more threads of httpd "
+                           "(MaxRequestWorkers), or mod_reqtimeout against the slowest"},
     [GLUE_REFUSAL_BACKLOG] = {PYGLUE_E_REFUSED,
                               "as many requests wait for its workers as listen-backlog= allows"},
     [GLUE_REFUSAL_QUEUE_TIMEOUT] = {PYGLUE_E_REFUSED,

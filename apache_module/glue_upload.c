@@ -30,11 +30,9 @@ static apr_size_t await_some(glue_exchange_t *x, char *memory, apr_size_t room) 
     return got > 0 ? (apr_size_t)got : 0;
 }
 
-/* What has come already goes with the request in any case. */
 static void fill_buffer(glue_exchange_t *x, apr_off_t limit) {
     apr_size_t most = limit < GLUE_BUFFER ? (apr_size_t)limit : GLUE_BUFFER, got;
 
-    x->at_hand = (apr_size_t)glue_body_at_hand(x->host, x->buffer, GLUE_BUFFER, &x->is_whole_body);
     while (!x->is_whole_body && x->at_hand < most) {
         got = await_some(x, x->buffer + x->at_hand, most - x->at_hand);
         if (got == 0)
@@ -55,16 +53,30 @@ static void fill_spool(glue_exchange_t *x, apr_off_t limit) {
     glue_spool_tell(&x->upload, "the body of a request", x->r);
 }
 
-void glue_upload_gather(glue_exchange_t *x) {
-    apr_off_t limit;
-
-    x->is_whole_body = (x->snapshot->flags & PYGLUE_REQ_HAS_BODY) == 0;
-    if (x->is_whole_body)
-        return;
-    limit = awaited(x);
+static void fill(glue_exchange_t *x, apr_off_t limit) {
     fill_buffer(x, limit);
     if (!x->is_whole_body && limit > GLUE_BUFFER && x->at_hand == GLUE_BUFFER)
         fill_spool(x, limit);
+}
+
+/* What has come already goes with the request in any case. */
+int glue_upload_gather(glue_exchange_t *x) {
+    apr_off_t limit;
+    int error;
+
+    x->is_whole_body = (x->snapshot->flags & PYGLUE_REQ_HAS_BODY) == 0;
+    if (x->is_whole_body)
+        return 0;
+    limit = awaited(x);
+    x->at_hand = (apr_size_t)glue_body_at_hand(x->host, x->buffer, GLUE_BUFFER, &x->is_whole_body);
+    if (x->is_whole_body || (apr_off_t)x->at_hand >= limit)
+        return 0;
+    error = glue_place_begin_upload(&x->search);
+    if (error != 0)
+        return error;
+    fill(x, limit);
+    glue_place_end_upload();
+    return 0;
 }
 
 int glue_upload_is_whole(const glue_exchange_t *x) {

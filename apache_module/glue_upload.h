@@ -7,8 +7,8 @@
 #include "glue_exchange.h"
 
 /* Reads ahead: x->at_hand bytes into x->buffer, for the REQUEST frame, and more into x->upload.
- * Blocks on the client. */
-void glue_upload_gather(glue_exchange_t *x);
+ * Blocks on the client. 0; PYGLUE_E_REFUSED: too many threads do so, x->search tells. */
+int glue_upload_gather(glue_exchange_t *x);
 
 /* Is nothing left but what the REQUEST frame carries? */
 int glue_upload_is_whole(const glue_exchange_t *x);

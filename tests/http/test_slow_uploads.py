@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,6 +84,54 @@ def test_two_hundred_slow_uploads_leave_four_threads_free(start_httpd: Start, fo
         for _ in range(20):
             assert ask(server.address, "/who").status == 200
         finish(clients, body)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [(["own"], "child-threads="), (["own", "second"], "clients send, those of all groups")],
+)
+def test_more_slow_uploads_than_threads_leave_httpd_to_others(
+    start_httpd: Start, folder: Path, groups: list[str], words: str
+) -> None:
+    """Nine of its twelve threads wait for clients, whichever groups these mean, and no more. What
+    is refused is so at once, though its body has not come."""
+    folder.chmod(0o777)
+    for name in ("hashes_the_body", "who"):
+        shutil.copytree(APPS / name, folder / name)
+    (folder / "page.txt").write_text("static")
+    uploads = f'"{folder}/hashes_the_body/wsgi.py" process-group='
+    server = start_httpd(
+        [
+            *(f"WSGIDaemonProcess {name} threads=1" for name in (*groups, "other")),
+            *(f"WSGIScriptAlias /{name} {uploads}{name}" for name in groups),
+            f'WSGIScriptAlias /other "{folder}/who/wsgi.py" process-group=other',
+            f'Alias /static "{folder}"',
+            "Timeout 60",
+            *conf.granted(folder),
+        ]
+    )
+    server.log.expect(f"GL0506.*{words}")
+    body = os.urandom(60_000)
+    with ExitStack() as stack:
+        clients = []
+        for number in range(40):
+            clients.append(stack.enter_context(connected(server.address)))
+            head = {"Content-Length": str(len(body))}
+            target = f"/{groups[number % len(groups)]}"
+            clients[-1].send(request("POST", target, head) + body[:1000])
+        sockets = [client.socket for client in clients]
+        wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 31, "31 are refused")
+        refused = select.select(sockets, [], [], 0)[0]
+        for _ in range(20):
+            assert ask(server.address, "/other").status == 200
+            assert ask(server.address, "/static/page.txt").body == b"static"
+        for client in clients:
+            if client.socket in refused:
+                assert client.read_response().status == 503
+        for client in clients:
+            if client.socket not in refused:
+                client.send(body[1000:])
+                assert client.read_response().text == hashlib.sha256(body).hexdigest()
 
 
 def test_upload_beyond_the_limit_is_pulled(start_httpd: Start, folder: Path) -> None:
