@@ -48,6 +48,7 @@ struct wkr_watch {
     uint32_t recycle;   /* the reason that the supervisor is to be told; 0: none */
     uint32_t told;      /* the one that it was told */
     int is_over_limit;  /* of rss_limit, and said */
+    int is_too_late;    /* to load a script, and said */
     int is_deadlocked;
 };
 
@@ -155,19 +156,27 @@ static uint64_t look_at_dump(wkr_watch_t *watch, uint64_t now) {
 
 /* What is watched: each looks, acts, and says when to look again. */
 
+/* What it waited for is seen in the stacks; with them it ends. */
 static uint64_t look_at_startup(wkr_watch_t *watch, uint64_t now) {
     const uint32_t patience = watch->settings->startup_timeout;
     uint64_t begun = atomic_load(&watch->pool->begun);
 
+    if (watch->is_too_late) {
+        if (watch->dump_by != 0)
+            return watch->dump_by;
+        pyglue_record_end(watch->pool->record, PYGLUE_ENDING_STARTUP);
+        _exit(1);
+    }
     if (patience == 0 || watch->pool->ops->has_loaded(watch->pool->engine))
         return WKR_NEVER;
     if (begun == 0 || now < begun + patience)
         return (begun == 0 ? now : begun) + patience;
     wkr_say("PG2006: startup-timeout (%g s) has passed since the first request, and no script is "
-            "loaded: this worker ends, and another is started",
+            "loaded: this worker ends, and another is started. The stacks of all threads follow",
             seconds(patience));
-    pyglue_record_end(watch->pool->record, PYGLUE_ENDING_STARTUP);
-    _exit(1);
+    watch->is_too_late = 1;
+    ask_for_dump(watch, now);
+    return watch->dump_by;
 }
 
 /* A dump shows all threads: one serves the requests that are late within the same moment. */
@@ -305,10 +314,10 @@ static uint64_t look_at_hand(wkr_watch_t *watch, uint64_t now) {
     return now + SECOND;
 }
 
-/* tell_supervisor is the last, for what the others want told. */
+/* What awaits a dump comes after it; tell_supervisor is the last, for what the others want told. */
 static uint64_t (*const looks[])(wkr_watch_t *, uint64_t) = {
-    look_at_startup, look_at_requests, look_at_dump,    look_at_age,
-    look_at_memory,  look_at_hand,     tell_supervisor,
+    look_at_requests, look_at_dump, look_at_startup, look_at_age,
+    look_at_memory,   look_at_hand, tell_supervisor,
 };
 
 /* The thread. */
@@ -354,7 +363,8 @@ static int start_threads(wkr_watch_t *watch) {
                                   settings->deadlock_timeout > 0};
     int rv = 0;
 
-    if (settings->request_timeout > 0 || settings->deadlock_timeout > 0)
+    if (settings->startup_timeout > 0 || settings->request_timeout > 0 ||
+        settings->deadlock_timeout > 0)
         rv = wkr_hand_start(&watch->hand, &task);
     if (rv == 0)
         watch->has_watcher = (errno = pthread_create(&watch->watcher, NULL, watcher, watch)) == 0;

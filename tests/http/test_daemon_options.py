@@ -238,6 +238,8 @@ def test_worker_that_cannot_load_its_script_in_time_is_replaced(
     alias = f'WSGIScriptAlias / "{folder}/app.py"'
     server = start_httpd([*lines, alias, *conf.granted(folder)])
     server.log.expect("PG2006.*startup-timeout")
+    server.log.expect(rf"File \"{folder}/app.py\", line \d+, in <module>")
+    server.log.allow(r"PG3020: |hread 0x|\[group own\] (\s|$)")
     cause = "exited with status 1: startup-timeout had passed, and no script was loaded"
     server.log.expect(f"PG1103.*{cause}.*It ran: GET / ")
     server.log.expect(f"GL0504.*{cause}")

@@ -121,7 +121,18 @@ def test_a_worker_ends_when_no_script_is_loaded_in_time(
     worker = start_worker(startup_timeout_ms=50)
     with worker.connect() as peer:
         peer.send(request(1, "wait", script=str(tmp_path / "never")))
-        assert "PG2006: startup-timeout (0.05 s)" in worker.close(code=1)
+        words = worker.close(code=1)
+    order(words, "PG2006: startup-timeout (0.05 s)", "dump")
+    assert "without the GIL" not in words
+
+
+def test_a_worker_whose_script_keeps_the_gil_while_it_loads_ends_with_stacks_too(
+    start_worker: Start, tmp_path: Path
+) -> None:
+    worker = start_worker(startup_timeout_ms=50)
+    with worker.connect() as peer:
+        peer.send(request(1, "hold", script=str(tmp_path / "never")))
+        order(worker.close(code=1), "PG2006", "PG2023", "dump without the GIL")
 
 
 def test_the_clock_of_startup_begins_with_the_first_request(start_worker: Start) -> None:
