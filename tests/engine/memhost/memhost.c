@@ -307,6 +307,21 @@ static PyObject *answer(int rv, const pyglue_outcome_t *outcome, memhost_t *host
 
 /* call(number, script, callable, group, process_group, pairs, flags, content_length, body, piece,
  * body_error, fail_name, fail_after, fail_error) -> (rv, kind, status, held_gil, records) */
+static int call_nogil(pyglue_outcome_t *outcome, const state_t *state, memhost_t *host,
+                      const pyglue_snapshot_spec_t *spec) {
+    size_t size = pyglue_snapshot_size(spec);
+    void *block = malloc(size);
+    int rv;
+
+    pyglue_snapshot_build(block, size, spec);
+    shortage.is_armed = shortage.after >= 0;
+    rv = state->ops->call(state->engine, block, &host->host, outcome);
+    shortage.is_armed = false;
+    memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
+    free(block);
+    return rv;
+}
+
 static PyObject *memhost_call(PyObject *module, PyObject *args) {
     state_t *state = PyModule_GetState(module);
     pyglue_str_t keys[PAIRS_MAX], values[PAIRS_MAX];
@@ -325,8 +340,6 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     long long content_length;
     unsigned flags;
     PyObject *pairs;
-    size_t size;
-    void *block;
     int rv;
 
     if (!PyArg_ParseTuple(args, "KssssO!ILy#nizii:call", &spec.number, &script, &callable, &group,
@@ -344,16 +357,9 @@ static PyObject *memhost_call(PyObject *module, PyObject *args) {
     spec.callable = pyglue_str(callable);
     spec.application_group = pyglue_str(group);
     spec.process_group = pyglue_str(process_group);
-    size = pyglue_snapshot_size(&spec);
-    block = malloc(size);
-    pyglue_snapshot_build(block, size, &spec);
     Py_BEGIN_ALLOW_THREADS
-        shortage.is_armed = shortage.after >= 0;
-        rv = state->ops->call(state->engine, block, &host.host, &outcome);
-        shortage.is_armed = false;
+        rv = call_nogil(&outcome, state, &host, &spec);
     Py_END_ALLOW_THREADS
-    memset(block, 0xa5, size); /* whoever still looks at it shall be seen */
-    free(block);
     return answer(rv, &outcome, &host);
 }
 
