@@ -27,7 +27,7 @@ struct watched {
 
 static struct {
     int is_needed; /* frozen after child_init */
-    pthread_t thread;
+    glue_thread_t thread;
     pthread_key_t own;    /* the calling thread's struct watched */
     pthread_mutex_t lock; /* guards the two below, and that a thread on the list has not ended */
     struct watched *all;
@@ -131,14 +131,9 @@ static void *watch(void *unused) {
     return NULL;
 }
 
-/* The module is unmapped soon after. */
 static apr_status_t end_thread(void *unused) {
     (void)unused;
-    pthread_mutex_lock(&here.lock);
-    here.is_ending = 1;
-    pthread_cond_signal(&here.turn);
-    pthread_mutex_unlock(&here.lock);
-    pthread_join(here.thread, NULL);
+    glue_thread_end(&here.is_ending, &here.lock, (glue_thread_t *[]){&here.thread}, 1);
     here.is_needed = 0;
     pthread_key_delete(here.own);
     return APR_SUCCESS;
@@ -161,9 +156,10 @@ void glue_watchdog_child_init(apr_pool_t *pchild) {
     if (can_refuse_descriptors() || pthread_key_create(&here.own, forget) != 0)
         return;
     glue_thread_condition(&here.turn);
+    glue_thread_init_waiting(&here.thread, &here.turn);
     sigemptyset(&action.sa_mask);
     here.is_needed =
-        sigaction(WAKE, &action, NULL) == 0 && glue_thread_start(&here.thread, watch) == 0;
+        sigaction(WAKE, &action, NULL) == 0 && glue_thread_need_locked(&here.thread, watch, 0);
     if (here.is_needed)
         apr_pool_cleanup_register(pchild, NULL, end_thread, apr_pool_cleanup_null);
     else
