@@ -356,12 +356,20 @@ static void reset(conn_rec *c) {
     c->aborted = 1;
 }
 
+/* What is not whole is kept by no cache: mod_cache asks for this, and for no error bucket. */
+static void forbid_caching(request_rec *r) {
+    r->no_cache = 1;
+    if (r->main != NULL)
+        r->main->no_cache = 1;
+}
+
 /* An error bucket, EOS and OK: nothing else looks incomplete in HTTP/1.1 and HTTP/2 (HTTPD 2). What
  * is held goes first, or httpd would answer with an error page in place of the head. After an error
  * of a filter (a file that turned out shorter) the same is said once more to those below it. */
 static void cut(glue_host_t *h) {
     request_rec *r = h->r;
 
+    forbid_caching(r);
     if (h->error == 0 && !h->has_ended)
         op_flush(&h->base);
     if (r->connection->aborted)

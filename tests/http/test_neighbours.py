@@ -128,6 +128,66 @@ def test_cut_response_is_an_error_of_its_stream(h2: Httpd) -> None:
     assert status != 0, body
 
 
+# What each of them needs, in a <Location> of its own.
+FILTERS = {
+    "deflate": ["SetOutputFilter DEFLATE"],
+    "ext_filter": ["SetOutputFilter through_cat"],
+    "ratelimit": ["SetOutputFilter RATE_LIMIT", "SetEnv rate-limit 100000"],
+    "buffer": ["SetOutputFilter BUFFER", "SetInputFilter BUFFER"],
+    "substitute": ["SetOutputFilter SUBSTITUTE", 'Substitute "s|not there|x|n"',
+                   "SubstituteMaxLineLength 10m"],
+    "cache": [],  # it has a line of its own
+}  # fmt: skip
+BESIDE = ("filter", *FILTERS, "cache_disk", "dumpio", "lua", "data", "reqtimeout")
+
+
+@pytest.fixture(scope="module")
+def beside(mode: str) -> Iterator[Httpd]:
+    """Each application at /FILTER/NAME, below the filter of that name; dumpio sees all of it."""
+    server = sites.with_apps(APPS, mode, modules=BESIDE)
+    cache = server.root / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    lines = [
+        'ExtFilterDefine through_cat mode=output cmd="/bin/cat"',
+        *(f'WSGIScriptAlias /{name}/{app} "{server.root}/apps/{app}/wsgi.py"'
+          for name in FILTERS for app in ("echo", "sends_a_file", "raises", "zeros")),
+        *(line for name, inner in FILTERS.items()
+          for line in (f"<Location /{name}>", *inner, "</Location>")),
+        f'CacheRoot "{cache}"', "CacheEnable disk /cache/", "CacheIgnoreNoLastMod On",
+        "CacheDefaultExpire 600", "DumpIOInput On", "DumpIOOutput On",
+    ]  # fmt: skip
+    with (server.root / "httpd.conf").open("a", encoding="latin-1") as file:
+        file.write("\n".join(lines) + "\n")
+    (server.root / "files" / "data").write_bytes(DATA)
+    yield server.start()
+    server.stop()
+    server.remove()
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_bodies_are_whole_behind_filters_of_other_modules(
+    beside: Httpd, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "upload").write_bytes(DATA)
+    upload = ("--data-binary", f"@{tmp_path}/upload")
+    for _ in range(2):  # the second may come from a cache
+        assert curl(beside, f"/{name}/sends_a_file?data", "--compressed") == (0, DATA)
+        assert curl(beside, f"/{name}/zeros?70000", "--compressed") == (0, bytes(70000))
+        assert curl(beside, f"/{name}/echo", "--compressed", *upload) == (0, DATA)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_cut_response_is_seen_as_cut_behind_filters_of_other_modules(
+    beside: Httpd, name: str
+) -> None:
+    """Each time, though it says nothing against being kept by a cache."""
+    beside.log.allow("GL0|raised|script|Traceback|File|yield|raise|self|\\^")
+    for _ in range(2):
+        status, body = curl(beside, f"/{name}/raises", "--compressed")
+        assert status != 0, body
+
+
 def test_many_hosts_have_logs_of_their_own(start_httpd: Start, folder: Path) -> None:
     """More descriptors than one message to the supervisor carries."""
     hosts = 300
