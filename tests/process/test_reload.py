@@ -81,6 +81,27 @@ def test_drain_timeout_alone_ends_what_an_old_worker_still_runs(
     wait_until(lambda: old not in server.workers(), "the old worker ends")
 
 
+@pytest.mark.parametrize(
+    ("option", "more"), [("eviction-timeout", ""), ("graceful-timeout", " maximum-requests=10")]
+)
+def test_time_for_what_still_runs_after_a_signal_or_a_limit(
+    start_shop: StartShop, option: str, more: str
+) -> None:
+    server = start_shop(f"threads=4 {option}=1 shutdown-timeout=1{more}")
+    server.log.expect(rf"PG1121.*had 1 s to finish its requests \({option}\)")
+    server.log.expect("PG1140.*It ran: GET /waits ")
+    server.log.allow("PG2005|GL0504.*exited with status 0")
+    (old,) = server.workers()
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        if option == "eviction-timeout":
+            os.kill(old, signal.SIGUSR1)
+        wait_until(lambda: facts(server)["pid"] != old, "a new worker serves")
+        assert connection.read_response().status == 502
+    server.wait_for_exit(old)
+
+
 def test_broken_script_keeps_the_old_workers_until_it_is_mended(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     script, (old,) = script_of(server), server.workers()
