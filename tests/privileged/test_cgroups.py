@@ -22,11 +22,12 @@ from harness.client import ask, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 
-from pyglue.supervisor import cgroups
+from pyglue.supervisor import cgroup, hierarchies
+from pyglue.supervisor.bounds import Bounds, CgroupError
 
 UID = 61341  # a number that no user has, nor the next one
 BASE = f"/pyglue-test-{os.getpid()}"
-TREES = cgroups.mounted()
+TREES = hierarchies.mounted()
 NEEDED = {"memory", "cpu", "pids"}
 
 
@@ -278,10 +279,10 @@ def held(folder: Path) -> Iterator[None]:
 def test_nothing_is_enabled_in_a_cgroup_that_holds_processes(bounds: tuple[int, int, int]) -> None:
     """Of cpu and pids the kernel takes it; then nothing below can be joined, by others either."""
     with own_folders() as (base,), held(base):
-        with pytest.raises(cgroups.CgroupError, match=r"holds processes.*Delegate=yes"):
-            cgroups.make(cgroups.Bounds(BASE, *bounds), "shop", TREES)
+        with pytest.raises(CgroupError, match=r"holds processes.*Delegate=yes"):
+            cgroup.make(Bounds(BASE, *bounds), "shop", TREES)
         assert (base / "cgroup.subtree_control").read_text().split() == []
-        made = cgroups.make(cgroups.Bounds(BASE, 0, 0, 0), "shop", TREES)
+        made = cgroup.make(Bounds(BASE, 0, 0, 0), "shop", TREES)
         with held(made.folders[0][1]):
             made.kill()
         assert made.remove()
@@ -321,11 +322,12 @@ def test_a_service_with_a_delegated_cgroup_has_its_groups_beside_httpd(
 ALONE = """
 import contextlib, os, signal, subprocess, sys, time
 from pathlib import Path
-from pyglue.supervisor import cgroups
-for tree in [tree for tree in cgroups.mounted() if tree.version == 2]:
+from pyglue.supervisor import cgroup, hierarchies
+from pyglue.supervisor.bounds import Bounds
+for tree in [tree for tree in hierarchies.mounted() if tree.version == 2]:
     subprocess.run(["umount", tree.top], check=True)
-bounds = cgroups.Bounds({base!r}, 0, 0, 100)
-made = cgroups.make(bounds, "alone", cgroups.mounted())
+bounds = Bounds({base!r}, 0, 0, 100)
+made = cgroup.make(bounds, "alone", hierarchies.mounted())
 assert not made.has_kill, made.folders
 fds = made.open()
 bomb = os.fork()
@@ -348,7 +350,7 @@ while not made.remove() and time.monotonic() < deadline:
         os.waitpid(-1, os.WNOHANG)
     time.sleep(0.01)
 assert made.remove()
-cgroups.remove_empty(made.above)
+cgroup.remove_empty(made.above)
 print("all ended")
 """
 

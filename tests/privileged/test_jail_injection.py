@@ -18,7 +18,7 @@ import jailed
 import pytest
 from harness.client import wait_until
 
-from pyglue.supervisor import cgroups
+from pyglue.supervisor import hierarchies
 
 pytestmark = [
     pytest.mark.privileged,
@@ -138,7 +138,9 @@ def test_program_runs_only_in_the_state_that_was_wanted(
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A folder of the kernel's, empty again at the end."""
-    useful = [t for t in cgroups.mounted() if t.version == 2 or t.controllers & {"pids", "memory"}]
+    useful = [
+        t for t in hierarchies.mounted() if t.version == 2 or t.controllers & {"pids", "memory"}
+    ]
     if not useful or not os.access(useful[0].top, os.W_OK):
         pytest.skip("no cgroup can be made here")
     folder = useful[0].top / f"pyglue-injection-{os.getpid()}"

@@ -13,7 +13,8 @@ from harness.httpd import Httpd
 from process import shop
 from process.shop import ask, facts
 
-from pyglue.supervisor import cgroups
+from pyglue.supervisor import cgroup, hierarchies
+from pyglue.supervisor.bounds import Bounds, CgroupError
 
 LIMIT = 96 << 20
 
@@ -24,12 +25,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def small_group() -> Iterator[cgroups.Cgroup]:
+def small_group() -> Iterator[cgroup.Cgroup]:
     """A control group of little memory, of which the supervisor does not know."""
-    bounds, name = cgroups.Bounds("/", LIMIT, 0, 0), f"pyglue-small-{os.getpid()}"
+    bounds, name = Bounds("/", LIMIT, 0, 0), f"pyglue-small-{os.getpid()}"
     try:
-        made = cgroups.make(bounds, name, cgroups.mounted())
-    except cgroups.CgroupError as error:
+        made = cgroup.make(bounds, name, hierarchies.mounted())
+    except CgroupError as error:
         pytest.skip(str(error))
     yield made
     wait_until(made.remove, "it is empty")
@@ -42,7 +43,7 @@ def server(folder: Path, start_httpd: Callable[..., Httpd]) -> Httpd:
     return started
 
 
-def test_kernel_that_ran_out_of_memory_is_named(server: Httpd, small_group: cgroups.Cgroup) -> None:
+def test_kernel_that_ran_out_of_memory_is_named(server: Httpd, small_group: cgroup.Cgroup) -> None:
     pid = facts(server)["pid"]
     server.log.expect(
         rf"PG1103: .*pid {pid}\).*with 1 running, was killed by SIGKILL, likely by the kernel, "

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from pyglue.supervisor import cgroups
-from pyglue.supervisor.cgroups import Bounds, CgroupError, Cgroups, Tree, make, places, trees
+from pyglue.supervisor import cgroup
+from pyglue.supervisor.bounds import PAGE, Bounds, CgroupError, places
+from pyglue.supervisor.cgroup import make
+from pyglue.supervisor.cgroups import Cgroups
+from pyglue.supervisor.hierarchies import DELEGATED, Tree, trees
 from pyglue.supervisor.messages import Message
 
 ALL = frozenset({"memory", "cpu", "pids"})
@@ -105,7 +108,7 @@ def test_relative_path_begins_at_our_own(tmp_path: Path) -> None:
     assert made.folders[0][1] == tmp_path / "two/unit.service/wsgi/shop"
 
 
-@pytest.mark.parametrize("attribute", cgroups.DELEGATED)
+@pytest.mark.parametrize("attribute", DELEGATED)
 def test_what_was_delegated_to_the_service_is_our_own_where_httpd_is_kept_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str
 ) -> None:
@@ -151,7 +154,7 @@ def test_each_bound_is_set_in_the_tree_of_its_controller(tmp_path: Path) -> None
     made = make(Bounds("/w", 4097, 50, 0), "shop", mounts)
     assert {place.tree.top.name for place, _ in made.folders} == {"two", "memory", "cpu"}
     at = {place.tree.top.name: folder for place, folder in made.folders}
-    assert (at["memory"] / "memory.limit_in_bytes").read_text() == str(cgroups.PAGE)
+    assert (at["memory"] / "memory.limit_in_bytes").read_text() == str(PAGE)
     assert (at["cpu"] / "cpu.cfs_quota_us").read_text() == "50000"
     assert made.oom_kills() == 3
     assert made.has_kill
@@ -169,14 +172,14 @@ def test_without_any_tree_there_is_no_cgroup() -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: int) -> None:
-    write: Callable[[Path, str], None] = cgroups._write
+    write: Callable[[Path, str], None] = cgroup._write
 
     def fail(file: Path, value: str) -> None:
         if file.name == name:
             raise OSError(error, os.strerror(error), str(file))
         write(file, value)
 
-    monkeypatch.setattr(cgroups, "_write", fail)
+    monkeypatch.setattr(cgroup, "_write", fail)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_bound_that_cannot_be_set_is_told_and_leaves_nothing(
 def test_bound_that_was_not_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel said yes, and reads back another value."""
     two = tree(tmp_path / "two", 2, *ALL)
-    monkeypatch.setattr(cgroups, "_write", lambda file, value: None)
+    monkeypatch.setattr(cgroup, "_write", lambda file, value: None)
     with pytest.raises(CgroupError, match="did not take 40"):
         make(Bounds("/w", 0, 0, 40), "shop", [two])
 
