@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every difference between the versions of httpd that we build for: 2.4.37 and later. */
+/* Every difference between the versions of httpd that we build for, 2.4.37 and later, and between C
+ * libraries. */
 #ifndef GLUE_COMPAT_H
 #define GLUE_COMPAT_H
 
@@ -7,6 +8,8 @@
 #include <apr_poll.h>
 #include <http_core.h>
 #include <httpd.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #if AP_MODULE_MAGIC_AT_LEAST(20120211, 109)
 #include <http_ssl.h>
@@ -48,5 +51,24 @@ static inline apr_size_t glue_compat_flush_threshold(const server_rec *s) {
     return 65535;
 #endif
 }
+
+/* Has exit() end the process with its status at once, without the handlers that were registered
+ * before this. Where none is told the status it is 0. */
+#ifdef __GLIBC__
+static inline void glue_compat_leave(int status, void *unused) {
+    (void)unused;
+    _exit(status);
+}
+static inline int glue_compat_exit_at_once(void) {
+    return on_exit(glue_compat_leave, NULL);
+}
+#else
+static inline void glue_compat_leave(void) {
+    _exit(0);
+}
+static inline int glue_compat_exit_at_once(void) {
+    return atexit(glue_compat_leave);
+}
+#endif
 
 #endif

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "glue_clock.h"
+#include "glue_compat.h"
 #include "glue_config.h"
 #include "glue_group.h"
 #include "glue_interpreter.h"
@@ -33,7 +34,7 @@ enum glue_embed_state {
 /* Of this child; written by child_init, then as the comments say. */
 static struct embed {
     server_rec *server;
-    apr_pool_t *pool; /* child's; used by the thread alone */
+    apr_pool_t *pool; /* the thread's alone, and never destroyed: it may outlive the child's */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_key_t key;    /* set in threads that have called the engine */
@@ -181,14 +182,25 @@ static void close_locked(void) {
 /* Within bounds: prefork's signal handler comes here in the middle of anything. Where a request is
  * in here, or our lock is held by the code that was interrupted, Python is left as it is. A request
  * counts itself before it looks at the state, and here it is the other way round. */
-static apr_status_t end_child(void *unused) {
-    (void)unused;
+static void close_unless_used(void) {
     if (pthread_mutex_trylock(&embed.lock) != 0)
-        return APR_SUCCESS;
+        return;
     __atomic_store_n(&embed.state, GLUE_EMBED_LEFT, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&embed.running, __ATOMIC_SEQ_CST) == 0)
         close_locked();
     pthread_mutex_unlock(&embed.lock);
+}
+
+/* Threads of the application, and a script that is being loaded, may run on until the process has
+ * ended: nobody's exit handler may free what they use. OpenSSL's does, also where Python has loaded
+ * it only now: so ours is registered last. */
+static apr_status_t end_child(void *unused) {
+    int has_python = state_now() != GLUE_EMBED_IDLE;
+
+    (void)unused;
+    close_unless_used();
+    if (has_python)
+        glue_compat_exit_at_once();
     return APR_SUCCESS;
 }
 
@@ -224,7 +236,7 @@ void glue_embed_child_init(apr_pool_t *pchild, server_rec *s) {
         embed.state = GLUE_EMBED_WANTED;
     else if (is_restricted)
         return;
-    apr_pool_create(&embed.pool, pchild);
+    apr_pool_create(&embed.pool, NULL);
     glue_thread_condition(&embed.changed);
     if ((error = pthread_key_create(&embed.key, forget_thread)) != 0 ||
         (error = start_thread()) != 0) {

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -230,3 +231,49 @@ def test_supervisor_and_workers_have_no_listening_port_of_httpd(
     for pid in (worker, server.supervisor()):
         held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(fd)}
         assert not held & {f"socket:[{inode}]" for inode in listening}
+
+
+# The last moments of a process take their time.
+SLOW_EXIT = """\
+#include <time.h>
+__attribute__((destructor)) static void wait_a_moment(void) {
+    nanosleep(&(struct timespec){1, 0}, NULL);
+}
+"""
+RUNS_ON = """\
+import pathlib, ssl, threading, time
+
+def work():
+    while True:
+        ssl.create_default_context()
+        print("runs on")
+
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+(pathlib.Path(__file__).parent / "begun").touch()
+while {loads}:
+    time.sleep(0.001)
+"""
+
+
+@pytest.mark.embedded_only  # a worker ends without the handlers of exit()
+@pytest.mark.parametrize("loads", [False, True], ids=["threads", "a script that loads"])
+def test_child_in_which_python_runs_on_ends_as_asked(
+    mode: str, start_httpd: Start, folder: Path, loads: bool
+) -> None:
+    """Nothing is taken away under code that still runs, logs and uses libraries."""
+    folder.chmod(0o777)
+    (folder / "app.py").write_text(RUNS_ON.format(loads=loads))
+    (folder / "slow_exit.c").write_text(SLOW_EXIT)
+    shim = folder / "slow_exit.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, folder / "slow_exit.c"], check=True)
+    script = f'WSGIImportScript "{folder}/app.py" process-group=%{{GLOBAL}} application-group=sub'
+    lines = ["StartServers 1", script, *conf.granted(folder)]
+    server = start_httpd(lines, environ={"LD_PRELOAD": str(shim)})
+    server.log.allow("runs on|AH00045")
+    wait_until((folder / "begun").exists, "it runs", 60)
+    [child] = [p for p in census.children(server.pid) if "supervisor" not in census.command(p)]
+    server.graceful()
+    server.wait_for_exit(child)
+    server.stop()
+    assert "exit signal" not in server.log.text()
