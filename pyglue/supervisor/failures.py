@@ -16,6 +16,7 @@ from .causes import named
 from .worker import RECYCLES, State, Worker
 
 KILLED = "was killed by SIGKILL"
+RELOADED = "was killed by SIGUSR1"
 PATIENCE = 5.0  # a group that worked so lately keeps its requests waiting, whatever happens to it
 
 
@@ -45,7 +46,7 @@ class Failures:
         is_coming: another worker is being started."""
         # One that a signal told to end asks for its replacement first.
         is_asked = worker.state is State.LEAVING or (worker.superseded and death.clean)
-        if is_asked and not worker.blamed:
+        if (is_asked or is_reloaded(worker, death)) and not worker.blamed:
             self._tell_ended(worker, death)
         elif worker.state is State.READY:
             self._tell(worker, death, self._died(worker, death, now, is_coming=is_coming))
@@ -108,6 +109,12 @@ class Failures:
         """Why nothing serves: requests are told so at once. A worker that is killed, serving or
         starting, must cost none but those that it ran, and so the group that it worked in waits."""
         self.cause = cause if now - self._worked_at >= PATIENCE else ""
+
+
+def is_reloaded(worker: Worker, death: Death) -> bool:
+    """SIGUSR1 found it before it minds signals, which is the first thing that it does. What was
+    asked for comes with the next one."""
+    return worker.is_starting and death.cause == RELOADED
 
 
 def explained(worker: Worker, death: Death) -> Death:

@@ -24,7 +24,7 @@ from .actions import (
     TellGroup,
 )
 from .admission import Admission
-from .failures import Failures, explained
+from .failures import Failures, explained, is_reloaded
 from .leaving import Leaving
 from .plan import GroupPlan
 from .roll import Roll
@@ -174,7 +174,8 @@ class Group:
     def gone(self, number: int, death: Death, now: float) -> list[Action]:
         """A worker was reaped."""
         worker = self.workers.pop(number)
-        self._note_unable(worker)
+        if not is_reloaded(worker, death):
+            self._note_unable(worker)
         self._starts.ended(number)
         death = explained(worker, death)
         self._out.put(Bury(number, death), Forget(number))

@@ -132,6 +132,16 @@ def test_launched_worker_of_an_older_roll_is_killed_at_once() -> None:
     assert of(Kill, world.plan(group_plan())) == [second]
 
 
+def test_sigusr1_that_ends_a_worker_in_its_first_moment_is_no_failure() -> None:
+    world = World()
+    world.plan(group_plan())
+    (first,) = world.started
+    (second,) = of(Launch, world.gone(first, Death("was killed by SIGUSR1")))
+    assert world.state() is GroupState.STARTING and world.said(messages.WORKER_DIED) == []
+    world.make_ready(second)
+    assert world.ready() == [second]
+
+
 def test_worker_that_failed_to_load_holds_the_roll_while_a_good_one_serves() -> None:
     world = World()
     (old,) = world.serve(group_plan())
