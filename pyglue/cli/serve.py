@@ -29,6 +29,7 @@ from pyglue.errors import PyglueError
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+LAST_WORDS_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)  # opened before any fork
 
@@ -103,10 +104,10 @@ class Server:
         try:
             if self.wait_until_it_serves(process):
                 self.announce()
-            return self.stay(process, watch)
+            return self.stay(process, relay, watch)
         finally:
             stop(process)
-            relay.join(timeout=1)
+            relay.join(timeout=LAST_WORDS_SECONDS)
 
     def note_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.signals += 1
@@ -134,7 +135,9 @@ class Server:
         print(f"pyglue: serving {self.site.target} at {self.site.address}", flush=True)
         print(f"pyglue: {where}; Ctrl-C stops it", flush=True)
 
-    def stay(self, process: subprocess.Popen[bytes], watch: Watch | None) -> int:
+    def stay(
+        self, process: subprocess.Popen[bytes], relay: threading.Thread, watch: Watch | None
+    ) -> int:
         """Until a signal asks to stop or httpd ends by itself."""
         while not self.signals:
             try:
@@ -143,6 +146,7 @@ class Server:
                 if watch and watch.changed():
                     process.send_signal(signal.SIGUSR1)  # graceful: no request is lost
                 continue
+            relay.join(timeout=LAST_WORDS_SECONDS)  # what it said last is on its way still
             said = explained("".join(self.said), self.site.configuration)
             raise PyglueError(f"httpd ended with status {status}. {said}")
         return 0

@@ -153,10 +153,23 @@ def test_refused_configuration_is_told_with_the_remedy(
     assert "Invalid command 'WSGIScriptAlias'" in errors and "module-config" in errors
 
 
+LATE = """\
+    import os, sys, time
+    if "-t" in sys.argv: sys.exit(0)
+    if os.fork(): os._exit(1)
+    time.sleep(0.2)
+    sys.exit("Address already in use")
+"""
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["import sys\nif '-t' not in sys.argv: sys.exit('Address already in use')\n", LATE],
+    ids=["at once", "late"],
+)
 def test_httpd_that_ends_by_itself_is_told_with_its_words(
-    serve: Callable[..., subprocess.Popen[str]],
+    serve: Callable[..., subprocess.Popen[str]], ending: str
 ) -> None:
-    ending = "import sys\nif '-t' not in sys.argv: sys.exit('Address already in use')\n"
     process = serve(ending, free_port())
     _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
