@@ -53,18 +53,24 @@ def test_a_failed_step_never_runs_python_and_ends_its_own_group(
         *conf.granted(folder),
     ]  # fmt: skip
     server = start_httpd(lines, root=folder)
+    server.log.allow("PG1|GL0")
+
+    def serves(name: str) -> bool:
+        """A request waits for two seconds only, in which a busy machine may start no worker."""
+        return sight.ask(server, f"/{name}?what=setuid")[0] == 200
+
     for name in ("unlucky", "lucky"):
+        wait_until(lambda name=name: serves(name), f"{name} serves", 60)
         assert sight.attempt(server, name, "setuid") == "EPERM"
     step = STEPS.get(call, call)
     server.log.expect(f":alert.*PG1117.*failed at '{step}': .*{reason}.*; the next start is in")
-    server.log.allow("PG1|GL0")
     inject = (f"--trace={call},execve", f"--inject={call}:{fault}")
     with traced.strace(sight.supervisor(server), log, *inject):
         os.kill(sight.supervised(server, UNLUCKY), signal.SIGKILL)
-        server.log.wait_for(f"failed at '{step}'")
+        server.log.wait_for(f"failed at '{step}'", 60)
         assert sight.ask(server, "/unlucky?what=setuid")[0] in (500, 503)
         assert sight.attempt(server, "lucky", "setuid") == "EPERM"
     text = log.read_text()
     assert "INJECTED" in text
     assert not re.search(r"execve\(", text)
-    wait_until(lambda: sight.ask(server, "/unlucky?what=setuid")[0] == 200, "it is tried again", 30)
+    wait_until(lambda: serves("unlucky"), "it is tried again", 60)
