@@ -185,14 +185,14 @@ static void *serve(void *unused) {
 
 /* Lending. */
 
-void glue_ahead_lend(glue_ahead_t *a) {
+void glue_ahead_lend(glue_ahead_t *a, int is_slow) {
     if (a->state != GLUE_AHEAD_GOES_ON)
         return;
     pthread_mutex_lock(&here.lock);
     if (glue_thread_need_locked(&here.thread, serve, here.is_ending) && here.count < LENT_MAX) {
-        a->lent = glue_clock_now();
+        a->lent = glue_clock_now() - (is_slow ? GRACE : 0);
         here.lent[here.count++] = a;
-        if (here.is_asleep)
+        if (here.is_asleep || is_slow)
             glue_thread_wake(&here.thread);
         here.is_asleep = 0;
     }

@@ -43,8 +43,9 @@ void glue_ahead_begin(glue_ahead_t *ahead, const pyglue_exchange_t *order, size_
                       pyglue_str_t read);
 
 /* Lends it, if there may be something to read. Costs no system call while the thread is awake, or
- * the loan is short. `ended` may be called until it was taken back. Any thread of a child. */
-void glue_ahead_lend(glue_ahead_t *ahead);
+ * the loan is short, unless the client is known to be slow: then it is read at once. `ended` may be
+ * called until it was taken back. Any thread of a child. */
+void glue_ahead_lend(glue_ahead_t *ahead, int is_slow);
 /* Nothing but the caller touches it when this returns. Ignored if it was not lent. */
 void glue_ahead_take_back(glue_ahead_t *ahead);
 

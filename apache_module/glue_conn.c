@@ -405,7 +405,7 @@ void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan) {
         glue_ahead_begin(ahead, loan->order, conn->left,
                          (pyglue_str_t){conn->buffer + conn->start, conn->end - conn->start});
     }
-    glue_ahead_lend(ahead);
+    glue_ahead_lend(ahead, loan->is_slow);
 }
 
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r) {

@@ -47,6 +47,7 @@ typedef struct glue_loan {
     int is_leaving;         /* a goodbye was among them */
     apr_int64_t file_asked; /* bytes of a file that were asked for; -1: that was not all yet */
     apr_int64_t file_taken; /* of those, taken */
+    int is_slow;            /* its client is known to be */
 } glue_loan_t;
 
 /* While the caller is busy with a client, what comes on the connection is read ahead

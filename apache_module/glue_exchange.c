@@ -329,7 +329,7 @@ void glue_exchange_passing(void *baton, int is_passing) {
     x->is_passing = is_passing;
     if (is_passing)
         glue_conn_lend(x->conn, &(glue_loan_t){&x->order, &x->place, x->is_leaving, x->file_asked,
-                                               x->file_taken});
+                                               x->file_taken, 0});
     else
         glue_conn_take_back(x->conn, x->r);
 }
@@ -337,7 +337,7 @@ void glue_exchange_passing(void *baton, int is_passing) {
 /* Its client takes nothing, inside the filters: of the response, or of a 100 Continue. */
 static int await_client(void *baton, int client, apr_interval_time_t timeout) {
     glue_exchange_t *x = baton;
-    glue_loan_t loan = {&x->order, &x->place, x->is_leaving, x->file_asked, x->file_taken};
+    glue_loan_t loan = {&x->order, &x->place, x->is_leaving, x->file_asked, x->file_taken, 1};
 
     if (x->order.state == PYGLUE_EXCHANGE_ENDED)
         return 1;
