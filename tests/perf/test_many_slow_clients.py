@@ -56,8 +56,8 @@ def enough_threads() -> list[str]:
 
 
 def usual_threads() -> list[str]:
-    """Fewer than uploads. The last line is not usual: how many connections a process takes that
-    need no thread is by the number of its idle ones, of which uploads leave a quarter."""
+    """Fewer than uploads. The last line is not usual: a process takes connections that need no
+    thread by the number of its idle ones, of which uploads leave a quarter."""
     return [
         "ServerLimit 16",
         "StartServers 16",
@@ -102,11 +102,11 @@ def live(address: tuple[str, int], pipe: Pipe) -> None:
             time.sleep(PAUSE)
         pipe.send("there")
         pipe.recv()
-        uploads = [stack.enter_context(closing(Connection(address, 60))) for _ in range(CLIENTS)]
-        poll = select.poll()
-        for upload in uploads:
-            upload.send(UPLOAD[:PIECE])
-            poll.register(upload.socket, select.POLLIN)
+        uploads, poll = [], select.poll()
+        for _ in range(CLIENTS):
+            uploads.append(stack.enter_context(closing(Connection(address, 60))))
+            uploads[-1].send(UPLOAD[:PIECE])
+            poll.register(uploads[-1].socket, select.POLLIN)
             time.sleep(PAUSE)
         pipe.send("there")
         refused: set[int] = set()
