@@ -179,7 +179,12 @@ static ssize_t pull_body(wkr_host_t *host, void *buf, size_t len) {
     int rv;
 
     if (wkr_wire_put_small(host, PYGLUE_FRAME_READ, 0, &credit, sizeof credit) ||
-        wkr_wire_flush(host) || wkr_wire_expect(host, &frame, PYGLUE_FRAME_BODY))
+        wkr_wire_flush(host))
+        return PYGLUE_E_GONE;
+    atomic_store(&host->awaits_client, 1);
+    rv = wkr_wire_expect(host, &frame, PYGLUE_FRAME_BODY);
+    atomic_store(&host->awaits_client, 0);
+    if (rv != 0)
         return PYGLUE_E_GONE;
     if (frame.length > credit || (frame.length == 0 && frame.flags == 0))
         return wkr_wire_broken(host, PYGLUE_E_PROTOCOL);

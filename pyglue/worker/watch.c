@@ -17,6 +17,7 @@
 
 #define SECOND 1000u /* between two looks at memory */
 #define MOMENT 1000u /* for a dump with the GIL, before one is made without */
+#define GRACE 500u   /* for the child to end the wait for a client */
 #define TURN 50u     /* of a process that ends by itself */
 #define RECYCLE 6u   /* docs/plan.md 4 */
 
@@ -206,6 +207,12 @@ static void give_up(wkr_watch_t *watch, unsigned slot) {
     watch->seen[slot].stage = STAGE_GIVEN_UP;
 }
 
+/* A request that waits for its client is told in a moment that nothing more will come, by the
+ * child, whose time is over as well (docs/wire.md 12): no client is to cost others their worker. */
+static int awaits_client(const wkr_watch_t *watch, unsigned slot) {
+    return atomic_load(&watch->pool->threads[slot].host.awaits_client);
+}
+
 /* When this slot is to be looked at again. */
 static uint64_t look_at_slot(wkr_watch_t *watch, unsigned slot, uint64_t now) {
     seen_t *seen = &watch->seen[slot];
@@ -219,6 +226,8 @@ static uint64_t look_at_slot(wkr_watch_t *watch, unsigned slot, uint64_t now) {
         *seen = (seen_t){number, STAGE_FRESH};
     if (seen->stage == STAGE_FRESH)
         tell_late(watch, slot, since, now);
+    if (seen->stage == STAGE_TOLD && now >= end && awaits_client(watch, slot))
+        return now + GRACE;
     if (seen->stage == STAGE_TOLD && now >= end)
         give_up(watch, slot);
     return seen->stage == STAGE_TOLD ? end : WKR_NEVER;

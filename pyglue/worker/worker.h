@@ -24,6 +24,7 @@
 #define PYGLUE_WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "frame.h"
@@ -220,13 +221,14 @@ typedef struct wkr_host {
     uint8_t body_ended;
     uint8_t body_failed; /* sticky */
     uint8_t is_headed;
-    uint8_t is_cut;    /* a file was shorter than announced */
-    uint8_t is_gone;   /* the client has left; END is still owed */
-    uint8_t is_broken; /* the connection is of no more use */
-    uint8_t can_pass;  /* file() may hand over a descriptor */
-    uint8_t is_late;   /* it was not begun in time: 504 */
-    uint8_t interims;  /* interim heads that may still be sent */
-    uint64_t begin_by; /* wkr_now_ms; 0: whenever */
+    uint8_t is_cut;           /* a file was shorter than announced */
+    uint8_t is_gone;          /* the client has left; END is still owed */
+    uint8_t is_broken;        /* the connection is of no more use */
+    uint8_t can_pass;         /* file() may hand over a descriptor */
+    uint8_t is_late;          /* it was not begun in time: 504 */
+    uint8_t interims;         /* interim heads that may still be sent */
+    uint64_t begin_by;        /* wkr_now_ms; 0: whenever */
+    atomic_int awaits_client; /* its thread waits for more of the body; other threads read it */
 } wkr_host_t;
 
 void wkr_host_init(wkr_host_t *host, wkr_input_t *in, char *out);

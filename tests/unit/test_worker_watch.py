@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.wire import Outcome
+from harness.wire import Frame, Outcome, Type
 from harness.worker import Start, request
 
 RECYCLE = 6
@@ -55,6 +55,19 @@ def test_a_late_request_is_interrupted_and_the_worker_lives(start_worker: Start)
     said = worker.close()
     order(said, "PG2020", "dump", "interrupt 7")
     assert "PG2021" not in said
+
+
+def test_a_late_request_that_waits_for_its_client_costs_no_worker(start_worker: Start) -> None:
+    """What ends its wait is the child, a moment later."""
+    worker = start_worker(request_timeout_ms=50)
+    with worker.connect() as peer:
+        peer.send(request(7, "echo", ends=False))
+        worker.wait_for_words("PG2020")
+        worker.wait_for_words("dump")
+        peer.send(Frame(Type.GONE, 7))
+        assert peer.answer().outcome == Outcome.CUT
+        assert peer.ask(request(8, "hello")).outcome == Outcome.COMPLETE
+    assert "PG2021" not in worker.close()
 
 
 def test_only_the_late_request_is_interrupted(start_worker: Start) -> None:
