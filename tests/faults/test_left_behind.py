@@ -39,7 +39,10 @@ def is_left(pid: int) -> bool:
     name = census.command(pid)
     if "supervisor/__main__.py" in name:
         return False
-    return os.getsid(pid) != pid or "worker/boot.py" not in name
+    try:
+        return os.getsid(pid) != pid or "worker/boot.py" not in name
+    except ProcessLookupError:  # it has ended since it was listed
+        return False
 
 
 @pytest.mark.parametrize("way", PROCESSES)
