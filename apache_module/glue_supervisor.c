@@ -22,7 +22,8 @@
 #include "glue_plan.h"
 
 #define KEY "mod_pyglue-supervisor-1"
-#define HUNG_AFTER_MS 15000
+#define HUNG_AFTER_MS 15000  /* without a heartbeat */
+#define START_AFTER_MS 60000 /* without its first one: a machine at its limits is slow at starts */
 #define BACKOFF_MAX 60
 /* Beyond the longest shutdown-timeout: at the most two seconds each for workers that cannot be
  * reaped, for the sweep and for cgroups, and one for the last lines of the log. */
@@ -426,7 +427,9 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
 static int is_hung(void) {
     uint64_t beat = pyglue_pages_heartbeat(here->memories.pages), now = glue_clock_now_ms();
 
-    return now > here->started_ms + HUNG_AFTER_MS && now > beat + HUNG_AFTER_MS;
+    if (beat < here->started_ms) /* an earlier one's */
+        return now > here->started_ms + START_AFTER_MS;
+    return now > beat + HUNG_AFTER_MS;
 }
 
 /* At the first look it is killed, and its death is reported by httpd. At the next one the kernel
