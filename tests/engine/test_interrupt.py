@@ -287,13 +287,13 @@ def application(environ, start_response):
     answers, hits, leaks = machine.ask("interrupted", 4, 150, command)
     ended = {number for number, kind, _ in answers if kind != 0}
     assert leaks == []
-    assert len(answers) == 600
+    assert len(answers) >= 600
     assert ended <= set(hits)
     assert len(hits) == len(set(hits))
     assert ended, "no request was hit"
     asked = machine.call(script, group=group, pairs=[(b"QUERY_STRING", b"closed")])
     # A request that was hit before it returned its blocks has none to close.
-    assert 600 - len(ended) <= int(asked.body) <= 600
+    assert len(answers) - len(ended) <= int(asked.body) <= len(answers)
     machine.outside()
 
 

@@ -82,19 +82,24 @@ class Begun:
 
 
 def interrupted(host: Any, threads: int, times: int, arguments: tuple[Any, ...]) -> Any:
-    """Many threads run requests of their own numbers, while another interrupts what it can.
-    (number, kind, status) of each; the numbers for which an exception was set; what met threads
-    outside of a request."""
+    """Many threads run requests of their own numbers, so many times each and until one was ended,
+    while another interrupts what it can. (number, kind, status) of each; the numbers for which an
+    exception was set; what met threads outside of a request."""
     answers: list[tuple[int, int, int]] = []
     leaks: list[str] = []
     current = dict.fromkeys(range(threads), 0)
+    was_ended = threading.Event()
 
     def play(index: int) -> None:
-        for turn in range(times):
-            number = current[index] = index * times + turn + 1
+        for turn in range(100 * times):
+            if turn >= times and was_ended.is_set():
+                break
+            number = current[index] = turn * threads + index + 1
             try:
                 _, kind, status, *_ = host.call(number, *arguments[1:])
                 answers.append((number, kind, status))
+                if kind != 0:
+                    was_ended.set()
                 for _ in range(100):  # where one that came late would come up
                     pass
             except BaseException as leak:
