@@ -64,7 +64,6 @@ class Short:
     def __init__(self, machine: Machine, script: Path) -> None:
         self.machine = machine
         self.arguments = Machine.command(str(script), body=b"body " * 1000, piece=700)
-        self.blocks = 0
         for _ in range(3):
             self.wanted = self.play()
 
@@ -74,7 +73,7 @@ class Short:
     def without(self, after: int, most: int) -> Answer | None:
         """The answer; None: there were not so many allocations."""
         asked = ("short_of_memory", after, most, self.arguments)
-        said, failed, self.blocks = self.machine.ask(*asked)
+        said, failed = self.machine.ask(*asked)
         return Machine.answer(said) if failed else None
 
     def check(self, answer: Answer, after: int) -> None:
