@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import pythons
 
-from .memhost.machine import Answer, Machine, default_python
+from .memhost.machine import Answer, Machine, is_free_threaded
 
 GROUPS = ["", "another"]  # the main interpreter, and a sub-interpreter
 HEAD = """
@@ -25,11 +24,6 @@ def start(start_response):
 
 
 SHOWN = 'File "{}", line 0, in application'
-
-
-def is_free_threaded() -> bool:
-    show = "import sysconfig; print(sysconfig.get_config_var('Py_GIL_DISABLED'))"
-    return pythons.tell(Path(default_python()), show) == "1"
 
 
 class Site:

@@ -33,6 +33,12 @@ def default_python() -> str:
     return str(Path(prefix) / "bin" / "python") if prefix else sys.executable
 
 
+def is_free_threaded() -> bool:
+    """Whether that one has no GIL."""
+    show = "import sysconfig; print(sysconfig.get_config_var('Py_GIL_DISABLED'))"
+    return pythons.tell(Path(default_python()), show) == "1"
+
+
 @dataclass
 class Answer:
     """What came of one request."""
