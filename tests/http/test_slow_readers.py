@@ -213,7 +213,7 @@ def test_client_that_leaves_ends_it_all(start_httpd: Start, folder: Path) -> Non
     with slow_ones(server, "/sends_blocks?16", 2):
         wait_until(lambda: closed(folder) == 2, "both have ended")
     with slow_ones(server, "/sends_blocks?100000", 2):
-        wait_until(lambda: spool_files(server, folder) > 0, "a file is there")
+        wait_until(lambda: spool_files(server, folder) == 2, "both run, and have a file")
     wait_until(lambda: spool_files(server, folder) == 0, "all are closed")
     wait_until(lambda: closed(folder) == 4, "the application knows")
     assert ask(server.address, "/who").status == 200
