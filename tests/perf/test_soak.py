@@ -84,11 +84,12 @@ class Sizes:
         self.before = self._measure()
 
     def _measure(self) -> dict[tuple[str, int], tuple[int, int]]:
-        return {
-            (role, pid): (resident_kib(pid), len(census.descriptors(pid)))
-            for role, pids in roles(self._server).items()
-            for pid in pids
-        }
+        found = {}
+        for role, pids in roles(self._server).items():
+            for pid in pids:
+                with suppress(FileNotFoundError, ProcessLookupError):  # it was leaving
+                    found[role, pid] = resident_kib(pid), len(census.descriptors(pid))
+        return found
 
     def check(self, what: str, *, more: int = MORE_KIB) -> None:
         after = self._measure()
