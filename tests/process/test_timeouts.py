@@ -178,17 +178,22 @@ def test_what_the_worker_had_sent_in_time_reaches_a_slow_client(open_shop: Open)
 # Deadlocks.
 
 
-def test_a_worker_whose_gil_is_kept_for_ever_is_replaced(open_shop: Open) -> None:
-    """What waits for it goes to the next one."""
-    shop = open_shop("threads=1 deadlock-timeout=1s shutdown-timeout=1s")
+def expect_deadlock(shop: Shop, function: str) -> None:
+    """Its time is told, with what ran and the stack that ends in this function."""
     shop.log.expect("PG2025: deadlock-timeout .1 s. has passed")
     shop.log.expect("PG2022: thread 0x.* runs GET / .request ")
     shop.log.expect("PG2023")
-    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_gil_for_ever")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in {function}")
     shop.log.expect("PG1119: .* deadlock-timeout")
     shop.log.expect("GL0504")
     shop.log.expect("PG1140: .* deadlock-timeout had passed, .* It ran: GET / ")
     shop.log.allow(f"PG2005|{STACKS}")
+
+
+def test_a_worker_whose_gil_is_kept_for_ever_is_replaced(open_shop: Open) -> None:
+    """What waits for it goes to the next one."""
+    shop = open_shop("threads=1 deadlock-timeout=1s shutdown-timeout=1s")
+    expect_deadlock(shop, "keep_gil_for_ever")
     before = shop.pid()
     hung = shop.begin("keep_gil_for_ever")
     assert shop.pid() != before
@@ -292,14 +297,7 @@ def test_what_keeps_its_own_gil_is_a_504_and_costs_its_worker(open_owning: Open)
 def test_a_worker_one_of_whose_gils_is_kept_for_ever_is_replaced(open_owning: Open) -> None:
     """Though the GILs of all others can be had, the main interpreter's among them."""
     shop = open_owning("threads=2 deadlock-timeout=1s shutdown-timeout=1s")
-    shop.log.expect("PG2025: deadlock-timeout .1 s. has passed")
-    shop.log.expect("PG2022: thread 0x.* runs GET / .request ")
-    shop.log.expect("PG2023")
-    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
-    shop.log.expect("PG1119: .* deadlock-timeout")
-    shop.log.expect("GL0504")
-    shop.log.expect("PG1140: .* deadlock-timeout had passed, .* It ran: GET / ")
-    shop.log.allow(f"PG2005|{STACKS}")
+    expect_deadlock(shop, "keep_own_gil")
     before = shop.pid()
     hung = begin_with_gil(shop)
     assert hung.read_response().status == 502
