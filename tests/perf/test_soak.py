@@ -2,7 +2,7 @@
 """Memory and descriptors stay what they were (RELIABILITY C 27): after many requests, clients that
 leave, reloads and graceful restarts. Counts come from the environment; the table is printed.
 
-    PYGLUE_SOAK=500 make test T='-s tests/perf/test_soak.py'        # 500 times what CI does"""
+    PYGLUE_SOAK=1000 make test T='-s tests/perf/test_soak.py'       # all that C 27 asks for"""
 
 from __future__ import annotations
 
@@ -135,11 +135,11 @@ def test_requests_and_clients_that_leave_cost_no_memory(server: Httpd, mode: str
     ask_many(server, mode, WARM)
     leave_early(server, mode, 50)
     sizes = Sizes(server)
-    ask_many(server, mode, 2_000 * TIMES)
-    sizes.check(f"{2_000 * TIMES} requests, {mode}")
-    leave_early(server, mode, 20 * TIMES)
+    ask_many(server, mode, 5_000 * TIMES)
+    sizes.check(f"{5_000 * TIMES} requests, {mode}")
+    leave_early(server, mode, 10 * TIMES)
     ask_many(server, mode, BATCH)
-    sizes.check(f"{20 * TIMES} clients that left, {mode}")
+    sizes.check(f"{10 * TIMES} clients that left, {mode}")
 
 
 @pytest.mark.looks_inside
@@ -158,13 +158,13 @@ def test_reloads_and_graceful_restarts_cost_no_memory(server: Httpd) -> None:
     for _ in range(10):
         reload()
     sizes = Sizes(server)
-    for _ in range(3 * TIMES):
+    for _ in range(10 * TIMES):
         reload()
-    sizes.check(f"{3 * TIMES} reloads")
+    sizes.check(f"{10 * TIMES} reloads")
     for _ in range(5):
         server.graceful()
     sizes = Sizes(server)
-    for _ in range(2 * TIMES):
+    for _ in range(TIMES):
         server.graceful()
         assert worker()
-    sizes.check(f"{2 * TIMES} graceful restarts")
+    sizes.check(f"{TIMES} graceful restarts")
