@@ -17,6 +17,8 @@ NOISE = re.compile(
     r"|AH00468: error closing socket"
 )
 QUIET = {"notice", "info", "debug"}
+# httpd tells of a child's crash by a notice: AH00051, AH00052.
+CRASH = re.compile(r"exit signal (Segmentation|Abort|Bus|Illegal|Floating|Bad system)")
 # What a declared traceback brings along: its own lines, and the product's line that announces it.
 TRACEBACK = re.compile(
     r"Traceback \(most recent call last\)|(^|\] )\s+(File \"|\S.*)|The above exception|"
@@ -85,7 +87,7 @@ class ErrorLog:
         declared = [NOISE, *self._expected, *self._allowed]
         for line in self.text().splitlines():
             entry = ENTRY.match(line)
-            if entry and is_quiet(entry["level"]):
+            if entry and is_quiet(entry["level"]) and not CRASH.search(entry["text"]):
                 continue
             if line.strip() and not any(pattern.search(line) for pattern in declared):
                 yield line
