@@ -49,6 +49,28 @@ static void tell_core_dumps(server_rec *main_server, const apr_array_header_t *g
     }
 }
 
+static int has_roots_group(const glue_group_t *group) {
+    for (int i = 0; i < group->groups->nelts; i++)
+        if (APR_ARRAY_IDX(group->groups, i, gid_t) == 0)
+            return 1;
+    return 0;
+}
+
+/* As group= and supplementary-groups= refuse it: here it is the account that brings it along. */
+static void tell_roots_group(server_rec *main_server, const apr_array_header_t *groups) {
+    for (int i = 0; geteuid() == 0 && i < groups->nelts; i++) {
+        const glue_group_t *group = APR_ARRAY_IDX(groups, i, glue_group_t *);
+
+        if (has_roots_group(group))
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, main_server,
+                         GLUE_ID(0112) "process group '%s': its user '%s' is a member of root's "
+                                       "group, so its workers may read and write what is open to "
+                                       "that: take the user out of it, or name the groups that "
+                                       "the workers need by supplementary-groups=",
+                         group->name, group->user);
+    }
+}
+
 /* The kernel counts by user: httpd's children have their threads in the same account. */
 static void tell_shared_account(server_rec *main_server, const apr_array_header_t *groups) {
     uid_t httpd = geteuid() == 0 ? ap_unixd_config.user_id : geteuid();
@@ -100,6 +122,7 @@ void glue_advice_on_groups(server_rec *main_server) {
                           "environment (PATH, LANG, HOME, USER, LOGNAME); environ=inherit "
                           "gives a group httpd's");
     tell_core_dumps(main_server, groups);
+    tell_roots_group(main_server, groups);
     if (ap_state_query(AP_SQ_RUN_MODE) != AP_SQ_RM_CONFIG_TEST)
         return;
     tell_shared_user(main_server, groups);

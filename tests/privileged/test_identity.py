@@ -7,7 +7,8 @@ import grp
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_a_user_has_the_listed_groups_and_his_primary_one(
     options = f"user={member.name} group={member.name} supplementary-groups={text}"
     expected = {member.gid, *(numbers[word] for word in text.split(",") if word)}
     assert groups_of(start_httpd, folder, options) == sorted(expected)
+
+
+@pytest.fixture
+def roots_friend(member: sight.User) -> Iterator[sight.User]:
+    """A member of root's group as well."""
+    subprocess.run(["gpasswd", "--add", member.name, "root"], check=True)
+    yield member
+    subprocess.run(["gpasswd", "--delete", member.name, "root"], check=True)
+
+
+@pytest.mark.parametrize(("options", "is_warned"), [("", True), ("supplementary-groups=", False)])
+def test_account_that_brings_roots_group_along_is_told(
+    folder: Path, roots_friend: sight.User, options: str, is_warned: bool
+) -> None:
+    line = f"WSGIDaemonProcess own user={roots_friend.name} {options}"
+    said = Httpd([line], root=folder).test_configuration()
+    assert said.returncode == 0
+    told = f"GL0112: process group 'own': its user '{roots_friend.name}'"
+    assert (told in said.stdout) is is_warned
 
 
 @pytest.mark.parametrize(
