@@ -23,7 +23,7 @@
 
 #define KEY "mod_pyglue-supervisor-1"
 #define HUNG_AFTER_MS 15000  /* without a heartbeat */
-#define START_AFTER_MS 60000 /* without its first one: a machine at its limits is slow at starts */
+#define START_AFTER_MS 60000 /* without its first one: a machine may be slow at starts */
 #define BACKOFF_MAX 60
 /* Beyond the longest shutdown-timeout: at the most two seconds each for workers that cannot be
  * reaped, for the sweep and for cgroups, and one for the last lines of the log. */
