@@ -3,7 +3,7 @@
 their bounds and removed again.
 
 The jail's child joins by descriptors that are opened here, before its user changes; whoever it
-starts is in it too. Knows no worker. Up: cgroups.py; down: bounds.py, hierarchies.py.
+starts is in it too. Knows no worker. Up: cgroups.py; down: bounds.py, hierarchies.py, family.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import causes
 from .bounds import Bounds, CgroupError, Place, places
+from .family import open_pidfd
 from .hierarchies import Tree, words
 
 KILLS_AT_ONCE = 256  # so many descriptors
@@ -94,16 +95,21 @@ class Cgroup:
 
     def _kill_listed(self, listed: Sequence[int]) -> None:
         """By descriptors that were opened before the list was read again: a number may have become
-        a stranger's since it was read first, and a stranger is not in it now."""
+        a stranger's since it was read first, and a stranger is not in it now. Without descriptors
+        (Linux before 5.3) the second list is as young as can be."""
         opened: dict[int, int] = {}
         for pid in listed:
-            with contextlib.suppress(OSError):
-                opened[pid] = os.pidfd_open(pid)
+            with contextlib.suppress(ProcessLookupError):
+                opened[pid] = open_pidfd(pid)
         for pid in self.pids() & opened.keys():
             with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(opened[pid], signal.SIGKILL)
+                if opened[pid] >= 0:
+                    signal.pidfd_send_signal(opened[pid], signal.SIGKILL)
+                else:
+                    os.kill(pid, signal.SIGKILL)
         for fd in opened.values():
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def pids(self) -> set[int]:
         return {int(word) for _, folder in self.folders for word in words(folder / "cgroup.procs")}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes beyond our workers: httpd's parent and children, and the descendants of workers.
 
-Whether httpd still needs us is told by pidfds alone: sockets and pipes are also held by others
-(mod_cgid's daemon), and rows only list the children (SUCCESSION.md section 2).
+Whether httpd still needs us is told by its processes alone: sockets and pipes are also held by
+others (mod_cgid's daemon), and rows only list the children (SUCCESSION.md section 2).
 """
 
 from __future__ import annotations
@@ -24,6 +24,39 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 
 
+class Stranger:
+    """A process that is no child of ours, until it has gone. A pidfd tells that; where none is to
+    be had (Linux before 5.3, the filter of an old container) `look` does, each second."""
+
+    def __init__(self, loop: Loop, pid: int, gone: Callback) -> None:
+        """ProcessLookupError: it has gone already."""
+        self._loop = loop
+        self._pid = pid
+        self._gone = gone
+        self._began = b""
+        self._fd = open_pidfd(pid)
+        if self._fd >= 0:
+            loop.watch(self._fd, READ, gone)
+        else:
+            self._began = _began(pid)
+
+    def look(self) -> None:
+        """Another process with its number is not it."""
+        if self._fd >= 0:
+            return
+        try:
+            is_there = _began(self._pid) == self._began
+        except ProcessLookupError:
+            is_there = False
+        if not is_there:
+            self._gone()
+
+    def forget(self) -> None:
+        self._loop.unwatch(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
 class Httpd:
     """Tells when nobody of httpd is left."""
 
@@ -39,11 +72,11 @@ class Httpd:
         self._rows = rows
         self._nobody_left = nobody_left
         self._alone = alone  # with so many children
-        self._children: set[int] = set()  # pidfds
+        self._children: set[Stranger] = set()
         self._is_lost = False
-        self._parent = _pidfd(parent)
-        if self._parent is not None:
-            loop.watch(self._parent, READ, self.lose)
+        self._parent: Stranger | None = None
+        with contextlib.suppress(ProcessLookupError):
+            self._parent = Stranger(loop, parent, self.lose)
 
     @property
     def is_there(self) -> bool:
@@ -53,6 +86,13 @@ class Httpd:
     def is_lost(self) -> bool:
         """The parent is gone, or has another supervisor: no child of it comes to us any more."""
         return self._is_lost
+
+    def look(self) -> None:
+        """Each second."""
+        known = self._children if self._is_lost else {self._parent}
+        for each in known.copy():
+            if each is not None:
+                each.look()
 
     def oldest_plan(self) -> int | None:
         """The oldest plan that a listed child was born under; 0 if the list cannot be read."""
@@ -67,7 +107,7 @@ class Httpd:
             return
         self._is_lost = True
         if self._parent is not None:
-            self._loop.unwatch(self._parent)
+            self._parent.forget()
         for pid, _ in self._listed():
             self._watch_child(pid)
         self._alone(len(self._children))
@@ -80,16 +120,13 @@ class Httpd:
             return []
 
     def _watch_child(self, pid: int) -> None:
-        fd = _pidfd(pid)
-        if fd is None:
-            return
-        self._children.add(fd)
-        self._loop.watch(fd, READ, lambda: self._child_gone(fd))
+        with contextlib.suppress(ProcessLookupError):
+            child = Stranger(self._loop, pid, lambda: self._child_gone(child))
+            self._children.add(child)
 
-    def _child_gone(self, fd: int) -> None:
-        self._loop.unwatch(fd)
-        self._children.discard(fd)
-        os.close(fd)
+    def _child_gone(self, child: Stranger) -> None:
+        child.forget()
+        self._children.discard(child)
         self._check()
 
     def _check(self) -> None:
@@ -97,11 +134,26 @@ class Httpd:
             self._nobody_left()
 
 
-def _pidfd(pid: int) -> int | None:
+def open_pidfd(pid: int) -> int:
+    """The caller's to close; -1: none is to be had here. ProcessLookupError: it has gone."""
     try:
         return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
     except OSError:
-        return None
+        return -1
+
+
+def _began(pid: int) -> bytes:
+    """When it was made, in ticks since the machine began (proc(5), starttime).
+    ProcessLookupError: it has ended, whether it was waited for or not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    if fields[0] in b"ZX":
+        raise ProcessLookupError(pid)
+    return fields[19]
 
 
 def become_subreaper() -> None:

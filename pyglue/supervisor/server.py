@@ -158,6 +158,7 @@ class Supervisor:
         """Each second."""
         self._pages.heartbeat(int(at * 1000))
         self._logs.tick()
+        self._httpd.look()
         self._deaths.look(at)
         self._cgroups.look(at, (worker.definition for worker in self._crew.living()))
         if not self._httpd.is_lost:  # else a supervisor after us may have removed it
