@@ -18,6 +18,7 @@ from typing import Any
 
 from pyglue.cli.running import RELOADING, Machine, Worker
 from pyglue.errors import PyglueError
+from pyglue.supervisor.family import open_pidfd
 
 TURN = 0.1
 IS_LATE = (
@@ -41,6 +42,11 @@ def add(subcommands: Any) -> None:
         "--httpd", type=int, metavar="PID", help="of several httpds, the one with this pid"
     )
     parser.add_argument(
+        "--if-running",
+        action="store_true",
+        help="be content where the group has no worker, as one with processes=0-N when it is idle",
+    )
+    parser.add_argument(
         "--no-wait", action="store_true", help="do not wait until the new workers serve"
     )
     parser.add_argument(
@@ -57,6 +63,9 @@ def run(chosen: argparse.Namespace) -> int:
     machine = Machine()
     end = time.monotonic() + chosen.timeout
     supervisor = choose(machine, chosen)
+    if supervisor is None:
+        print(missing(machine.workers(), chosen.group))
+        return 0
     old = tell(machine, chosen.group, supervisor, end)
     print(f"process group '{chosen.group}': workers {pids(old)} are to be replaced", flush=True)
     if chosen.no_wait:
@@ -69,11 +78,13 @@ def run(chosen: argparse.Namespace) -> int:
 # Which group.
 
 
-def choose(machine: Machine, chosen: argparse.Namespace) -> int:
-    """The supervisor whose group is meant."""
+def choose(machine: Machine, chosen: argparse.Namespace) -> int | None:
+    """The supervisor whose group is meant. None: no worker runs, and that is good."""
     running = machine.workers()
     named = (w for w in running if w.group == chosen.group)
     found = {w.supervisor: w for w in named if is_of(machine, w, chosen)}
+    if not found and chosen.if_running:
+        return None
     if not found:
         raise PyglueError(missing(running, chosen.group))
     mine = {pid: w for pid, w in found.items() if may_signal(w)}
@@ -121,7 +132,10 @@ def missing(running: list[Worker], group: str) -> str:
             f". Of workers {', '.join(map(str, hidden))} the group cannot be seen from here "
             "(display-name=): as root it can; or send SIGUSR1 to one of them"
         )
-    return told + ". A group without a worker needs no reload: its next one loads what is there"
+    return (
+        told + ". A group without a worker needs no reload: its next one loads what is there "
+        "(--if-running takes that for success)"
+    )
 
 
 def user(uid: int) -> str:
@@ -159,17 +173,16 @@ def of_group(machine: Machine, group: str, supervisor: int) -> list[Worker]:
 def signalled(machine: Machine, worker: Worker) -> bool:
     """Sends SIGUSR1 to this worker, and to no process that came by its pid later."""
     try:
-        pidfd = os.pidfd_open(worker.pid)
+        pidfd = open_pidfd(worker.pid)
     except ProcessLookupError:
         return False
     try:
         again = machine.worker(worker.pid)  # whoever it is, it is who pidfd means, or has died
         if again is None or (again.group, again.supervisor) != (worker.group, worker.supervisor):
             return False
-        if again.state not in RELOADING or select.select([pidfd], [], [], 0)[0]:
+        if again.state not in RELOADING:
             return False
-        signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
-        return True
+        return send(worker.pid, pidfd)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -178,7 +191,18 @@ def signalled(machine: Machine, worker: Worker) -> bool:
             f"user {user(worker.uid)}"
         ) from None
     finally:
-        os.close(pidfd)
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def send(pid: int, pidfd: int) -> bool:
+    if pidfd < 0:  # none is to be had here
+        os.kill(pid, signal.SIGUSR1)
+        return True
+    if select.select([pidfd], [], [], 0)[0]:
+        return False
+    signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+    return True
 
 
 # What becomes of it.

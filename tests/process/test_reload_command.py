@@ -109,6 +109,20 @@ def test_group_that_does_not_run_is_told_with_those_that_do(start_shop: StartSho
     assert "shop" in told.stdout
 
 
+def test_idle_group_on_demand_may_be_reloaded(
+    folder: Path, start_httpd: Callable[..., Httpd]
+) -> None:
+    """Nobody is told; what its next worker loads is new."""
+    server = start_httpd(shop.lines(folder, "processes=0-1 threads=4"), root=folder)
+    told = reload(server, "shop", "--if-running")
+    assert told.returncode == 0, told.stdout
+    assert "no worker of a process group 'shop' runs" in told.stdout
+    old = facts(server)["pid"]
+    told = reload(server, "shop", "--if-running")
+    assert told.returncode == 0, told.stdout
+    assert facts(server)["pid"] != old
+
+
 def test_it_need_not_wait(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     old = facts(server)["pid"]

@@ -40,7 +40,7 @@ def chosen(*arguments: str) -> argparse.Namespace:
     return parser().parse_args(["reload", *arguments])
 
 
-def choose(machine: Machine, *arguments: str) -> int:
+def choose(machine: Machine, *arguments: str) -> int | None:
     return reload.choose(machine, chosen("shop", *arguments))  # type: ignore[arg-type]
 
 
@@ -58,6 +58,11 @@ def refused(call: Callable[[], object]) -> str:
 def test_unknown_group_is_told_with_those_that_run() -> None:
     said = refused(lambda: choose(Machine([replace(OLD, group="blog")])))
     assert said.startswith("no worker of a process group 'shop' runs; groups with workers: blog.")
+
+
+def test_unknown_group_is_none_where_it_need_not_run() -> None:
+    assert choose(Machine([replace(OLD, group="blog")]), "--if-running") is None
+    assert choose(Machine([OLD]), "--if-running") == 10
 
 
 def test_worker_whose_group_is_closed_is_named() -> None:
