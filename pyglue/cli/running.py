@@ -59,7 +59,7 @@ class Machine:
                 state = "ready"  # without /proc of its own it cannot name its thread
             uid = int(status["Uid"].split()[0])
             return Worker(pid, uid, self._group(pid), state, supervisor, httpd)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError):  # a line of its owner's choice, too
             return None
 
     def command(self, pid: int) -> list[bytes]:

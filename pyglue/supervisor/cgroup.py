@@ -128,7 +128,7 @@ class Cgroup:
                 name = "memory.events" if place.tree.version == 2 else "memory.oom_control"
                 with contextlib.suppress(OSError, ValueError):
                     lines = (folder / name).read_text().splitlines()
-                    return int(next(line[9:] for line in lines if line.startswith("oom_kill ")))
+                    return int(next((line[9:] for line in lines if line[:9] == "oom_kill "), 0))
         return 0
 
 

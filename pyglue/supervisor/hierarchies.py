@@ -34,20 +34,22 @@ class Tree:
 def mounted() -> list[Tree]:
     """Those of this process."""
     mounts, memberships = (
-        Path(f"/proc/self/{name}").read_text() for name in ("mountinfo", "cgroup")
+        os.fsdecode(Path(f"/proc/self/{name}").read_bytes()) for name in ("mountinfo", "cgroup")
     )
     return list(trees(mounts, memberships))
 
 
 def trees(mountinfo: str, memberships: str) -> Iterator[Tree]:
-    """Of the texts of /proc/self/mountinfo and /proc/self/cgroup."""
+    """Of the texts of /proc/self/mountinfo and /proc/self/cgroup. A tenant who may mount (FUSE)
+    names the folder: the kernel escapes in it what divides the text, a space and a newline, and no
+    other that Python takes for one."""
     own = {}
-    for line in memberships.splitlines():
+    for line in filter(None, memberships.split("\n")):
         _, controllers, path = line.split(":", 2)
         own.update(dict.fromkeys(controllers.split(","), path))
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         mount, _, system = line.partition(" - ")
-        root, top = (_unescaped(text) for text in mount.split()[3:5])
+        root, top = (_unescaped(text) for text in mount.split(" ")[3:5])
         kind, _, options = system.split(" ", 2)
         if kind == "cgroup2":
             found = words(Path(top) / "cgroup.controllers")

@@ -128,3 +128,11 @@ def test_process_that_ends_while_it_is_looked_at_is_left_out(proc: Proc, damage:
     os.rename(proc.root / "200" / damage, proc.root / "200" / "gone")
     assert 201 in [w.pid for w in found(proc) if w.group]
     assert 200 not in [w.pid for w in found(proc) if w.group]
+
+
+def test_forged_supervisor_without_a_parent_hides_no_worker(proc: Proc) -> None:
+    """Any user can start processes with such words, and root reads them."""
+    proc.put(300, 1, [*SUPERVISOR, "--parent"], uids="1001 1001 1001 1001")
+    proc.worker(301, parent=300)
+    proc.worker(200)
+    assert [worker.pid for worker in found(proc)] == [200]

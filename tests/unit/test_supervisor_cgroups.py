@@ -16,7 +16,7 @@ from pyglue.supervisor import cgroup
 from pyglue.supervisor.bounds import PAGE, Bounds, CgroupError, places
 from pyglue.supervisor.cgroup import make
 from pyglue.supervisor.cgroups import Cgroups
-from pyglue.supervisor.hierarchies import DELEGATED, Tree, trees
+from pyglue.supervisor.hierarchies import DELEGATED, Tree, mounted, trees
 from pyglue.supervisor.messages import Message
 
 ALL = frozenset({"memory", "cpu", "pids"})
@@ -71,6 +71,21 @@ def test_mounted_trees_are_read_with_the_own_place_in_each(tmp_path: Path) -> No
     assert (cpu.version, cpu.own) == (1, tmp_path / "a b/own")
     assert cpu.controllers == {"cpu", "cpuacct"}
     assert named.own == tmp_path / "systemd/x"
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"\x0c", b"\x85", "\u2028".encode(), "\u2003".encode()])
+def test_name_of_a_tenants_mount_keeps_no_group_from_its_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    """FUSE: he chooses it. Python would not decode it, or take it for two lines or words."""
+    (tmp_path / "two").mkdir()
+    tenants = b"42 27 0:39 / /home/a/" + name + b" rw - fuse.x x rw\n"
+    texts = {
+        "/proc/self/mountinfo": tenants + MOUNTS.format(top=tmp_path).encode(),
+        "/proc/self/cgroup": MEMBERSHIPS.encode(),
+    }
+    monkeypatch.setattr(Path, "read_bytes", lambda path: texts[str(path)])
+    assert [tree.version for tree in mounted()] == [2, 1, 1]
 
 
 def test_own_place_outside_of_what_is_shown_is_its_top(tmp_path: Path) -> None:
@@ -158,6 +173,14 @@ def test_each_bound_is_set_in_the_tree_of_its_controller(tmp_path: Path) -> None
     assert (at["cpu"] / "cpu.cfs_quota_us").read_text() == "50000"
     assert made.oom_kills() == 3
     assert made.has_kill
+
+
+def test_kernel_that_counts_no_oom_kills_has_had_none(tmp_path: Path) -> None:
+    """Linux before 4.13, and what stands for a kernel in some containers."""
+    memory = tree(tmp_path / "memory", 1, "memory")
+    made = make(Bounds("/w", 100 << 20, 0, 0), "shop", [memory])
+    (memory.top / "w/shop/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\n")
+    assert made.oom_kills() == 0
 
 
 def test_controller_that_is_not_there_is_named(tmp_path: Path) -> None:
