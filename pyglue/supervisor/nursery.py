@@ -10,6 +10,7 @@ knows nothing of all this: for it a launch takes longer, and may fail. Up: crew.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -184,23 +185,15 @@ class Nursery:
     def _start(self, birth: Birth, now: float) -> _Preloader:
         recipe: Recipe = birth.process.recipe
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                ours.shutdown(socket.SHUT_RD)  # nobody attaches anything to a socket of root's
-                ours.setblocking(False)
-                process, ends = make(
-                    NUMBER,
-                    recipe,
-                    b"",
-                    Listener("", theirs),
-                    None,
-                    birth.ends.scripts,
-                    read=self._read,
-                )
-                process.spawn(self._spawn, ends)
-            except BaseException:
-                ours.close()
-                raise
+        with contextlib.ExitStack() as undone, theirs:
+            undone.callback(ours.close)
+            ours.shutdown(socket.SHUT_RD)  # nobody attaches anything to a socket of root's
+            ours.setblocking(False)
+            listener, scripts = Listener("", theirs), birth.ends.scripts
+            process, ends = make(NUMBER, recipe, b"", listener, None, scripts, read=self._read)
+            undone.callback(process.close)
+            process.spawn(self._spawn, ends)
+            undone.pop_all()
         process.listener.sock = None
         process.send(birth.of_preloader)
         self._calls.watch(process)

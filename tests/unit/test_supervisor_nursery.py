@@ -4,6 +4,7 @@ process that sleeps; what it would say is said by the test."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -60,7 +61,7 @@ class World:
         self.loop = Loop({})
         ignored = hearing.Calls(*[lambda *_: None] * 4)
         self.hearing = hearing.Hearing(self.loop, Logs(2), ignored)
-        calls = Calls(
+        self.calls = Calls(
             watch=self.watched.append,
             forget=self._forget,
             tell=self.hearing.tell,
@@ -68,7 +69,7 @@ class World:
             failed=self.failed.__setitem__,
             say=lambda message, values, digest: self.said.append(message.id),
         )
-        self.nursery = Nursery(self._spawn, calls)
+        self.nursery = Nursery(self._spawn, self.calls)
 
     def _spawn(self, recipe: Recipe, fds: list[int]) -> tuple[int, int, int]:
         self.orders.append(socket.socket(fileno=os.dup(fds[4])))
@@ -196,6 +197,23 @@ def test_preloader_that_never_loads_leaves_no_descriptor_of_what_waited(world: W
     world.nursery.gone(world.watched[0], Death("exited with status 3"))
     assert "exited with status 3" in world.failed[1]
     assert not is_open(birth.ends.control)
+
+
+def test_preloader_that_cannot_be_started_leaves_no_descriptor(world: World) -> None:
+    """It is tried again and again, and the supervisor lives for months."""
+
+    def fail(*_: object) -> tuple[int, int, int]:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    world.nursery = Nursery(fail, world.calls)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(BlockingIOError):
+        world.launch(1)
+    (birth,) = world.births
+    birth.process.listener.release()
+    birth.process.close()
+    world.births.clear()
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_preloader_without_an_engine_tells_the_command(world: World) -> None:
