@@ -9,15 +9,18 @@ it does not come back it is left behind, and another one takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 LOOK = 0.5  # seconds between two looks at a read that should take none
 LOOKS = 4  # in a row that find it asleep
+PAUSE = 0.05  # seconds that pass where there is no thread: the loop calls for the pipe again
 
 Asked = queue.SimpleQueue["tuple[int, int] | None"]
 Got = queue.SimpleQueue["bytes | OSError"]
@@ -41,34 +44,43 @@ class Reader:
 
     def __init__(self, is_stuck: Callable[[int], bool] = is_asleep, look: float = LOOK) -> None:
         self._is_stuck, self._look = is_stuck, look
-        self._begin()
+        self._thread: threading.Thread | None = None
 
     def read(self, fd: int, size: int) -> bytes | None:
         """What is there; b"" at end-of-file, None when there is nothing. UnreadableError."""
+        thread = self._thread or self._begin()
+        if thread is None:
+            time.sleep(PAUSE)
+            return None
         self._asked.put((fd, size))
-        got = self._wait()
+        got = self._wait(thread)
         if isinstance(got, BlockingIOError):
             return None
         if isinstance(got, OSError):  # a page that was not there any more
             raise UnreadableError from got
         return got
 
-    def _wait(self) -> bytes | OSError:
+    def _wait(self, thread: threading.Thread) -> bytes | OSError:
         stuck = 0
         while stuck < LOOKS:
             try:
                 return self._got.get(timeout=self._look)
             except queue.Empty:
-                stuck = stuck + 1 if self._is_stuck(self._thread.native_id or 0) else 0
+                stuck = stuck + 1 if self._is_stuck(thread.native_id or 0) else 0
         self._asked.put(None)  # it ends when it comes back
-        self._begin()
+        self._thread = None
         raise UnreadableError
 
-    def _begin(self) -> None:
+    def _begin(self) -> threading.Thread | None:
+        """Where somebody's processes have used up what our service may have of them, or the
+        machine has, there is none until they are gone."""
         self._asked: Asked = queue.SimpleQueue()
         self._got: Got = queue.SimpleQueue()
-        self._thread = threading.Thread(target=_serve, args=(self._asked, self._got), daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=_serve, args=(self._asked, self._got), daemon=True)
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+        return self._thread
 
 
 def _serve(asked: Asked, got: Got) -> None:

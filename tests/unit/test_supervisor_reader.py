@@ -5,6 +5,7 @@ What keeps it in truth is a page of a file system that does not answer; here it 
 and a kernel that says the thread is asleep."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -53,6 +54,28 @@ def test_one_that_is_kept_is_left_behind_and_another_reads(pipe: tuple[int, int]
     os.write(pipe[1], b"late")  # it comes back, and ends: what it read goes nowhere
     os.write(write, b"more")
     assert reader.read(other, 4) == b"more"
+    os.close(other)
+    os.close(write)
+
+
+def test_where_no_thread_is_to_be_had_there_is_nothing_until_there_is_one(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant's processes may use up all that our service may have."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader = Reader(is_stuck=lambda _: True, look=0.01)
+    with pytest.raises(UnreadableError):
+        reader.read(pipe[0], 3)
+    other, write = os.pipe()
+    os.write(write, b"abc")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert reader.read(other, 3) is None
+    assert reader.read(other, 3) == b"abc"
+    os.write(pipe[1], b"late")
     os.close(other)
     os.close(write)
 
