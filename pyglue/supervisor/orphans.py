@@ -24,6 +24,7 @@ FRAME_LEAVE = 14
 FRAME = struct.Struct("=IBBHQ")
 HELLO = struct.Struct("=IIQ32s")
 TURN = 0.1
+LONGEST = 0xFFFFFFFF  # ms that a frame can tell: 49 days
 # Its backlog is full, or we are short of something: the next tick tries again.
 MEANWHILE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -125,5 +126,5 @@ def _has_ended(sock: socket.socket) -> bool:
 
 
 def _leave(entry: Entry, allowed: float) -> bytes:
-    hello = HELLO.pack(WIRE_VERSION, int(allowed * 1000), entry.number, entry.key)
+    hello = HELLO.pack(WIRE_VERSION, min(int(allowed * 1000), LONGEST), entry.number, entry.key)
     return FRAME.pack(len(hello), FRAME_LEAVE, 0, 0, 0) + hello

@@ -8,10 +8,12 @@ use until their group has a ready worker of this epoch (SUCCESSION.md section 5)
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .actions import Death, GroupState
+from .plan import MAX_PROCESSES
 
 if TYPE_CHECKING:
     from pyglue._pages import Pages as Memory
@@ -52,6 +54,9 @@ class Slots:
     def find(self, name: object) -> int | None:
         return self._of.get(name)
 
+    def __len__(self) -> int:
+        return len(self._of)
+
     def give(self, name: object) -> int | None:
         return self._of.pop(name, None)
 
@@ -87,6 +92,7 @@ class Pages:
 
     def publish(self, entry: Entry) -> None:
         self._entries[entry.number] = entry
+        self._make_room(entry)
         self._put(entry, READY)
         self.drop_orphans(entry.digest)
 
@@ -129,6 +135,16 @@ class Pages:
 
     def heartbeat(self, now_ms: int) -> None:
         self._memory.heartbeat(now_ms)
+
+    def _make_room(self, entry: Entry) -> None:
+        """Of ours there are never more than slots. Where workers of a dead supervisor have the rest
+        one of those has to go: of the same group, else of the group that has most of them."""
+        if self._workers.find(entry.number) is None and len(self._workers) >= MAX_PROCESSES:
+            counts = Counter(self._orphans.values())
+            counts[entry.digest] *= MAX_PROCESSES
+            number = max(self._orphans, key=lambda orphan: counts[self._orphans[orphan]])
+            del self._orphans[number]
+            self.forget(number)
 
     def _put(self, entry: Entry, state: int) -> None:
         self._memory.put_worker(

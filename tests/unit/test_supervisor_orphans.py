@@ -7,6 +7,7 @@ import array
 import os
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from harness.wire import Peer, Type
 
 from pyglue.supervisor.loop import Loop, now
-from pyglue.supervisor.orphans import Orphans
+from pyglue.supervisor.orphans import LONGEST, Orphans
 from pyglue.supervisor.pages import Entry
 
 DIGEST = bytes(20)
@@ -53,6 +54,16 @@ def test_an_orphan_is_told_to_leave_and_gone_when_it_has_closed(
         assert peer.receive().type == Type.LEAVE
         orphans.wait(now() + 0.05)
         assert orphans.left == 1
+
+
+def test_a_time_that_no_frame_can_tell_is_the_longest_that_it_can(
+    orphans: Orphans, listener: socket.socket
+) -> None:
+    """shutdown-timeout=1200h is allowed."""
+    orphans.stop(1200 * 3600.0)
+    with accepted(listener) as peer:
+        frame = peer.receive()
+        assert frame.type == Type.LEAVE and LONGEST.to_bytes(4, sys.byteorder) in frame.payload
 
 
 @pytest.mark.parametrize("is_told", [False, True])
