@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import ssl
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import census, conf
+from harness import census, conf, tls
 from harness.client import Connection, CutError, ask, connected, request, wait_until
 from harness.httpd import Httpd, complaint
 
@@ -105,26 +104,6 @@ def test_two_hundred_slow_readers_leave_four_threads_free(start_httpd: Start, fo
         assert {client.read_response().body for client in clients} == {blocks(16)}
 
 
-def over_tls(folder: Path) -> list[str]:
-    """Lines for a server of that kind, with a certificate of its own."""
-    key, certificate = folder / "key", folder / "certificate"
-    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tests.invalid"
-    command = ["openssl", *words.split(), "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    return [
-        "SSLEngine On",
-        f'SSLCertificateFile "{certificate}"',
-        f'SSLCertificateKeyFile "{key}"',
-    ]
-
-
-def encrypt(client: Connection) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    client.socket = context.wrap_socket(client.socket)
-
-
 @pytest.mark.looks_inside
 @pytest.mark.parametrize(
     ("target", "way"),
@@ -145,8 +124,9 @@ def test_clients_that_read_nothing_hold_no_thread_of_httpd(
     noise = os.urandom(2 << 20)  # does not become smaller
     (folder / "data").write_bytes(blocks(32))
     (folder / "noise").write_bytes(noise)
-    modules = {"deflate": ("filter", "deflate"), "tls": ("socache_shmcb", "ssl")}.get(way, ())
-    lines = {"deflate": ["SetOutputFilter DEFLATE"], "tls": over_tls(folder)}.get(way, [])
+    modules = {"deflate": ("filter", "deflate"), "tls": tls.MODULES}.get(way, ())
+    lines = ["SetOutputFilter DEFLATE"] if way == "deflate" else []
+    lines += tls.lines(folder) if way == "tls" else []
     headers = {"part": {"Range": "bytes=1-2000000"}, "deflate": {"Accept-Encoding": "gzip"}}
     expected = noise if "noise" in target else blocks(32)
     server = started(start_httpd, folder, "threads=1 child-threads=100", *lines, modules=modules)
@@ -155,7 +135,7 @@ def test_clients_that_read_nothing_hold_no_thread_of_httpd(
     def connect(target: str, fields: dict[str, str]) -> Connection:
         client = Connection(server.address, 20, receive_buffer=4096)
         if way == "tls":
-            encrypt(client)
+            tls.encrypt(client)
         client.send(request("GET", target, fields))
         return client
 

@@ -132,6 +132,7 @@ def test_each_allocation_may_fail_while_it_drains(
         running.close()
         if failed == 0:
             break
+    assert after >= 1
 
 
 def test_each_allocation_may_fail_while_it_starts(
