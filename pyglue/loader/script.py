@@ -146,8 +146,10 @@ def _stamp(path: str) -> Stamp:
 def _files(error: BaseException) -> Iterator[str]:
     """The files that a failure came through, or that it names: one of them will be mended."""
     ours = os.path.dirname(__file__)
+    passed: set[int] = set()  # `raise error from error` leads back to where it was
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and id(seen) not in passed:
+        passed.add(id(seen))
         for frame in traceback.extract_tb(seen.__traceback__):
             if not frame.filename.startswith((ours, "<")):
                 yield frame.filename

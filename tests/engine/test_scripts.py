@@ -96,6 +96,15 @@ def test_worker_does_not_run_a_failed_script_again(worker: Machine, tmp_path: Pa
     assert worker.call(script).body == b"mended"
 
 
+@pytest.mark.timeout(60)
+def test_script_that_fails_by_an_exception_caused_by_itself_fails(
+    worker: Machine, tmp_path: Path
+) -> None:
+    source = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise error from error"
+    answer = worker.call(write(tmp_path / "a.wsgi", source, 1000))
+    assert (answer.kind, answer.status) == ("failed", 500) and "ZeroDivisionError" in answer.log
+
+
 def test_worker_tries_a_failed_script_again_when_its_permissions_changed(
     built: Path, tmp_path: Path
 ) -> None:
