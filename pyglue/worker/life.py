@@ -69,8 +69,10 @@ class Life:
         self._actions = self._reactions(engine)
 
     def run(self) -> NoReturn:
+        events = select.poll()  # select() takes no numbers of 1024 and more
+        events.register(self._events, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._events], [], [], TURN)
+            ready = events.poll(int(TURN * 1000))
             self._scripts.write_down()  # before anything is told that may have others take over
             for event in os.read(self._events, 64) if ready else b"":
                 self._actions[event]()

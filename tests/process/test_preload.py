@@ -63,6 +63,20 @@ def test_a_worker_that_dies_is_forked_again_of_what_is_loaded(start_preloaded: S
     assert facts(server, "/loaded_in")["loaded_in"] == before["loaded_in"]
 
 
+def test_an_application_may_hold_a_thousand_files_when_its_workers_are_forked(
+    start_preloaded: StartShop,
+) -> None:
+    """What they open then has higher numbers than select(2) takes."""
+    server = start_preloaded("threads=1", 1)
+    script = server.root / "apps" / "loaded_in" / "wsgi.py"
+    old = set(each_worker(server, 1))
+    hold = "import os\nheld = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]\n"
+    script.write_text(hold + script.read_text())
+    (first,) = each_worker(server, 1, beside=old)
+    os.kill(first, signal.SIGUSR1)
+    each_worker(server, 1, beside={*old, first})
+
+
 def test_touched_script_is_preloaded_anew_and_no_request_fails(start_preloaded: StartShop) -> None:
     server = start_preloaded("processes=2 threads=4", 2)
     old = each_worker(server, 2)
