@@ -56,18 +56,23 @@ class Intake:
     def receive(self) -> None:
         """The channel is readable."""
         try:
-            packet = channel.receive(self._sock, self._parent, os.geteuid())
+            packet = self._next()
             if packet is not None:
                 self._take(packet)
-                return
-        except BlockingIOError:
-            return
         except ChannelError as error:
             self._logs.say(messages.STRANGE_MESSAGE, {"reason": error})
-            return
+
+    def _next(self) -> Packet | None:
+        """None: there is none, or, as was told then, there will be none."""
+        try:
+            packet = channel.receive(self._sock, self._parent, os.geteuid())
+        except BlockingIOError:
+            return None
         except OSError:
-            pass  # as end-of-file
-        self._calls.lose()
+            packet = None  # as end-of-file
+        if packet is None:
+            self._calls.lose()
+        return packet
 
     def _take(self, packet: Packet) -> None:
         if packet.kind is Kind.STOP:

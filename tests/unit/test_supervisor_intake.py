@@ -140,3 +140,18 @@ def test_the_end_of_the_channel_is_the_loss_of_httpd(parent: Parent) -> None:
     parent.ours.close()
     parent.intake.receive()
     assert parent.losses == 1
+
+
+def test_an_error_while_its_word_is_obeyed_is_not_the_loss_of_httpd(parent: Parent) -> None:
+    """No plan would be heard any more, and nobody would know why."""
+
+    def fail(_: str) -> None:
+        raise FileNotFoundError
+
+    calls = Calls(parent.done.extend, fail, parent._lose)
+    parent.intake = Intake(
+        parent.theirs, parent.number, Roster(1), parent.births, parent.logs, calls
+    )
+    with pytest.raises(FileNotFoundError):
+        parent.send(Kind.STOP)
+    assert parent.losses == 0
