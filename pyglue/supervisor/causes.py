@@ -70,6 +70,14 @@ def cause_of(status: int, ending: int = 0, shortage: Callable[[], str] = str) ->
     return words + (f": {why}" if why else "")
 
 
+def cause_of_traced(tracer: int, ending: int = 0) -> str:
+    """Of one that has ended, while its status is known to this process alone; 0: to one that cannot
+    be seen from here."""
+    who = f"process {tracer}" if tracer else "a process of another PID namespace"
+    told = f"ended, but how cannot be told: {who} traces it and keeps it"
+    return f"{told}; before, {ENDINGS[ending]}" if ending in ENDINGS else told
+
+
 def _of_shell(code: int) -> str:
     is_signal = code > SHELL and code - SHELL in set(signal.Signals)
     return f"what a shell says of {_signal_name(code - SHELL)}" if is_signal else ""

@@ -2,8 +2,8 @@
 """Deaths of our children: all are reaped, strangers too; a worker or preloader is heard out, and
 why it died is found out.
 
-What a death leads to is not known here. Up: server.py; beside it: crew.py; down: family.py (who has
-died), process.py (what it leaves behind), causes.py and cgroups.py (why).
+What a death leads to is not known here. Up: server.py; beside it: crew.py; down: family.py and
+traced.py (who has died), process.py (what it leaves behind), causes.py and cgroups.py (why).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from . import causes, family, launch
+from . import causes, family, launch, traced
 from .actions import Death
 from .cgroups import Cgroups
 from .hearing import Hearing
@@ -54,10 +54,13 @@ class Deaths:
         self._describe = describe  # what the privileged step said; None for nothing
         self._calls = calls
         self._memory = causes.Memory()
+        self._traced = traced.Traced()
 
-    def look(self, at: float) -> None:
-        """Each second: at the machine's memory."""
+    def look(self, at: float, running: Iterable[Process]) -> None:
+        """Each second: at the machine's memory, and for those of whose end we get no word."""
         self._memory.look(at)
+        for worker, tracer in self._traced.look(list(running)):
+            self._bury(worker, tracer)
 
     def reap(self) -> None:
         """All zombies, unknown ones too: else a tenant fills the table of processes."""
@@ -77,10 +80,13 @@ class Deaths:
         if count == REAPS_A_TURN:
             self._loop.again(signal.SIGCHLD)
 
-    def _bury(self, worker: Process) -> None:
-        """Its last words first, then what it leaves behind."""
+    def _bury(self, worker: Process, tracer: int | None = None) -> None:
+        """Its last words first, then what it leaves behind. tracer: who keeps it."""
         self._hearing.hear_out(worker)
-        death = worker.bury(self._read_record, now(), lambda: self._shortage(worker))
+        if tracer is None:
+            death = worker.bury(self._read_record, now(), lambda: self._shortage(worker))
+        else:
+            death = worker.leave_to(tracer, self._read_record, now())
         self._calls.gone(worker, self._describe(worker.reported, worker.recipe) or death)
 
     def _shortage(self, worker: Process) -> str:

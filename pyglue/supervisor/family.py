@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyglue._pages import Rows
 
 PR_SET_CHILD_SUBREAPER = 36
+STAT_SIZE = 4096  # more than the fields of a process in /proc are long
 
 
 class Stranger:
@@ -148,12 +149,34 @@ def _began(pid: int) -> bytes:
     """When it was made, in ticks since the machine began (proc(5), starttime).
     ProcessLookupError: it has ended, whether it was waited for or not."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = _stat(f"/proc/{pid}")
     except FileNotFoundError:
         raise ProcessLookupError(pid) from None
     if fields[0] in b"ZX":
         raise ProcessLookupError(pid)
     return fields[19]
+
+
+def has_ended(folder: str) -> bool:
+    """The thread of which this folder of /proc is, the first one of a process: it is there yet
+    because it was not waited for. OSError: it is not, or is not shown to us."""
+    return _stat(folder)[0] in b"ZX"
+
+
+def _stat(folder: str) -> list[bytes]:
+    """From the state on. Asked often, so without what opening a file brings along in Python."""
+    fd = os.open(f"{folder}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, STAT_SIZE).rpartition(b")")[2].split()
+    finally:
+        os.close(fd)
+
+
+def status(folder: str) -> dict[str, str]:
+    """What /proc tells there of a process or thread, by name. OSError. The first line is its own
+    choice, in which the kernel escapes no other end of a line than this."""
+    with open(f"{folder}/status", encoding="ascii", errors="replace", newline="\n") as file:
+        return dict(line.split(":", 1) for line in file if ":" in line)
 
 
 def become_subreaper() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import messages
+from . import family, messages
 from .actions import Death
 from .listeners import Listener
 from .plan import GroupPlan
@@ -263,8 +263,7 @@ def is_fork(pid: int, uid: int) -> bool:
     word of a stranger."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-    except (OSError, OverflowError, ValueError):
+        uids = family.status(f"/proc/{pid}")["Uid"].split()
+    except (OSError, OverflowError, KeyError, ValueError):
         return False
-    return lines.get("Uid", "").split() == [str(uid)] * 4
+    return uids == [str(uid)] * 4

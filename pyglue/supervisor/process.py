@@ -14,10 +14,11 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from .actions import Death
 from .budget import Budget
-from .causes import cause_of, running
+from .causes import cause_of, cause_of_traced, running
 from .channel import MESSAGES_PER_SECOND, WORDS
 from .launch import Recipe
 from .listeners import Listener
@@ -183,15 +184,30 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         _, status, used = os.wait4(self.pid, 0)
         self.cpu_time = used.ru_utime + used.ru_stime
+
+        def cause(ending: int) -> str:
+            return cause_of(status, ending, shortage)
+
+        return self._death(cause, read_record, now, is_clean=status == 0)
+
+    def leave_to(self, tracer: int, read_record: ReadRecord, now: float) -> Death:
+        """It has ended, but is this process's zombie, and not to be waited for (traced.py). When it
+        becomes ours it is reaped as one that nobody knows."""
+        return self._death(partial(cause_of_traced, tracer), read_record, now, is_clean=False)
+
+    def _death(
+        self, cause: Callable[[int], str], read_record: ReadRecord, now: float, *, is_clean: bool
+    ) -> Death:
+        """What its record says. cause: of the ending that it noted there."""
         if self.record < 0:
-            return Death(cause_of(status, 0, shortage), status == 0)
+            return Death(cause(0), is_clean)
         try:
             _, served, _, ending, told = read_record(self.record)
         except ValueError:  # it never began to write, or wrote nonsense
-            return Death(cause_of(status, 0, shortage), status == 0, complete=False)
+            return Death(cause(0), is_clean, complete=False)
         return Death(
-            cause_of(status, ending, shortage),
-            status == 0,
+            cause(ending),
+            is_clean,
             served,
             tuple(number for number, *_ in told),
             ran=running(told, now, now - self.started),

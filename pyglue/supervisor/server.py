@@ -159,7 +159,7 @@ class Supervisor:
         self._pages.heartbeat(int(at * 1000))
         self._logs.tick()
         self._httpd.look()
-        self._deaths.look(at)
+        self._deaths.look(at, self._crew.living())
         self._cgroups.look(at, (worker.definition for worker in self._crew.living()))
         if not self._httpd.is_lost:  # else a supervisor after us may have removed it
             self._look_at_sockets(at)

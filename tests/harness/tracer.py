@@ -12,16 +12,18 @@ from contextlib import contextmanager
 
 PTRACE_SEIZE = 0x4206
 LIBC = ctypes.CDLL(None)  # opened before any fork
+ALL = slice(None)
 
 
 @contextmanager
-def kept(pid: int) -> Iterator[None]:
-    """From now on until the end its parent gets no word of its death."""
+def kept(pid: int, which: slice = ALL) -> Iterator[int]:
+    """From now on until the end its parent gets no word of its death. which: of its threads, in
+    their order. Yields who traces them."""
     done, write = os.pipe()
     tracer = os.fork()
     if tracer == 0:
         try:
-            threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+            threads = sorted(int(thread) for thread in os.listdir(f"/proc/{pid}/task"))[which]
             refused = any(LIBC.ptrace(PTRACE_SEIZE, thread, 0, 0) for thread in threads)
             os.write(write, b"no" if refused else b"ok")
             while True:
@@ -31,7 +33,7 @@ def kept(pid: int) -> Iterator[None]:
     os.close(write)
     try:
         assert os.read(done, 2) == b"ok", "it cannot be traced"
-        yield
+        yield tracer
     finally:
         os.close(done)
         os.kill(tracer, signal.SIGKILL)

@@ -2,9 +2,11 @@
 """Workers and supervisors that die or hang under load: what is lost, who is told, what is back."""
 
 import os
+import re
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness import census, tracer
@@ -166,6 +168,33 @@ def test_what_ran_when_a_signal_had_stopped_the_worker_is_told(start_shop: Start
         wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
         os.kill(pid, signal.SIGSTOP)
         assert client.read_response().status == 502
+
+
+def test_a_worker_that_ended_and_cannot_be_reaped_is_replaced(start_shop: StartShop) -> None:
+    """A process that it left behind traces its threads and waits for none: nobody else can tell how
+    it ended. What it ran is told, and what comes then is served; it is reaped when that one goes.
+    """
+    server = start_shop("threads=3")
+    (pid,) = server.workers()
+    cause = "ended, but how cannot be told: process [0-9]+ traces it and keeps it"
+    server.log.expect(
+        rf"PG1103: process group 'shop': worker \d+ \(pid {pid}\), after 3 requests and with 1 "
+        rf"running, {cause}; it is replaced at once\. It ran: {RAN.format('/waits')}$"
+    )
+    server.log.expect("GL0504")
+    assert ask(server, "/leaves_behind?tracer").status == 200
+    with connected(server.address) as client:
+        client.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        os.kill(pid, signal.SIGKILL)
+        assert client.read_response().status == 502
+    assert facts(server)["pid"] != pid
+
+    told = re.search(r"process (\d+) traces", server.log.wait_for("PG1103"))
+    assert told and Path(f"/proc/{pid}").exists()
+    os.kill(int(told[1]), signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it is reaped")
+    assert facts(server)["pid"] != pid and server.log.text().count("PG1103") == 1
 
 
 def test_requests_that_a_worker_could_not_end_in_time_are_named(start_shop: StartShop) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+from harness import tracer
 from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
@@ -116,6 +117,34 @@ def test_a_preloader_that_dies_costs_nothing_and_is_replaced_when_needed(
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: facts(server, "/loaded_in")["pid"] != pid, "another serves")
     assert facts(server, "/loaded_in")["loaded_in"] != before["loaded_in"]
+
+
+def test_a_fork_that_ended_and_cannot_be_reaped_is_forked_again(start_preloaded: StartShop) -> None:
+    """A process of its own traces it."""
+    server = start_preloaded("threads=2", 1)
+    ((pid, before),) = each_worker(server, 1).items()
+    server.log.expect(rf"PG1103.*pid {pid}\), .* ended, but .* traces it and keeps it")
+    assert ask(server, "/leaves_behind?tracer").status == 200
+    os.kill(pid, signal.SIGKILL)
+    server.log.wait_for("PG1103")
+    assert facts(server, "/loaded_in")["pid"] != pid
+    assert facts(server, "/loaded_in")["loaded_in"] == before["loaded_in"]
+
+
+@pytest.mark.looks_inside
+def test_a_preloader_that_ended_and_cannot_be_reaped_is_replaced_when_needed(
+    start_preloaded: StartShop,
+) -> None:
+    server = start_preloaded("threads=2", 1)
+    ((pid, before),) = each_worker(server, 1).items()
+    server.log.expect("PG1171.*ended, but .* traces it and keeps it")
+    server.log.expect("PG1103.*was killed by SIGKILL")
+    with tracer.kept(before["loaded_in"]):
+        os.kill(before["loaded_in"], signal.SIGKILL)
+        server.log.wait_for("PG1171")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: facts(server, "/loaded_in")["pid"] != pid, "another serves")
+        assert facts(server, "/loaded_in")["loaded_in"] != before["loaded_in"]
 
 
 def test_application_that_ends_its_preloader_disables_the_group_with_the_reason(

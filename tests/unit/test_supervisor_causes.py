@@ -45,6 +45,13 @@ def test_the_ending_that_a_worker_noted_is_the_reason_of_its_status() -> None:
     assert cause_of(signal.SIGKILL, ending=1) == "was killed by SIGKILL"
 
 
+def test_of_one_that_is_traced_only_its_tracer_and_its_own_word_are_told() -> None:
+    told = causes.cause_of_traced(4711)
+    assert told == "ended, but how cannot be told: process 4711 traces it and keeps it"
+    assert "another PID namespace traces it" in causes.cause_of_traced(0)
+    assert causes.cause_of_traced(4711, ending=1).startswith(f"{told}; before, startup-timeout")
+
+
 def test_the_kernels_shortage_of_memory_is_asked_for_sigkill_alone() -> None:
     short = cause_of(signal.SIGKILL, 0, lambda: causes.SHORT_MACHINE)
     assert short == "was killed by SIGKILL, likely by the kernel, which ran out of memory"
