@@ -57,7 +57,7 @@ typedef struct state {
 } state_t;
 
 static state_t *here;                  /* the retained one */
-static const apr_array_header_t *logs; /* of the latest plan; pconf */
+static const apr_array_header_t *logs; /* of the latest plan; pconf. NULL: there is none */
 static server_rec *main_server;        /* pconf */
 
 static void complain(int error, const char *what) {
@@ -396,6 +396,12 @@ static apr_interval_time_t longest_shutdown(const apr_array_header_t *groups) {
     return longest;
 }
 
+/* Not by a configuration without groups, unless one runs, or its workers may, which nobody else
+ * ends. */
+static int is_wanted(const apr_array_header_t *groups) {
+    return groups->nelts > 0 || here->proc.pid != 0 || here->has_heirs;
+}
+
 int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                 server_rec *s) {
     const apr_array_header_t *groups = glue_groups(s);
@@ -404,7 +410,7 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
     here = retained();
     main_server = s;
     part_with_other_versions();
-    if (groups->nelts == 0 && here->proc.pid == 0)
+    if (!is_wanted(groups))
         return OK;
     if (here->memories.pages == NULL && glue_memories_make(&here->memories) != 0) {
         complain(errno,
@@ -451,7 +457,9 @@ static void end_hung(apr_pool_t *p) {
 
 int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
     (void)s;
-    if (here == NULL || here->memories.pages == NULL)
+    /* Without a plan none is wanted, though the memories of an earlier one stay; and nothing would
+     * have httpd forget our callback before the module is unmapped. */
+    if (here == NULL || here->memories.pages == NULL || logs == NULL)
         return DECLINED;
     if (here->proc.pid != 0 && is_hung()) {
         end_hung(p);

@@ -115,6 +115,29 @@ def test_a_restart_may_remove_all_groups_and_another_bring_them_back(
     assert facts(server)["pid"] != old
 
 
+def test_nothing_is_started_where_no_group_is_configured(start_shop: StartShop) -> None:
+    """httpd calls its monitor hook once in ten of its turns, and each child that ends is one: a
+    dozen of prefork's bring it about."""
+    many = ("StartServers 12", "MinSpareServers 12", "MaxSpareServers 12", "MaxRequestWorkers 16")
+    server = start_shop("threads=4", *many, mpm="prefork")
+    (old,) = server.workers()
+    server.log.expect("AH01630")  # httpd's own: nothing is mounted there any more
+
+    server.configure(many)
+    server.restart(signal.SIGHUP)
+    server.wait_for_exit(old)
+    children = census.children(server.pid)
+    assert len(children) == 12
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(set(census.children(server.pid)) - set(children)) >= 12, "new children")
+
+    assert ask(server, "/who").status == 403
+    assert {census.command(pid) for pid in census.children(server.pid)} == {
+        census.command(server.pid)
+    }
+
+
 def test_a_request_of_a_group_that_left_the_plan_finishes(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     with connected(server.address) as connection:
