@@ -83,7 +83,9 @@ class Births:
         return [each.path for each in self._directories.values() if each.is_lost()]
 
     def remove_directories(self) -> None:
-        """At the end."""
+        """At the end, also where no worker was started: one that died may have left its own."""
+        if self.plan is not None:
+            self._directory(self.plan.httpd.socket_prefix)
         for directory in self._directories.values():
             directory.remove()
 

@@ -257,6 +257,25 @@ def test_a_killed_supervisor_costs_no_request(start_shop: StartShop) -> None:
         server.wait_for_exit(pid)
 
 
+def test_workers_of_a_dead_supervisor_end_with_their_group(start_shop: StartShop) -> None:
+    """Whoever dies twice in a row is not replaced at once, and then no group is configured."""
+    server = start_shop("threads=4")
+    server.log.expect("GL0603")
+    server.log.expect("AH01630")  # httpd's own: nothing is mounted there any more
+    (old,) = server.workers()
+    os.kill(server.supervisor(), signal.SIGKILL)
+    server.wait_for_exit(old)
+    worker, second = facts(server)["pid"], server.supervisor()
+    os.kill(second, signal.SIGKILL)
+    server.log.wait_for(f"GL0603: .*pid {second}")
+
+    server.configure([])
+    server.graceful()
+    server.wait_for_exit(worker)
+
+    assert ask(server, "/who").status == 403
+
+
 def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     server.log.expect("GL0603")
