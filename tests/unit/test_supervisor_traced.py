@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -26,14 +27,21 @@ from pyglue.supervisor.listeners import Listener
 from pyglue.supervisor.traced import LOOKS, Traced, tracer_of
 
 # Three threads beside the first one, which ends by itself when it is told to. Anybody may trace it,
-# where Yama asks.
+# where Yama asks; with an argument a process of its own does.
 CHILD = """
 import ctypes, os, sys, threading, time
 libc = ctypes.PyDLL(None)
 libc.prctl(0x59616d61, ctypes.c_ulong(-1), 0, 0, 0)
 for _ in range(3):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-print(flush=True)
+worker = os.getpid()
+if sys.argv[1:] and os.fork() == 0:
+    for thread in map(int, os.listdir(f"/proc/{worker}/task")):
+        assert libc.ptrace(0x4206, thread, 0, 0) == 0
+    print(flush=True)
+    time.sleep(60)
+if not sys.argv[1:]:
+    print(flush=True)
 sys.stdin.readline()
 libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
 """
@@ -41,14 +49,19 @@ PARTS = {"all": tracer.ALL, "the first": slice(1), "the others": slice(1, None)}
 
 
 @pytest.fixture
-def child() -> Iterator[subprocess.Popen[bytes]]:
+def child(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """In a session of its own, as workers are."""
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", CHILD, *getattr(request, "param", ())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     ) as started:
         assert started.stdout is not None
-        started.stdout.readline()
+        assert started.stdout.readline() == b"\n"
         yield started
-        started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -190,6 +203,18 @@ def worker(child: subprocess.Popen[bytes]) -> Iterator[process.Process]:
     made.close()
     listener.release()
     ends.close()
+
+
+@pytest.mark.parametrize("child", [("traced",)], indirect=True)
+def test_one_that_a_process_of_its_own_group_traces_is_left_to_the_normal_way(
+    worker: process.Process, child: subprocess.Popen[bytes]
+) -> None:
+    end(child)
+    assert tracer_of(child.pid) is not None
+    looks = Traced()
+    assert looks.look([worker]) == []
+    assert child.wait(10) == -signal.SIGKILL
+    assert looks.look([worker]) == []
 
 
 def test_what_it_ran_is_told_without_waiting_for_it_and_it_is_reaped_as_a_stranger(
