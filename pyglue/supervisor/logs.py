@@ -21,6 +21,7 @@ from .scribe import FAREWELL, Scribe, Syslog
 
 LINE_MAX = 4096
 LAST_LINES = 200  # a traceback of many threads
+SAID_MAX = 8000  # characters of a line of our own, about as in httpd: a longer one may be lost
 BYTES_PER_SECOND = 512 << 10  # that are read from one worker; it waits when its pipe is full then
 _ESCAPES = {c: f"\\x{c:02x}" for c in [*range(32), 127, *range(128, 160)] if c != 9}
 
@@ -218,7 +219,7 @@ class Logs:
             return
         prefix = f"process group '{target.name}': " if target else ""
         log = target.log if target else self._main
-        log.write(message.level, os.getpid(), _one_line(text.replace("{}", prefix, 1)))
+        log.write(message.level, os.getpid(), _one_line(text.replace("{}", prefix, 1))[:SAID_MAX])
 
     def worker_said(
         self, digest: bytes, pid: int, lines: list[bytes], now: float, *, are_last: bool = False

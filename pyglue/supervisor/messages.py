@@ -58,7 +58,8 @@ STRANGE_MESSAGE = Message(
 SURVIVORS = Message(
     "PG1005",
     Level.ERR,
-    "{count} processes could not be ended before the supervisor had to go: pids {pids}",
+    "{count} processes could not be ended before the supervisor had to go, see what keeps them "
+    "(ps -o pid,stat,wchan:30,args): pids {pids}",
 )
 DESCRIPTORS = Message(
     "PG1006",
@@ -91,7 +92,11 @@ OTHERS_KILLED = Message(
     "its cgroup was out of memory (bounds: {bounds}), and the kernel ended {count} processes in it "
     "that its workers had started",
 )
-CGROUPS_LEFT = Message("PG1153", Level.WARNING, "cgroups could not be removed: {folders}")
+CGROUPS_LEFT = Message(
+    "PG1153",
+    Level.WARNING,
+    "cgroups could not be removed, rmdir does when what is in them has ended: {folders}",
+)
 
 WORKER_STARTED = Message("PG1100", Level.INFO, "worker {number} started as pid {pid}")
 WORKER_READY = Message("PG1101", Level.INFO, "worker {number} is ready")
@@ -148,7 +153,10 @@ BREACH = Message(
     "PG1108", Level.ERR, "worker {number} (pid {pid}) sent what it may not ({what}) and is replaced"
 )
 FLOOD = Message(
-    "PG1109", Level.WARNING, "worker {number} sends too many messages; it is read slower"
+    "PG1109",
+    Level.WARNING,
+    "worker {number} sends too many messages; it is read slower. See what its application writes "
+    "to descriptor 6, or who touches its script or sends it SIGUSR1 again and again",
 )
 FAILED = Message("PG1110", Level.ERR, "worker {number} (pid {pid}) cannot serve: {reason}; {next}")
 LINES_LOST = Message(

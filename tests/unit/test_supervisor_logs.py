@@ -66,6 +66,16 @@ def test_flood_is_dropped_and_counted(pipe: tuple[int, int], rate: Rate) -> None
     assert f"more than {rate.a_second} a second" in said
 
 
+def test_a_line_of_our_own_is_no_longer_than_a_log_takes_at_once(pipe: tuple[int, int]) -> None:
+    """A fork bomb leaves many to be named."""
+    logs = Logs(2)
+    logs.assign(DIGEST, "shop", ErrorLog(pipe[1]), messages.Level.WARNING)
+    logs.say(messages.SURVIVORS, {"count": 50_000, "pids": list(range(50_000))}, DIGEST)
+    said = os.read(pipe[0], 1 << 20)
+    assert b"PG1005: process group 'shop': 50000 processes" in said and said.endswith(b"\n")
+    assert said.count(b"\n") == 1 and len(said) < 3 * LINE_MAX
+
+
 def test_full_pipe_of_a_dead_logger_does_not_block(pipe: tuple[int, int]) -> None:
     log = ErrorLog(pipe[1])
     while log.write(messages.Level.ERR, 1, "x" * 1000):
