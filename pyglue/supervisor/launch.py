@@ -42,6 +42,7 @@ LEFT_OUT = frozenset(
 )
 LEFT_OUT_PREFIXES = ("LD_", "MALLOC_", "LISTEN_", "WATCHDOG_", "SUDO_", "DBUS_", "SSH_", "XDG_")
 CLEAN = ("PATH", "LANG")
+SPENT = 0.75  # of the hard limit of CPU time: one who was killed then had most likely reached it
 GROUP_VARIABLE = "PYGLUE_GROUP"  # beside the command line, which display-name= overwrites
 
 
@@ -148,8 +149,8 @@ def cpu_seconds(definition: GroupPlan) -> int:
 
 def is_spent(definition: GroupPlan, seconds: float) -> bool:
     """Had a worker used all of its CPU time? The kernel counts it by its ticks, and tells it
-    otherwise: they differ by some hundredths."""
-    return 0 < 0.9 * cpu_seconds(definition) <= seconds
+    otherwise: they differ by a fifth on a machine with too much to do."""
+    return 0 < SPENT * cpu_seconds(definition) <= seconds
 
 
 def _pairs(environ: Iterable[str]) -> dict[str, str]:

@@ -309,13 +309,14 @@ def test_a_worker_one_of_whose_gils_is_kept_for_ever_is_replaced(open_owning: Op
 def test_what_other_interpreters_run_in_a_deadlock_is_answered(
     open_shop: Open, python: Path, folder: Path
 ) -> None:
-    """Within shutdown-timeout, as at any end; their stacks are shown and not disturbed."""
+    """Within shutdown-timeout, as at any end; their stacks are shown and not disturbed. Where the
+    machine is slow it is faulthandler that shows them, without a comma."""
     extension.build("keeps_gil", python, folder)
     options = "interpreters=3 threads=3 deadlock-timeout=1s shutdown-timeout=10s"
     shop = open_shop(f"python={python} python-path={folder} {options}")
     shop.log.expect("PG2025: deadlock-timeout .1 s. has passed")
     shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
-    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+, in (down|gone)")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+,? in (deep|down|gone)")
     shop.log.expect("PG2023")
     shop.log.expect("PG1119: .* deadlock-timeout")
     shop.log.expect("GL0504")

@@ -4,6 +4,7 @@
 import json
 import mmap
 import os
+import resource
 import signal
 import time
 from urllib.parse import parse_qsl
@@ -25,6 +26,14 @@ def cpu(milliseconds):
     while time.thread_time() < end:
         pass
     return os.getpid()
+
+
+def all_cpu():
+    """Ends in no other way than by the hard limit: the soft one asks this process to end."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+    while True:
+        pass
 
 
 def breed(count):
@@ -76,6 +85,7 @@ KINDS = {
     "memory": memory,
     "child": child,
     "cpu": cpu,
+    "all-cpu": lambda _: all_cpu(),
     "processes": lambda _: processes(),
     "stray": lambda _: stray(),
 }
