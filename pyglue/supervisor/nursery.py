@@ -52,7 +52,8 @@ class _Preloader:
     deadline: float | None  # of its hello
     failure: str = ""
     waiting: list[Birth] = field(default_factory=list)
-    forking: dict[int, float] = field(default_factory=dict)  # worker's number: until when
+    # Worker's number: until when, and what is to be forked.
+    forking: dict[int, tuple[float, Process]] = field(default_factory=dict)
 
     @property
     def definition(self) -> GroupPlan:
@@ -112,12 +113,17 @@ class Nursery:
 
     def settle(self, number: int) -> None:
         """It was forked, or never will be, or is not wanted any more. One that is being forked just
-        now ends by itself if nobody holds the other end of its control pipe."""
+        now ends by itself if nobody holds the other end of its control pipe. A preloader that was
+        named as the fork is a worker from now on: here its pid would outlive its reaping."""
+        named = None
         for preloader in self._all:
-            preloader.forking.pop(number, None)
+            if number in preloader.forking:
+                named = self.by_pid(preloader.forking.pop(number)[1].pid)
             for birth in [b for b in preloader.waiting if b.process.number == number]:
                 preloader.waiting.remove(birth)
                 birth.ends.close()
+        if named is not None:
+            self.gone(named, Death("was named as a worker that it had forked"))
 
     def preloaders(self) -> list[Process]:
         return [preloader.process for preloader in self._all]
@@ -171,7 +177,8 @@ class Nursery:
     def tick(self, now: float) -> None:
         for preloader in self._all:
             seconds = preloader.definition.launch_timeout
-            times = [*preloader.forking.values(), *filter(None, [preloader.deadline])]
+            times = [until for until, _ in preloader.forking.values()]
+            times += filter(None, [preloader.deadline])
             if times and now >= min(times):
                 preloader.deadline = None
                 preloader.failure = (
@@ -215,7 +222,7 @@ class Nursery:
                 return
             preloader.waiting.pop(0)
             number, seconds = birth.process.number, birth.process.definition.launch_timeout
-            preloader.forking[number] = now + seconds
+            preloader.forking[number] = now + seconds, birth.process
             birth.ends.close()
             self._calls.tell(birth.process, birth.settings)
             self._calls.told(birth.process)

@@ -257,6 +257,20 @@ def test_preloader_of_a_group_without_workers_ends(world: World) -> None:
     assert world.has_killed() and world.forgotten == world.watched
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["itself", "another"])
+def test_preloader_that_is_named_as_a_fork_is_none_any_more(world: World, which: int) -> None:
+    """It is reaped as that worker, and then its number may be anybody's: root kills it no more."""
+    world.launch(1)
+    world.load()
+    world.launch(2, roll=1)
+    birth = world.births[0]
+    birth.process.adopt(world.sleepers[which].pid)
+    world.nursery.settle(1)
+    assert world.forgotten == [world.watched[which]]
+    world.nursery.keep(set())
+    assert world.has_killed(1 - which) and world.sleepers[which].poll() is None
+
+
 def test_only_a_child_of_this_process_and_user_is_taken_for_a_fork() -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
