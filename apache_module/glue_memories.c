@@ -81,6 +81,10 @@ static size_t size_of(int fd) {
     return fstat(fd, &info) == 0 ? (size_t)info.st_size : 0;
 }
 
+unsigned glue_memories_count_rows(const glue_memories_t *memories) {
+    return pyglue_rows_room(size_of(memories->rows_fd));
+}
+
 int glue_memories_are_known(const glue_memories_t *memories) {
     return pyglue_pages_check(memories->pages, size_of(memories->pages_fd)) == 0 &&
            pyglue_rows_check(memories->rows, size_of(memories->rows_fd)) == 0;

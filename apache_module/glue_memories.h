@@ -25,6 +25,10 @@ int glue_memories_make(glue_memories_t *memories);
 /* The pages for a writer: a descriptor of the caller's, or -1 with errno. */
 int glue_memories_open_pages(const glue_memories_t *memories);
 
+/* How many rows there are: by the size of the memory, which is sealed. What stands in it is written
+ * by httpd's children. */
+unsigned glue_memories_count_rows(const glue_memories_t *memories);
+
 /* Are they of the layout that this version knows? */
 int glue_memories_are_known(const glue_memories_t *memories);
 

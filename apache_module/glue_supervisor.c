@@ -475,15 +475,18 @@ int glue_supervisor_monitor(apr_pool_t *p, server_rec *s) {
 
 void glue_supervisor_child_status(server_rec *s, pid_t pid, ap_generation_t gen, int slot,
                                   mpm_child_status status) {
+    pyglue_rows_t *rows = here != NULL ? here->memories.rows : NULL;
+    unsigned count;
+
     (void)s, (void)gen, (void)slot;
-    if (here == NULL || here->memories.rows == NULL)
+    if (rows == NULL)
         return;
-    if (status == MPM_CHILD_STARTED &&
-        pyglue_rows_child_started(here->memories.rows, pid, here->plan) != 0)
+    count = glue_memories_count_rows(&here->memories);
+    if (status == MPM_CHILD_STARTED && pyglue_rows_child_started(rows, count, pid, here->plan) != 0)
         complain(0, "more children than rows: some groups of older configurations may end early");
     if (status == MPM_CHILD_EXITED) {
-        pyglue_rows_child_ended(here->memories.rows, pid);
-        pyglue_rows_release(here->memories.rows, pid);
+        pyglue_rows_child_ended(rows, count, pid);
+        pyglue_rows_release(rows, count, pid);
     }
 }
 

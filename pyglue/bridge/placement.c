@@ -237,11 +237,16 @@ static size_t cells_offset(unsigned count) {
     return (sizeof(pyglue_rows_t) + count * sizeof(struct row) + 63) & ~(size_t)63;
 }
 
-static _Atomic uint64_t *cell(const pyglue_rows_t *rows, unsigned column, int row) {
+static _Atomic uint64_t *cell_of(const pyglue_rows_t *rows, unsigned count, unsigned column,
+                                 int row) {
     _Atomic uint64_t *cells =
-        (_Atomic uint64_t *)(uintptr_t)((const char *)rows + cells_offset(rows->count));
+        (_Atomic uint64_t *)(uintptr_t)((const char *)rows + cells_offset(count));
 
-    return &cells[(size_t)column * rows->count + (unsigned)row];
+    return &cells[(size_t)column * count + (unsigned)row];
+}
+
+static _Atomic uint64_t *cell(const pyglue_rows_t *rows, unsigned column, int row) {
+    return cell_of(rows, rows->count, column, row);
 }
 
 static uint64_t tag_of(uint64_t number) {
@@ -259,15 +264,23 @@ size_t pyglue_rows_size(unsigned rows) {
     return cells_offset(rows) + (size_t)rows * COLUMNS * sizeof(uint64_t);
 }
 
+/* What fills up to the cells is less than a row, so one step back is all. */
+unsigned pyglue_rows_room(size_t size) {
+    size_t each = sizeof(struct row) + COLUMNS * sizeof(uint64_t);
+    size_t count = size > sizeof(pyglue_rows_t) ? (size - sizeof(pyglue_rows_t)) / each : 0;
+
+    return (unsigned)(count > 0 && pyglue_rows_size((unsigned)count) > size ? count - 1 : count);
+}
+
 void pyglue_rows_init(pyglue_rows_t *rows, unsigned count) {
     rows->magic = MAGIC;
     rows->version = PYGLUE_PLACEMENT_VERSION;
     rows->count = count;
 }
 
-static void zero_row(pyglue_rows_t *rows, int row) {
+static void zero_row(pyglue_rows_t *rows, unsigned count, int row) {
     for (unsigned column = 0; column < COLUMNS; column++)
-        atomic_store_explicit(cell(rows, column, row), 0, memory_order_relaxed);
+        atomic_store_explicit(cell_of(rows, count, column, row), 0, memory_order_relaxed);
 }
 
 int pyglue_rows_claim(pyglue_rows_t *rows, int32_t pid) {
@@ -275,17 +288,17 @@ int pyglue_rows_claim(pyglue_rows_t *rows, int32_t pid) {
         int32_t none = 0;
 
         if (atomic_compare_exchange_strong(&rows->row[i].pid, &none, pid)) {
-            zero_row(rows, (int)i);
+            zero_row(rows, rows->count, (int)i);
             return (int)i;
         }
     }
     return -1;
 }
 
-void pyglue_rows_release(pyglue_rows_t *rows, int32_t pid) {
-    for (unsigned i = 0; i < rows->count; i++)
+void pyglue_rows_release(pyglue_rows_t *rows, unsigned count, int32_t pid) {
+    for (unsigned i = 0; i < count; i++)
         if (atomic_load_explicit(&rows->row[i].pid, memory_order_relaxed) == pid) {
-            zero_row(rows, (int)i);
+            zero_row(rows, count, (int)i);
             atomic_store(&rows->row[i].pid, 0);
         }
 }
@@ -383,8 +396,8 @@ enum pyglue_parent_state pyglue_rows_parent(const pyglue_rows_t *rows) {
     return (enum pyglue_parent_state)atomic_load_explicit(&rows->parent, memory_order_acquire);
 }
 
-int pyglue_rows_child_started(pyglue_rows_t *rows, int32_t pid, uint64_t plan) {
-    for (unsigned i = 0; i < rows->count; i++) {
+int pyglue_rows_child_started(pyglue_rows_t *rows, unsigned count, int32_t pid, uint64_t plan) {
+    for (unsigned i = 0; i < count; i++) {
         struct listed_child *listed = &rows->row[i].listed;
 
         if (atomic_load_explicit(&listed->pid, memory_order_relaxed) == 0) {
@@ -396,8 +409,8 @@ int pyglue_rows_child_started(pyglue_rows_t *rows, int32_t pid, uint64_t plan) {
     return PYGLUE_E_TOO_BIG;
 }
 
-void pyglue_rows_child_ended(pyglue_rows_t *rows, int32_t pid) {
-    for (unsigned i = 0; i < rows->count; i++)
+void pyglue_rows_child_ended(pyglue_rows_t *rows, unsigned count, int32_t pid) {
+    for (unsigned i = 0; i < count; i++)
         if (atomic_load_explicit(&rows->row[i].listed.pid, memory_order_relaxed) == pid)
             atomic_store_explicit(&rows->row[i].listed.pid, 0, memory_order_release);
 }

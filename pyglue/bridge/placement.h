@@ -111,11 +111,14 @@ enum pyglue_parent_state {
 };
 
 size_t pyglue_rows_size(unsigned rows);
+/* How many rows a memory of this size was made for. */
+unsigned pyglue_rows_room(size_t size);
 void pyglue_rows_init(pyglue_rows_t *rows, unsigned count);
 /* A free row for this pid, zeroed; -1: none is left (serve without placement). Child. */
 int pyglue_rows_claim(pyglue_rows_t *rows, int32_t pid);
-/* Zeroes and frees the row of a child that is dead. Parent. */
-void pyglue_rows_release(pyglue_rows_t *rows, int32_t pid);
+/* Zeroes and frees the row of a child that is dead. Parent, who may be root: the count that stands
+ * in the memory is its children's to write, so here and below `count` is his own knowledge. */
+void pyglue_rows_release(pyglue_rows_t *rows, unsigned count, int32_t pid);
 /* Takes one of `threads` places at the worker in this slot: add to the own cell, look at the sum,
  * take back if too many. 1: taken; 0: full. */
 int pyglue_rows_take(pyglue_rows_t *rows, int row, unsigned slot, uint64_t number,
@@ -139,8 +142,8 @@ void pyglue_rows_put_parent(pyglue_rows_t *rows, enum pyglue_parent_state state)
 enum pyglue_parent_state pyglue_rows_parent(const pyglue_rows_t *rows);
 /* httpd's parent lists its children here, with the plan that each was born under, because neither
  * a row nor a pipe tells who still lives (SUCCESSION 2). Parent only; 0 or PYGLUE_E_TOO_BIG. */
-int pyglue_rows_child_started(pyglue_rows_t *rows, int32_t pid, uint64_t plan);
-void pyglue_rows_child_ended(pyglue_rows_t *rows, int32_t pid);
+int pyglue_rows_child_started(pyglue_rows_t *rows, unsigned count, int32_t pid, uint64_t plan);
+void pyglue_rows_child_ended(pyglue_rows_t *rows, unsigned count, int32_t pid);
 /* The i-th listed child, 0 ... pyglue_rows_count-1. 1: copied; 0: that place is empty. */
 int pyglue_rows_get_child(const pyglue_rows_t *rows, unsigned i, int32_t *pid, uint64_t *plan);
 unsigned pyglue_rows_count(const pyglue_rows_t *rows);

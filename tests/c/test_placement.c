@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { ROWS = 4, ROUNDS = 20000, THREADS = 3 };
 
@@ -187,7 +189,7 @@ static void a_row_belongs_to_one_child(void) {
     for (int i = 0; i < ROWS; i++)
         CHECK(pyglue_rows_claim(rows, 100 + i) == i);
     CHECK(pyglue_rows_claim(rows, 200) == -1);
-    pyglue_rows_release(rows, 102);
+    pyglue_rows_release(rows, ROWS, 102);
     CHECK(pyglue_rows_claim(rows, 200) == 2);
     free(rows);
 }
@@ -227,7 +229,7 @@ static void the_dead_hold_no_places(void) {
     int row = pyglue_rows_claim(rows, 100);
 
     pyglue_rows_take(rows, row, 5, 7, 2);
-    pyglue_rows_release(rows, 100);
+    pyglue_rows_release(rows, ROWS, 100);
     CHECK(pyglue_rows_sum(rows, 5, 7) == 0);
     free(rows);
 }
@@ -276,7 +278,7 @@ static void the_dead_do_not_wait(void) {
     int row = pyglue_rows_claim(rows, 100);
 
     pyglue_rows_wait(rows, row, PYGLUE_GROUP_SLOTS - 1, one_group, 1);
-    pyglue_rows_release(rows, 100);
+    pyglue_rows_release(rows, ROWS, 100);
     CHECK(pyglue_rows_waiting(rows, PYGLUE_GROUP_SLOTS - 1, one_group) == 0);
     free(rows);
 }
@@ -330,9 +332,9 @@ static void children_are_listed_with_their_plans(void) {
     int32_t pid;
 
     for (int i = 0; i < ROWS; i++)
-        CHECK(pyglue_rows_child_started(rows, 100 + i, (uint64_t)i) == 0);
-    CHECK(pyglue_rows_child_started(rows, 200, 9) == PYGLUE_E_TOO_BIG);
-    pyglue_rows_child_ended(rows, 101);
+        CHECK(pyglue_rows_child_started(rows, ROWS, 100 + i, (uint64_t)i) == 0);
+    CHECK(pyglue_rows_child_started(rows, ROWS, 200, 9) == PYGLUE_E_TOO_BIG);
+    pyglue_rows_child_ended(rows, ROWS, 101);
     CHECK(pyglue_rows_get_child(rows, 1, &pid, &plan) == 0);
     CHECK(pyglue_rows_get_child(rows, 2, &pid, &plan) == 1 && pid == 102 && plan == 2);
     free(rows);
@@ -351,6 +353,40 @@ static void rows_of_another_layout_are_refused(void) {
         CHECK(pyglue_rows_check(rows, pyglue_rows_size(ROWS)) == PYGLUE_E_VERSION);
     }
     free(rows);
+}
+
+static void the_room_for_rows_follows_from_the_size(void) {
+    for (unsigned count = 1; count < 40; count++) {
+        CHECK(pyglue_rows_room(pyglue_rows_size(count)) == count);
+        CHECK(pyglue_rows_room(pyglue_rows_size(count) - 1) == count - 1);
+    }
+    CHECK(pyglue_rows_room(0) == 0);
+}
+
+/* Behind the memory is none: a look at it would end this program. */
+static void a_count_that_a_child_wrote_leads_the_parent_nowhere(void) {
+    static const uint32_t counts[] = {0, ROWS - 1, ROWS + 1, 0x7fffffff, 0xffffffff};
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t size = (pyglue_rows_size(ROWS) + page - 1) & ~(page - 1);
+
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        char *memory =
+            mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        pyglue_rows_t *rows = (pyglue_rows_t *)(void *)memory;
+
+        CHECK(memory != MAP_FAILED && mprotect(memory + size, page, PROT_NONE) == 0);
+        pyglue_rows_init(rows, ROWS);
+        CHECK(pyglue_rows_claim(rows, 100) == 0 && pyglue_rows_take(rows, 0, 5, 7, 2));
+        ((uint32_t *)(void *)rows)[2] = counts[i];
+        for (int pid = 100; pid < 100 + ROWS; pid++)
+            CHECK(pyglue_rows_child_started(rows, ROWS, pid, 1) == 0);
+        CHECK(pyglue_rows_child_started(rows, ROWS, 200, 1) == PYGLUE_E_TOO_BIG);
+        pyglue_rows_child_ended(rows, ROWS, 100);
+        pyglue_rows_release(rows, ROWS, 100);
+        ((uint32_t *)(void *)rows)[2] = ROWS;
+        CHECK(pyglue_rows_sum(rows, 5, 7) == 0);
+        munmap(memory, size + page);
+    }
 }
 
 struct taking {
@@ -419,6 +455,8 @@ int main(void) {
     the_slot_of_a_group_is_found_by_digest();
     children_are_listed_with_their_plans();
     rows_of_another_layout_are_refused();
+    the_room_for_rows_follows_from_the_size();
+    a_count_that_a_child_wrote_leads_the_parent_nowhere();
     many_takers_never_pass_the_number_of_places();
     return check_result();
 }
