@@ -370,8 +370,8 @@ void glue_conn_close(glue_conn_t *conn) {
 /* Reading ahead. */
 
 /* The whole response is here, in buffer and spool: the socket goes back to the idle ones, and the
- * place to its worker. What the frames say is not known yet; that
- * they are frames, and that nothing is between requests, is. */
+ * place to its worker. What the frames say is not known yet; that they are frames, and that nothing
+ * is between requests, is. */
 static void let_go(glue_ahead_t *ahead) {
     glue_conn_t *conn =
         (glue_conn_t *)(void *)((char *)ahead - APR_OFFSETOF(struct glue_conn, ahead));

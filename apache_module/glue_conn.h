@@ -54,8 +54,7 @@ typedef struct glue_loan {
  * (glue_ahead.h). It must not be used until it was taken back, but for lending it again. When the
  * end of the response has come, at any time from now on, the worker's socket serves other requests
  * and the place is given back: glue_conn_is_over tells, and what is left can be read, but nothing
- * sent. r:
- * whose log tells of a full disk. */
+ * sent. r: whose log tells of a full disk. */
 void glue_conn_lend(glue_conn_t *conn, const glue_loan_t *loan);
 void glue_conn_take_back(glue_conn_t *conn, request_rec *r);
 int glue_conn_is_over(const glue_conn_t *conn);

@@ -5,11 +5,8 @@
  * response is head, body and EOS in one pass, which httpd sends with one writev. */
 #include "glue_host.h"
 
-#include <fcntl.h>
-#include <http_connection.h>
 #include <http_core.h>
 #include <http_protocol.h>
-#include <http_request.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -6,7 +6,6 @@
  * given up; all its Python objects are gone by then. */
 #include "eng.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>

@@ -73,8 +73,6 @@ int jail_step_bounding(jail_run_t *run) {
 
 /* Groups and users. */
 
-/* The drop. */
-
 int jail_step_setgroups(jail_run_t *run) {
     const jail_plan_t *plan = run->plan;
     size_t size = plan->group_count * sizeof(gid_t);
