@@ -2,11 +2,13 @@
 """A site with one process group, `shop`, that tests kill, restart, touch and stop."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness import conf, site
-from harness.client import Response, connected, request, wait_until
+from harness.client import Connection, Response, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 
@@ -79,6 +81,15 @@ def ask(server: Httpd, target: str) -> Response:
 def facts(server: Httpd, target: str = "/who") -> Any:
     """What the application tells of its process."""
     return json.loads(ask(server, target).text)
+
+
+@contextmanager
+def slow_request(server: Httpd) -> Iterator[Connection]:
+    """On this connection one has begun to run, until somebody makes `files/slow.end`."""
+    with connected(server.address) as connection:
+        connection.send(request("GET", "/waits?slow"))
+        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+        yield connection
 
 
 def serving(load: Load, last: int) -> set[int]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 from harness import census, client
-from harness.client import connected, request, wait_until
+from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts, serving
+from process.shop import ask, facts, serving, slow_request
 from process.upgrade import Installation
 
 StartShop = Callable[..., Httpd]
@@ -59,10 +59,7 @@ def test_signals_that_come_faster_than_workers_start_fail_no_request(start_shop:
 def test_a_request_that_runs_finishes_in_its_old_worker(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     (old,) = server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         server.graceful()
         wait_until(lambda: facts(server)["pid"] != old, "a new worker serves")
         assert census.is_alive(old)
@@ -140,9 +137,7 @@ def test_nothing_is_started_where_no_group_is_configured(start_shop: StartShop) 
 
 def test_a_request_of_a_group_that_left_the_plan_finishes(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         old = server.workers()
 
         server.configure(shop.lines(server.root, name="other"))

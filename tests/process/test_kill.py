@@ -14,7 +14,7 @@ from harness.client import CutError, connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts, serving
+from process.shop import ask, facts, serving, slow_request
 
 LIVED = r", after \d+ requests and with \d+ running, "
 DIED = rf"PG1103: process group 'shop': worker \d+ \(pid {{pid}}\){LIVED}was killed by {{signal}}"
@@ -163,9 +163,7 @@ def test_what_ran_when_a_signal_had_stopped_the_worker_is_told(start_shop: Start
         rf"PG1103: .*pid {pid}.* was killed by SIGKILL: a signal had stopped it; .*GET /waits"
     )
     server.log.expect("GL0504.*: was killed by SIGKILL: a signal had stopped it")
-    with connected(server.address) as client:
-        client.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as client:
         os.kill(pid, signal.SIGSTOP)
         assert client.read_response().status == 502
 
@@ -183,9 +181,7 @@ def test_a_worker_that_ended_and_cannot_be_reaped_is_replaced(start_shop: StartS
     )
     server.log.expect("GL0504")
     assert ask(server, "/leaves_behind?tracer").status == 200
-    with connected(server.address) as client:
-        client.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as client:
         os.kill(pid, signal.SIGKILL)
         assert client.read_response().status == 502
     assert facts(server)["pid"] != pid
@@ -204,9 +200,7 @@ def test_requests_that_a_worker_could_not_end_in_time_are_named(start_shop: Star
     server.log.expect("PG2005")
     server.log.expect(rf"PG1140: .*pid {pid}.*before the end of 1 requests: .*It ran: GET /waits ")
     server.log.expect("GL0504")
-    with connected(server.address) as client:
-        client.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as client:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGTERM)
         assert client.read_response().status == 502
@@ -280,10 +274,7 @@ def test_requests_of_a_dead_supervisors_worker_end_well(start_shop: StartShop) -
     server = start_shop("threads=4")
     server.log.expect("GL0603")
     old = server.workers()[0]
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         os.kill(server.supervisor(), signal.SIGKILL)
         wait_until(lambda: any(pid != old for pid in server.workers()), "a new worker", 30)
         wait_until(lambda: facts(server)["pid"] != old, "it serves")
@@ -301,10 +292,7 @@ def test_a_worker_that_dies_while_no_supervisor_lives_is_a_502(start_shop: Start
     server.log.expect("GL0504: .*the cause is unknown")
     server.log.expect("GL0603")
     (worker,) = server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         os.kill(server.pid, signal.SIGSTOP)
         try:
             os.kill(server.supervisor(), signal.SIGKILL)
@@ -322,10 +310,7 @@ def test_a_dead_supervisors_worker_that_dies_is_a_502(start_shop: StartShop) -> 
     server.log.expect("GL0603")
     server.log.expect("GL0504: .*the cause is unknown")
     (old,) = server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         os.kill(server.supervisor(), signal.SIGKILL)
         wait_until(lambda: any(pid != old for pid in server.workers()), "a new worker", 30)
         wait_until(lambda: facts(server)["pid"] != old, "it serves")
@@ -380,9 +365,7 @@ def test_an_application_may_have_its_worker_replaced_by_a_signal(
 ) -> None:
     """As code reloaders written for mod_wsgi do; again and again, and while a request runs."""
     server = start_shop("threads=4")
-    with connected(server.address) as slow, Load(server.address, "/who", clients=3) as load:
-        slow.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as slow, Load(server.address, "/who", clients=3) as load:
         for _ in range(3):
             (old,) = serving(load, 1)
             os.kill(old, number)

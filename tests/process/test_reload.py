@@ -13,7 +13,7 @@ from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts, serving
+from process.shop import ask, facts, serving, slow_request
 
 StartShop = Callable[..., Httpd]
 IMPORTS = "import sys; sys.path.insert(0, {folder!r})\nfrom helper import application\n"
@@ -67,9 +67,7 @@ def test_drain_timeout_alone_ends_what_an_old_worker_still_runs(
         server.log.allow("PG2005|PG1140|GL05.*exited with status 0")
     (old,) = server.workers()
     files = server.root / "files"
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((files / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         os.utime(script_of(server))
         wait_until(lambda: server.workers() and facts(server)["pid"] != old, "a new worker serves")
         if bounded:
@@ -92,9 +90,7 @@ def test_time_for_what_still_runs_after_a_signal_or_a_limit(
     server.log.expect("PG1140.*It ran: GET /waits ")
     server.log.allow("PG2005|GL0504.*exited with status 0")
     (old,) = server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         if option == "eviction-timeout":
             os.kill(old, signal.SIGUSR1)
         wait_until(lambda: facts(server)["pid"] != old, "a new worker serves")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from harness import census, conf
-from harness.client import connected, request, wait_until
+from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts, serving
+from process.shop import ask, facts, serving, slow_request
 from process.test_reload import script_of, write
 
 StartShop = Callable[..., Httpd]
@@ -68,9 +68,7 @@ def test_workers_that_are_forks_of_one_that_loaded_are_known_from_it(
 def test_request_that_runs_is_not_waited_for_and_finishes(start_shop: StartShop) -> None:
     server = start_shop("threads=4")
     old = facts(server)["pid"]
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         assert reload(server, "shop").returncode == 0
         assert facts(server)["pid"] != old and census.is_alive(old)
         (server.root / "files" / "slow.end").touch()

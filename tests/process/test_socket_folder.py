@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.client import connected, request, wait_until
+from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
-from process.shop import facts, serving
+from process.shop import facts, serving, slow_request
 
 StartShop = Callable[..., Httpd]
 
@@ -27,9 +27,7 @@ def test_a_removed_folder_of_sockets_is_made_anew_and_no_request_fails(
     server = start_shop("processes=2 threads=4", workers=2)
     server.log.expect("PG1128: .*wsgi.*removed")
     old, supervisor = server.workers(), server.supervisor()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         with Load(server.address, "/who", clients=4) as load:
             shutil.rmtree(folder_of_sockets(server))
             wait_until(lambda: serving(load, 8).isdisjoint(old), "new workers serve", 20)

@@ -12,7 +12,7 @@ from harness.client import connected, request, wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts
+from process.shop import ask, facts, slow_request
 
 StartShop = Callable[..., Httpd]
 APP = """
@@ -120,9 +120,7 @@ def test_a_request_that_runs_is_finished_by_old_code(start_shop: StartShop) -> N
     server = start_shop("threads=4 reload=strict")
     (old,) = server.workers()
     files = server.root / "files"
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((files / "slow.runs").exists, "the request runs")
+    with slow_request(server) as connection:
         os.utime(server.root / "apps" / "who" / "wsgi.py")
         assert facts(server)["pid"] != old
         (files / "slow.end").touch()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from harness import census, site
-from harness.client import connected, request, wait_until
+from harness.client import wait_until
 from harness.httpd import Httpd
 from harness.load import Load
 from process import shop
-from process.shop import ask, facts, serving
+from process.shop import ask, facts, serving, slow_request
 from process.upgrade import OTHER, OURS, Installation
 
 REPLACED = rf"GL0605: .*of mod_pyglue {OURS} and is replaced by one of {OTHER}"
@@ -45,10 +45,7 @@ def test_another_version_takes_over_at_a_graceful_restart_and_no_request_fails(
     server: Httpd, installation: Installation
 ) -> None:
     first, old = server.supervisor(), server.workers()
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         with Load(server.address, "/who", clients=3, keep_alive=False) as load:
             installation.install(installation.other_version())
             load.wait_for_more(20)
@@ -101,10 +98,7 @@ def test_a_version_with_memories_of_its_own_fails_no_request(
     server.log.expect(rf"GL0606: .*of mod_pyglue \({OURS}\) than this one \({OTHER}\)")
     server.log.expect("PG1007")  # it tells that it is left
     server.log.allow("AH00488")  # httpd does not know whose child it was
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
-
+    with slow_request(server) as connection:
         with Load(server.address, "/who", clients=3, keep_alive=False) as load:
             installation.install(other)
             server.graceful()
@@ -126,9 +120,7 @@ def test_stop_ends_an_older_version_that_still_has_a_request(
     server.log.expect("GL0606")
     server.log.allow("PG1007|AH00488|AH00045|AH00046|AH00052|PG2005|GL05|OSError")
     old = [server.supervisor(), *server.workers()]
-    with connected(server.address) as connection:
-        connection.send(request("GET", "/waits?slow"))
-        wait_until((server.root / "files" / "slow.runs").exists, "the request runs")
+    with slow_request(server):
         installation.install(other)
         server.graceful()
         assert ask(server, "/who").status == 200
