@@ -21,6 +21,7 @@ from .process import Ends, Process, Spawn
 from .reader import Reader
 
 SCRIPTS_SIZE = 1 << 16  # some hundreds of them
+MOST_KEPT = 4  # threads of ours, by one user
 
 
 class Births:
@@ -44,6 +45,7 @@ class Births:
         """A worker that was forked, or (pid 0) that a preloader will fork. OSError, ValueError,
         ListenError: nothing is left of it."""
         assert self.plan is not None
+        self._check_reader(action.definition.uid)
         directory = self._directory(self.plan.httpd.socket_prefix)
         listener = directory.listen(action.number, action.definition.listen_backlog)
         try:
@@ -108,6 +110,15 @@ class Births:
         made.spawn(self._spawn, ends)
         self.open_listener(made)
         made.send(settings)
+
+    def _check_reader(self, uid: int) -> None:
+        """Each worker could keep another thread, for as long as its user likes."""
+        if (kept := self._reader.kept(uid)) >= MOST_KEPT:
+            raise ValueError(
+                f"what {kept} processes of its user left in their pipes cannot be read "
+                "yet: a file system of that user does not answer. When it is unmounted, "
+                "workers are started again"
+            )
 
     def _scripts_of(self, digest: bytes) -> int:
         """Of all workers of one identity, one after the other. Never read here."""

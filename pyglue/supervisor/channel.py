@@ -39,6 +39,17 @@ class ChannelError(Exception):
     """A message that is not taken; the text says why. The channel goes on."""
 
 
+class CutError(ChannelError):
+    """Descriptors of a plan's message could not be had."""
+
+    def __init__(self, plan: int) -> None:
+        super().__init__(
+            "the supervisor has no room for its descriptors: raise the number of open files that "
+            "httpd may have (LimitNOFILE=, ulimit -n)"
+        )
+        self.plan = plan
+
+
 @dataclass(slots=True)
 class Packet:
     """A message of the parent's. Whoever takes it owns the descriptors."""
@@ -81,11 +92,13 @@ def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[list[int], tuple[i
 def _checked(data: bytes, flags: int, is_parent: bool, fds: list[int]) -> Packet:
     if not is_parent:
         raise ChannelError("its sender is not httpd's parent")
-    if len(data) != HEAD.size or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise ChannelError("it has a wrong length or was cut")
+    if len(data) != HEAD.size:
+        raise ChannelError("it has a wrong length")
     kind, version, a, b, plan = HEAD.unpack(data)
     if version != VERSION:
         raise ChannelError(f"its version is {version}, not {VERSION}")
+    if flags & socket.MSG_CTRUNC:
+        raise CutError(plan)
     try:
         return Packet(Kind(kind), a, b, plan, fds)
     except ValueError:

@@ -18,7 +18,7 @@ from . import causes, family, launch, traced
 from .actions import Death
 from .cgroups import Cgroups
 from .hearing import Hearing
-from .loop import Loop, now
+from .loop import LONGEST, Loop, now
 from .process import Process, ReadRecord
 
 REAPS_A_TURN = 256
@@ -63,10 +63,10 @@ class Deaths:
             self._bury(worker, tracer)
 
     def reap(self) -> None:
-        """All zombies, unknown ones too: else a tenant fills the table of processes."""
-        count = 0
-        for info in family.changed_children(REAPS_A_TURN):
-            count += 1
+        """All zombies, unknown ones too: else a tenant fills the table of processes. A pipe of one
+        that answers late costs seconds: what is left then comes with the next turn."""
+        until = now() + LONGEST
+        for count, info in enumerate(family.changed_children(REAPS_A_TURN), 1):
             worker = self._calls.process_of(info.si_pid)
             if info.si_code == os.CLD_STOPPED:
                 with contextlib.suppress(ChildProcessError):  # killed since: comes again, as dead
@@ -77,8 +77,9 @@ class Deaths:
                 os.waitpid(info.si_pid, 0)
             else:
                 self._bury(worker)
-        if count == REAPS_A_TURN:
-            self._loop.again(signal.SIGCHLD)
+            if count == REAPS_A_TURN or now() >= until:
+                self._loop.again(signal.SIGCHLD)
+                return
 
     def _bury(self, worker: Process, tracer: int | None = None) -> None:
         """Its last words first, then what it leaves behind. tracer: who keeps it."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import channel, messages, process
 from .actions import Action
 from .births import Births
-from .channel import Assembly, ChannelError, Kind, Packet
+from .channel import Assembly, ChannelError, CutError, Kind, Packet
 from .checks import PlanError
 from .logs import Logs, Rate
 from .loop import now
@@ -59,6 +59,8 @@ class Intake:
             packet = self._next()
             if packet is not None:
                 self._take(packet)
+        except CutError as error:
+            self._calls.do(self._roster.refuse(error.plan, str(error)))
         except ChannelError as error:
             self._logs.say(messages.STRANGE_MESSAGE, {"reason": error})
 

@@ -33,7 +33,7 @@ FDS_A_WORKER = 7  # that are open here
 FDS_BESIDE = 64
 
 Spawn = Callable[[Recipe, "list[int]"], "tuple[int, int, int]"]
-Read = Callable[[int, int], "bytes | None"]  # as _read, or UnreadableError
+Read = Callable[[int, int, int], "bytes | None"]  # as Reader.read
 ReadRecord = Callable[[int], "tuple[int, int, int, int, list[tuple[int, int, bytes, bytes]]]"]
 LAST_WORDS = 1 << 20  # bytes of its log that are read at its end; no pipe holds more by default
 
@@ -153,7 +153,7 @@ class Process:
         if self.is_unreadable:
             return b""
         try:
-            return self.read(fd, size)
+            return self.read(fd, size, self.definition.uid)
         except UnreadableError:
             self.is_unreadable = True
             return b""
@@ -283,7 +283,8 @@ def make_memory(name: str, size: int) -> int:
 def raise_open_files() -> None:
     """As far as they may be raised: each worker takes some."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # fs.nr_open was lowered below it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def room() -> tuple[int, int]:
@@ -292,7 +293,7 @@ def room() -> tuple[int, int]:
     return limit, (limit - FDS_BESIDE) // FDS_A_WORKER
 
 
-def _read(fd: int, size: int) -> bytes | None:
+def _read(fd: int, size: int, _: int = 0) -> bytes | None:
     """What is there; b"" at end-of-file, None when there is nothing."""
     try:
         return os.read(fd, size)

@@ -45,22 +45,31 @@ class Reader:
     def __init__(self, is_stuck: Callable[[int], bool] = is_asleep, look: float = LOOK) -> None:
         self._is_stuck, self._look = is_stuck, look
         self._thread: threading.Thread | None = None
+        self._kept: dict[int, list[threading.Thread]] = {}  # of each user
 
-    def read(self, fd: int, size: int) -> bytes | None:
-        """What is there; b"" at end-of-file, None when there is nothing. UnreadableError."""
+    def kept(self, uid: int) -> int:
+        """How many threads have not come back from the pipes of this user's processes."""
+        alive = [thread for thread in self._kept.pop(uid, []) if thread.is_alive()]
+        if alive:
+            self._kept[uid] = alive
+        return len(alive)
+
+    def read(self, fd: int, size: int, uid: int) -> bytes | None:
+        """What is there; b"" at end-of-file, None when there is nothing. UnreadableError. uid: who
+        writes to it."""
         thread = self._thread or self._begin()
         if thread is None:
             time.sleep(PAUSE)
             return None
         self._asked.put((fd, size))
-        got = self._wait(thread)
+        got = self._wait(thread, uid)
         if isinstance(got, BlockingIOError):
             return None
         if isinstance(got, OSError):  # a page that was not there any more
             raise UnreadableError from got
         return got
 
-    def _wait(self, thread: threading.Thread) -> bytes | OSError:
+    def _wait(self, thread: threading.Thread, uid: int) -> bytes | OSError:
         stuck = 0
         while stuck < LOOKS:
             try:
@@ -69,6 +78,7 @@ class Reader:
                 stuck = stuck + 1 if self._is_stuck(thread.native_id or 0) else 0
         self._asked.put(None)  # it ends when it comes back
         self._thread = None
+        self._kept.setdefault(uid, []).append(thread)
         raise UnreadableError
 
     def _begin(self) -> threading.Thread | None:

@@ -64,7 +64,8 @@ class Roster:
 
     def objection(self, plan: Plan) -> str:
         """Why it cannot be taken beside what still serves; nothing if it can."""
-        if len({group.digest for group in plan.groups} | self.groups.keys()) <= MAX_GROUPS:
+        serving = self.groups.keys() | self._inherited
+        if len({group.digest for group in plan.groups} | serving) <= MAX_GROUPS:
             return ""
         return (
             f"with the groups of older plans that still serve there would be more than {MAX_GROUPS}"

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from harness.world import ENDED, KILLED, World, group_plan
 
-from pyglue.supervisor import messages
+from pyglue.supervisor import deaths, family, messages
 from pyglue.supervisor.actions import Bury, Death
 from pyglue.supervisor.causes import Running
 from pyglue.supervisor.deaths import Calls, Deaths
+from pyglue.supervisor.loop import LONGEST
 from pyglue.supervisor.worker import Message, Recycle
 
 
@@ -92,6 +95,22 @@ def test_requests_that_an_end_cut_short_are_an_error_unless_all_stops() -> None:
     world.do(world.roster.stop("httpd stops", world.now))
     world.gone(second, cut)
     assert len(world.said(messages.WORKER_CUT)) == 1
+
+
+def test_deaths_that_take_long_leave_the_rest_to_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pipes that answer late, as a tenant's file system makes them, cost seconds each: httpd takes
+    a supervisor that is away for some of them for hung."""
+    clock, again, waited = itertools.count(0.0, LONGEST), [], []
+    monkeypatch.setattr(deaths, "now", lambda: next(clock))
+    dead = SimpleNamespace(si_pid=7, si_code=os.CLD_KILLED)
+    monkeypatch.setattr(family, "changed_children", lambda most: itertools.repeat(dead, most))
+    monkeypatch.setattr(os, "waitpid", lambda pid, _: waited.append(pid))
+    calls = Calls(process_of=lambda _: None, stopped=lambda _: None, gone=lambda *_: None)
+    loop = SimpleNamespace(again=again.append)
+    Deaths(loop, None, None, None, None, calls).reap()  # type: ignore[arg-type]
+    assert (waited, again) == ([7], [signal.SIGCHLD])
 
 
 def test_a_process_that_is_killed_while_it_is_found_stopped_is_reaped_like_others() -> None:

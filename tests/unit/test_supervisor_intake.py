@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pyglue.supervisor.actions import Action, Say, TellPlan
 from pyglue.supervisor.births import Births
 from pyglue.supervisor.channel import HEAD, PLAN_SEALS, VERSION, Kind
 from pyglue.supervisor.intake import Calls, Intake
+from pyglue.supervisor.plan import MAX_GROUPS, parse
 from pyglue.supervisor.roster import Roster
 
 
@@ -118,6 +120,27 @@ def test_a_plan_that_cannot_be_taken_changes_nothing_and_its_logs_are_closed(
     parent.send_plan(text)
     assert parent.births.plan is None and not is_open(next_fd)
     assert parent.said() == [messages.PLAN_REFUSED] and TellPlan(0, 1) in parent.done
+
+
+def test_a_plan_whose_descriptors_find_no_room_is_refused(parent: Parent) -> None:
+    """It is not sent again, so that its requests would wait for it in vain."""
+    head = HEAD.pack(Kind.PLAN, VERSION, 1, 0, 7)
+    socket.send_fds(parent.ours, [head], [parent.log])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        parent.intake.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert parent.said() == [messages.PLAN_REFUSED] and TellPlan(0, 7) in parent.done
+
+
+def test_a_plan_that_has_no_room_beside_the_groups_of_a_dead_supervisor_is_refused() -> None:
+    digests = [number.to_bytes(20, "big") for number in range(MAX_GROUPS)]
+    roster, plan = Roster(2, digests), parse(json.dumps(sound()).encode())
+    assert str(MAX_GROUPS) in roster.objection(plan)
+    roster.disinherited(digests[0], 0.0)
+    assert not roster.objection(plan)
 
 
 def test_nobody_but_the_parent_is_heard() -> None:
