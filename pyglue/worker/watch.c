@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The watcher, which never waits for Python and so sees what hangs with it. What wants the GIL is
- * hand.c's: a hand that cannot have it for deadlock-timeout is how a deadlock is told.
+ * hands.c's: a hand that cannot have it for deadlock-timeout is how a deadlock is told.
  *
  * The watcher sleeps until the next deadline. Nobody wakes it for a request: one that begins while
  * it sleeps cannot be late before it wakes, as it never sleeps for longer than the time-out. */
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "hand.h"
+#include "hands.h"
 #include "pool.h"
 
 #define SECOND 1000u /* between two looks at memory */
@@ -34,7 +34,7 @@ typedef struct seen {
 struct wkr_watch {
     wkr_pool_t *pool;
     const wkr_settings_t *settings;
-    wkr_hand_t *hand; /* NULL: nothing that is watched needs it */
+    wkr_hands_t *hands; /* NULL: nothing that is watched needs it */
     pthread_t watcher;
     int has_watcher;
     pthread_mutex_t lock; /* of the next four */
@@ -123,7 +123,7 @@ static void recycle(wkr_watch_t *watch, enum wkr_recycle why) {
 static void ask_for_dump(wkr_watch_t *watch, uint64_t now) {
     watch->dumped_at = now;
     watch->dump_by = now + MOMENT;
-    wkr_hand_dump(watch->hand);
+    wkr_hands_dump(watch->hands);
 }
 
 static void list_running(const wkr_watch_t *watch, uint64_t now) {
@@ -150,7 +150,7 @@ static uint64_t look_at_dump(wkr_watch_t *watch, uint64_t now) {
     if (watch->dump_by == 0 || now < watch->dump_by)
         return watch->dump_by == 0 ? WKR_NEVER : watch->dump_by;
     watch->dump_by = 0;
-    if (wkr_hand_dump_no_more(watch->hand))
+    if (wkr_hands_dump_no_more(watch->hands))
         dump_stuck(watch, now);
     return WKR_NEVER;
 }
@@ -193,7 +193,7 @@ static void tell_late(wkr_watch_t *watch, unsigned slot, uint64_t since, uint64_
     if (watch->dumped_at <= since || now >= watch->dumped_at + MOMENT)
         ask_for_dump(watch, now);
     if (watch->settings->interrupt_timeout > 0)
-        wkr_hand_interrupt(watch->hand, watch->seen[slot].number);
+        wkr_hands_interrupt(watch->hands, watch->seen[slot].number);
     watch->seen[slot].stage = STAGE_TOLD;
 }
 
@@ -314,7 +314,7 @@ static uint64_t look_at_hand(wkr_watch_t *watch, uint64_t now) {
             _exit(1);
         return now + TURN;
     }
-    since = wkr_hand_busy_since(watch->hand);
+    since = wkr_hands_busy_since(watch->hands);
     if (since == 0 || now < since + patience)
         return (since == 0 ? now : since) + patience;
     if (watch->suspected == since)
@@ -368,13 +368,13 @@ static int init(wkr_watch_t *watch, wkr_pool_t *pool) {
 
 static int start_threads(wkr_watch_t *watch) {
     const wkr_settings_t *settings = watch->settings;
-    const wkr_hand_task_t task = {watch->pool->ops, watch->pool->engine, slots(watch),
+    const wkr_hands_task_t task = {watch->pool->ops, watch->pool->engine, slots(watch),
                                   settings->deadlock_timeout > 0};
     int rv = 0;
 
     if (settings->startup_timeout > 0 || settings->request_timeout > 0 ||
         settings->deadlock_timeout > 0)
-        rv = wkr_hand_start(&watch->hand, &task);
+        rv = wkr_hands_start(&watch->hands, &task);
     if (rv == 0)
         watch->has_watcher = (errno = pthread_create(&watch->watcher, NULL, watcher, watch)) == 0;
     return rv != 0 ? rv : watch->has_watcher ? 0 : PYGLUE_E_IO;
@@ -409,8 +409,8 @@ void wkr_watch_let(wkr_watch_t *watch) {
     watch->is_let = 1;
     pthread_cond_broadcast(&watch->changed);
     pthread_mutex_unlock(&watch->lock);
-    if (watch->hand != NULL)
-        wkr_hand_let(watch->hand);
+    if (watch->hands != NULL)
+        wkr_hands_let(watch->hands);
 }
 
 static void end_watcher(wkr_watch_t *watch) {
@@ -424,11 +424,11 @@ static void end_watcher(wkr_watch_t *watch) {
 
 /* The hand first: a GIL that it cannot have is the watcher's to see, to the end. */
 void wkr_watch_stop(wkr_watch_t *watch) {
-    if (watch->hand != NULL)
-        wkr_hand_stop(watch->hand);
+    if (watch->hands != NULL)
+        wkr_hands_stop(watch->hands);
     end_watcher(watch);
-    if (watch->hand != NULL)
-        wkr_hand_free(watch->hand);
+    if (watch->hands != NULL)
+        wkr_hands_free(watch->hands);
     pthread_cond_destroy(&watch->changed);
     pthread_mutex_destroy(&watch->lock);
     free(watch->seen);

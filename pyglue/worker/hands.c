@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The thread that wants the GIL on behalf of the watch. */
-#include "hand.h"
+#include "hands.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -8,8 +8,8 @@
 
 #define TOUCH_EVERY 1000u /* ms */
 
-struct wkr_hand {
-    wkr_hand_task_t task;
+struct wkr_hands {
+    wkr_hands_task_t task;
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
@@ -22,8 +22,8 @@ struct wkr_hand {
 };
 
 /* One thing that wants a GIL, without the lock. */
-static void reach_locked(wkr_hand_t *hand) {
-    const wkr_hand_task_t *task = &hand->task;
+static void reach_locked(wkr_hands_t *hand) {
+    const wkr_hands_task_t *task = &hand->task;
     uint64_t number = 0;
 
     hand->is_dumping = hand->wants_dump;
@@ -44,7 +44,7 @@ static void reach_locked(wkr_hand_t *hand) {
 }
 
 static void *run(void *argument) {
-    wkr_hand_t *hand = argument;
+    wkr_hands_t *hand = argument;
     uint64_t touch_at;
 
     pthread_mutex_lock(&hand->lock);
@@ -67,8 +67,8 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int wkr_hand_start(wkr_hand_t **result, const wkr_hand_task_t *task) {
-    wkr_hand_t *hand = calloc(1, sizeof *hand);
+int wkr_hands_start(wkr_hands_t **result, const wkr_hands_task_t *task) {
+    wkr_hands_t *hand = calloc(1, sizeof *hand);
     int error, rv;
 
     *result = NULL;
@@ -84,35 +84,35 @@ int wkr_hand_start(wkr_hand_t **result, const wkr_hand_task_t *task) {
         return 0;
     }
     rv = hand->interrupts != NULL ? PYGLUE_E_IO : PYGLUE_E_NOMEM;
-    wkr_hand_free(hand);
+    wkr_hands_free(hand);
     errno = error;
     return rv;
 }
 
-static void set(wkr_hand_t *hand, int *order) {
+static void set(wkr_hands_t *hand, int *order) {
     pthread_mutex_lock(&hand->lock);
     *order = 1;
     pthread_cond_broadcast(&hand->changed);
     pthread_mutex_unlock(&hand->lock);
 }
 
-void wkr_hand_let(wkr_hand_t *hand) {
+void wkr_hands_let(wkr_hands_t *hand) {
     set(hand, &hand->is_let);
 }
 
-void wkr_hand_stop(wkr_hand_t *hand) {
+void wkr_hands_stop(wkr_hands_t *hand) {
     set(hand, &hand->ends);
     pthread_join(hand->thread, NULL);
 }
 
-void wkr_hand_free(wkr_hand_t *hand) {
+void wkr_hands_free(wkr_hands_t *hand) {
     pthread_cond_destroy(&hand->changed);
     pthread_mutex_destroy(&hand->lock);
     free(hand->interrupts);
     free(hand);
 }
 
-void wkr_hand_interrupt(wkr_hand_t *hand, uint64_t number) {
+void wkr_hands_interrupt(wkr_hands_t *hand, uint64_t number) {
     pthread_mutex_lock(&hand->lock);
     if (hand->interrupt_count < hand->task.requests)
         hand->interrupts[hand->interrupt_count++] = number;
@@ -120,11 +120,11 @@ void wkr_hand_interrupt(wkr_hand_t *hand, uint64_t number) {
     pthread_mutex_unlock(&hand->lock);
 }
 
-void wkr_hand_dump(wkr_hand_t *hand) {
+void wkr_hands_dump(wkr_hands_t *hand) {
     set(hand, &hand->wants_dump);
 }
 
-int wkr_hand_dump_no_more(wkr_hand_t *hand) {
+int wkr_hands_dump_no_more(wkr_hands_t *hand) {
     int is_owed;
 
     pthread_mutex_lock(&hand->lock);
@@ -134,7 +134,7 @@ int wkr_hand_dump_no_more(wkr_hand_t *hand) {
     return is_owed;
 }
 
-uint64_t wkr_hand_busy_since(wkr_hand_t *hand) {
+uint64_t wkr_hands_busy_since(wkr_hands_t *hand) {
     uint64_t since;
 
     pthread_mutex_lock(&hand->lock);
