@@ -76,22 +76,26 @@ typedef struct pyglue_engine_ops {
     /* 0: the file of this request's script is not what was loaded of it, and the request says that
      * such changes count (PYGLUE_REQ_RELOADING). One stat(2). Any thread, without the GIL. */
     int (*is_current)(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot);
-    /* The next four are what a worker watches with (pyglue/worker/watch.c): any thread beside
-     * those of calls, one of them at a time.
+    /* The rest is what a worker watches with (pyglue/worker/watch.c): any thread beside those of
+     * calls. Each is of one GIL, waits for no other, and for its own as long as that is kept: a
+     * thread for each GIL, at one of them at a time. GIL 0 is the main interpreter's, and of all
+     * that share it; `gils` tells how many there are.
      * Raises mod_wsgi.RequestTimeout in the thread that runs this request, in its interpreter, as
      * soon as that runs Python code; never in another request, nor after the application is done
-     * with this one. Waits for the GIL. 1: it will be raised; 0: the request is not in the hands of
-     * the application, or was interrupted before. */
-    int (*interrupt)(pyglue_engine_t *engine, uint64_t number);
-    /* Logs the stacks of all threads of each interpreter, with the requests that they run. Waits
-     * for each GIL. */
-    void (*dump)(pyglue_engine_t *engine);
-    /* The same while some GIL is kept, in a moment for each GIL at most: in interpreters whose GIL
-     * cannot be had, `signal` is raised once for each, for which Python's faulthandler is
-     * registered, and their stacks go where that writes. `signal` 0: nothing is done. */
-    void (*dump_stuck)(pyglue_engine_t *engine, int signal);
-    /* Returns when it has had each GIL of this process. */
-    void (*touch)(pyglue_engine_t *engine);
+     * with this one. 1: it will be raised; 0: the request does not run under this GIL, or is not in
+     * the hands of the application, or was interrupted before. */
+    int (*interrupt)(pyglue_engine_t *engine, unsigned gil, uint64_t number);
+    /* Logs the stacks of all threads of each interpreter, with the requests that they run. */
+    void (*dump)(pyglue_engine_t *engine, unsigned gil);
+    /* The same for a GIL that others wait for in vain, without it: `signal` is raised once for each
+     * interpreter, for which Python's faulthandler is registered, and the stacks go where that
+     * writes. `signal` 0, or a dump that has the GIL just now: nothing is done. Any thread. */
+    void (*dump_stuck)(pyglue_engine_t *engine, unsigned gil, int signal);
+    /* Returns when it has had this GIL. */
+    void (*touch)(pyglue_engine_t *engine, unsigned gil);
+    /* How many GILs there are, which only grows: one, and one for each interpreter that owns its.
+     * Any thread, without a GIL. */
+    unsigned (*gils)(pyglue_engine_t *engine);
 } pyglue_engine_ops_t;
 
 /* The engine's one exported function, named PYGLUE_ENGINE_SYMBOL. Static storage. */

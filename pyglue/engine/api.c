@@ -342,8 +342,9 @@ static const pyglue_engine_ops_t operations = {
     .is_current = api_is_current,
     .interrupt = eng_interrupt_nogil,
     .dump = eng_interrupt_dump_nogil,
-    .dump_stuck = eng_gils_dump_nogil,
+    .dump_stuck = eng_gils_dump_stuck,
     .touch = eng_interrupt_touch_nogil,
+    .gils = eng_gils_count,
 };
 
 __attribute__((visibility("default"))) const pyglue_engine_ops_t *pyglue_engine(void) {

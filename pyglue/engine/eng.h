@@ -46,12 +46,13 @@ struct pyglue_engine {
     atomic_bool has_loaded; /* a script, in any interpreter */
     atomic_uint threads;    /* that ran requests so far: their numbers are mod_wsgi.thread_id */
     pthread_mutex_t lock;   /* guards what follows; never held while waiting for a GIL */
-    pthread_cond_t changed; /* an interpreter is made, or was not; a visitor has gone */
-    unsigned visitors;      /* threads of gils.c, some of which may wait for a GIL for ever */
+    pthread_cond_t changed; /* an interpreter is made, or was not */
+    unsigned own_gils;      /* interpreters that were made with one */
     eng_interp_t *interps;
     eng_note_t *notes;
     eng_loaded_t *loaded;
     eng_spread_t *spreads;
+    pthread_mutex_t stacks_lock; /* of the log, for those that are under one GIL; a leaf */
     bool is_forked; /* this is a child of the application: it has no host, and no other thread */
     eng_thread_t *thread_list;
 };
@@ -66,7 +67,8 @@ struct eng_interp {
     unsigned part; /* of a group that is spread over several, from 1 on; 0: its only one */
     bool is_ready; /* others wait for it under the engine's lock */
     bool has_own_gil;
-    atomic_bool is_visited; /* a visitor of gils.c waits for its GIL */
+    unsigned gil;         /* number of its own one, from 1 on; 0: it has the main interpreter's */
+    atomic_bool is_shown; /* whoever dumps its stacks has its GIL */
     PyInterpreterState *python;
     /* A sub-interpreter's first thread state: no thread's own, so that it is never without one.
      * CPython 3.11 aborts when an interpreter that lost its last state is given another. */
@@ -434,20 +436,17 @@ void eng_interrupt_forbid(eng_thread_t *thread);
 void eng_interrupt_settle(eng_request_t *request);
 
 /* The operations of engine.h. */
-int eng_interrupt_nogil(pyglue_engine_t *engine, uint64_t number);
-void eng_interrupt_dump_nogil(pyglue_engine_t *engine);
-void eng_interrupt_touch_nogil(pyglue_engine_t *engine);
-/* Has the GIL of this interpreter for a moment, in a thread that calls nothing else here, and shows
- * the stacks there. False: no memory. Otherwise it knows nothing of the engine once it has it. */
-bool eng_interrupt_visit_nogil(pyglue_engine_t *engine, const eng_interp_t *interp, bool shows);
+int eng_interrupt_nogil(pyglue_engine_t *engine, unsigned gil, uint64_t number);
+void eng_interrupt_dump_nogil(pyglue_engine_t *engine, unsigned gil);
+void eng_interrupt_touch_nogil(pyglue_engine_t *engine, unsigned gil);
 
-/* gils.c */
+/* gils.c: GILs by their numbers; any thread. */
 
-/* `dump_stuck` of engine.h. */
-void eng_gils_dump_nogil(pyglue_engine_t *engine, int number);
-/* Waits a moment for the visitors that this has left behind. False: some may come yet, at any time,
- * and to any interpreter. */
-bool eng_gils_settle_nogil(pyglue_engine_t *engine);
+/* `gils` and `dump_stuck` of engine.h. */
+unsigned eng_gils_count(pyglue_engine_t *engine);
+void eng_gils_dump_stuck(pyglue_engine_t *engine, unsigned gil, int number);
+/* The next interpreter under this GIL, as eng_interp_next. */
+eng_interp_t *eng_gils_next(pyglue_engine_t *engine, unsigned gil, eng_interp_t *interp);
 
 /* note.c: files that matter, of all interpreters. */
 

@@ -58,6 +58,8 @@ static void remove_locked(pyglue_engine_t *engine, const eng_interp_t *interp) {
 static void settle(pyglue_engine_t *engine, eng_interp_t *interp, bool is_made) {
     pthread_mutex_lock(&engine->lock);
     interp->is_ready = is_made;
+    if (is_made && interp->has_own_gil)
+        interp->gil = ++engine->own_gils;
     if (!is_made)
         remove_locked(engine, interp);
     pthread_cond_broadcast(&engine->changed);
@@ -262,14 +264,14 @@ static void end_seats(eng_interp_t *interp) {
     }
 }
 
-/* False: it is left to the process, because threads of the application still live in it, or a
- * visitor may come, or because it has a GIL and so an allocator of its own: when such a one ends,
- * CPython 3.12 frees with it objects that all share, and the heap is broken. */
-static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp, bool is_settled) {
+/* False: it is left to the process, because threads of the application still live in it, or
+ * because it has a GIL and so an allocator of its own: when such a one ends, CPython 3.12 frees
+ * with it objects that all share, and the heap is broken. */
+static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp) {
     PyEval_RestoreThread(interp->keeper);
     end_seats(interp);
     eng_furnish_finish(thread->engine);
-    if (interp->has_own_gil || !is_settled ||
+    if (interp->has_own_gil ||
         PyThreadState_Next(PyInterpreterState_ThreadHead(interp->python)) != NULL) {
         PyEval_SaveThread();
         return false;
@@ -282,14 +284,13 @@ static bool end_one_nogil(eng_thread_t *thread, eng_interp_t *interp, bool is_se
 bool eng_interp_end_all_nogil(pyglue_engine_t *engine) {
     eng_thread_t *thread = eng_thread_nogil(engine);
     eng_seat_t *main_seat = thread != NULL ? eng_interp_enter_main_nogil(thread) : NULL;
-    bool is_settled, is_clean;
+    bool is_clean = true;
 
     if (main_seat == NULL)
         return false;
     eng_interp_leave(main_seat);
-    is_clean = is_settled = eng_gils_settle_nogil(engine);
     for (eng_interp_t *interp = engine->interps; interp != NULL; interp = interp->next)
-        if (!eng_interp_is_main(interp) && !end_one_nogil(thread, interp, is_settled))
+        if (!eng_interp_is_main(interp) && !end_one_nogil(thread, interp))
             is_clean = false;
     return is_clean;
 }

@@ -226,13 +226,13 @@ static int raise_in(pyglue_engine_t *engine, uint64_t number, const eng_interp_t
     return may;
 }
 
-int eng_interrupt_nogil(pyglue_engine_t *engine, uint64_t number) {
+int eng_interrupt_nogil(pyglue_engine_t *engine, unsigned gil, uint64_t number) {
     eng_thread_t *own = eng_thread_nogil(engine);
     eng_interp_t *interp = interp_of_nogil(engine, number);
     passage_t passage;
     int rv = 0;
 
-    if (own == NULL || interp == NULL)
+    if (own == NULL || interp == NULL || interp->gil != gil)
         return 0;
     if (enter_nogil(&passage, own, interp))
         rv = raise_in(engine, number, interp);
@@ -354,7 +354,9 @@ static PyObject *frames_new(void) {
 
 /* To the log of the process, of which this is the affair, not to that of a request. */
 static void log_nogil(pyglue_engine_t *engine, const char *text) {
+    pthread_mutex_lock(&engine->stacks_lock);
     engine->log(engine->baton, PYGLUE_LEVEL_ERROR, pyglue_str(text));
+    pthread_mutex_unlock(&engine->stacks_lock);
 }
 
 static void dump_interp(pyglue_engine_t *engine, const eng_interp_t *interp) {
@@ -380,45 +382,32 @@ static void dump_interp(pyglue_engine_t *engine, const eng_interp_t *interp) {
     Py_XDECREF(runners);
 }
 
-void eng_interrupt_dump_nogil(pyglue_engine_t *engine) {
+void eng_interrupt_dump_nogil(pyglue_engine_t *engine, unsigned gil) {
     eng_thread_t *own = eng_thread_nogil(engine);
     eng_interp_t *interp = NULL;
 
-    while (own != NULL && (interp = eng_interp_next(engine, interp)) != NULL) {
+    while (own != NULL && (interp = eng_gils_next(engine, gil, interp)) != NULL) {
         passage_t passage;
 
-        if (enter_nogil(&passage, own, interp))
+        if (enter_nogil(&passage, own, interp)) {
+            atomic_store(&interp->is_shown, true);
             dump_interp(engine, interp);
+            atomic_store(&interp->is_shown, false);
+        }
         leave(&passage);
     }
 }
 
-bool eng_interrupt_visit_nogil(pyglue_engine_t *engine, const eng_interp_t *interp, bool shows) {
-    PyThreadState *python = PyThreadState_New(interp->python);
-    passage_t passage;
-
-    if (python == NULL)
-        return false;
-    begin_passage(&passage, engine, interp);
-    PyEval_RestoreThread(python);
-    atomic_store(&passage.is_in, true);
-    if (shows)
-        dump_interp(engine, interp);
-    PyThreadState_Clear(python);
-    PyThreadState_DeleteCurrent();
-    leave(&passage);
-    return true;
-}
-
-void eng_interrupt_touch_nogil(pyglue_engine_t *engine) {
+void eng_interrupt_touch_nogil(pyglue_engine_t *engine, unsigned gil) {
     eng_thread_t *own = eng_thread_nogil(engine);
     eng_interp_t *interp = NULL;
     passage_t passage;
 
-    while (own != NULL && (interp = eng_interp_next(engine, interp)) != NULL) {
-        if (!eng_interp_is_main(interp) && !interp->has_own_gil)
-            continue;
-        enter_nogil(&passage, own, interp);
-        leave(&passage);
-    }
+    do
+        interp = eng_gils_next(engine, gil, interp);
+    while (interp != NULL && gil == 0 && !eng_interp_is_main(interp));
+    if (own == NULL || interp == NULL)
+        return;
+    enter_nogil(&passage, own, interp);
+    leave(&passage);
 }

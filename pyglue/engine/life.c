@@ -18,6 +18,7 @@ static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
     engine->baton = settings->baton;
     engine->owns_python = settings->executable != NULL;
     pthread_mutex_init(&engine->lock, NULL);
+    pthread_mutex_init(&engine->stacks_lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&engine->changed, &monotonic);
@@ -34,6 +35,7 @@ static pyglue_engine_t *new_engine(const pyglue_engine_settings_t *settings) {
 static void free_engine(pyglue_engine_t *engine) {
     pthread_key_delete(engine->thread_key);
     pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->stacks_lock);
     pthread_mutex_destroy(&engine->lock);
     eng_note_clear(engine);
     eng_loaded_clear(engine);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The watcher, which never waits for Python and so sees what hangs with it. What wants the GIL is
- * hands.c's: a hand that cannot have it for deadlock-timeout is how a deadlock is told.
+/* The watcher, which never waits for Python and so sees what hangs with it. What wants a GIL is
+ * hands.c's: a hand that cannot have its own for deadlock-timeout is how a deadlock is told.
  *
  * The watcher sleeps until the next deadline. Nobody wakes it for a request: one that begins while
  * it sleeps cannot be late before it wakes, as it never sleeps for longer than the time-out. */
@@ -16,9 +16,10 @@
 #include "pool.h"
 
 #define SECOND 1000u /* between two looks at memory */
-#define MOMENT 1000u /* for a dump with the GIL, before one is made without */
-#define GRACE 500u   /* for the child to end the wait for a client */
-#define TURN 50u     /* of a process that ends by itself */
+#define RECENT 1000u /* a dump that shows what runs still */
+#define MOMENT 2000u /* for a dump with its GIL, before one is made without */
+#define GRACE 500u   /* for the child to end the wait for a client, or a hand to come by */
+#define TURN 50u     /* of what is looked at again and again */
 #define RECYCLE 6u   /* docs/plan.md 4 */
 
 enum { NAME_SIZE = PYGLUE_RECORD_ID + PYGLUE_RECORD_LINE + 32 };
@@ -34,7 +35,7 @@ typedef struct seen {
 struct wkr_watch {
     wkr_pool_t *pool;
     const wkr_settings_t *settings;
-    wkr_hands_t *hands; /* NULL: nothing that is watched needs it */
+    wkr_hands_t *hands; /* NULL: nothing that is watched needs them */
     pthread_t watcher;
     int has_watcher;
     pthread_mutex_t lock; /* of the next four */
@@ -44,7 +45,6 @@ struct wkr_watch {
     /* the watcher's own */
     seen_t *seen;       /* of each slot */
     uint64_t dumped_at; /* when a dump was last asked for; 0: never */
-    uint64_t dump_by;   /* when it is made without the GIL; 0: no dump is awaited */
     uint64_t suspected; /* since when it was busy, of a hand that looked stuck */
     uint32_t recycle;   /* the reason that the supervisor is to be told; 0: none */
     uint32_t told;      /* the one that it was told */
@@ -122,7 +122,6 @@ static void recycle(wkr_watch_t *watch, enum wkr_recycle why) {
 
 static void ask_for_dump(wkr_watch_t *watch, uint64_t now) {
     watch->dumped_at = now;
-    watch->dump_by = now + MOMENT;
     wkr_hands_dump(watch->hands);
 }
 
@@ -138,21 +137,30 @@ static void list_running(const wkr_watch_t *watch, uint64_t now) {
     }
 }
 
-static void dump_stuck(const wkr_watch_t *watch, uint64_t now) {
-    wkr_say("PG2023: some thread does not let go of its Python interpreter; stacks as they are "
-            "without it:");
-    list_running(watch, now);
-    watch->pool->ops->dump_stuck(watch->pool->engine, watch->settings->stacks_signal);
+/* Stacks that a hand owes which has not come by for so long are shown without it. */
+static void dump_stuck(const wkr_watch_t *watch, uint64_t now, uint64_t patience) {
+    const wkr_pool_t *pool = watch->pool;
+    unsigned gil;
+    int is_said = 0;
+
+    while (wkr_hands_take_stuck(&gil, watch->hands, patience)) {
+        if (!is_said) {
+            wkr_say("PG2023: some thread does not let go of its Python interpreter; stacks as they "
+                    "are without it:");
+            list_running(watch, now);
+        }
+        is_said = 1;
+        pool->ops->dump_stuck(pool->engine, gil, watch->settings->stacks_signal);
+    }
 }
 
-/* A dump that the hand has not come to make in a moment is made without it. */
+/* A hand that was busy before may have been so because the process was stopped. */
 static uint64_t look_at_dump(wkr_watch_t *watch, uint64_t now) {
-    if (watch->dump_by == 0 || now < watch->dump_by)
-        return watch->dump_by == 0 ? WKR_NEVER : watch->dump_by;
-    watch->dump_by = 0;
-    if (wkr_hands_dump_no_more(watch->hands))
-        dump_stuck(watch, now);
-    return WKR_NEVER;
+    if (watch->hands == NULL || !wkr_hands_owe_dump(watch->hands))
+        return WKR_NEVER;
+    if (now >= watch->dumped_at + GRACE)
+        dump_stuck(watch, now, MOMENT);
+    return now + TURN;
 }
 
 /* What is watched: each looks, acts, and says when to look again. */
@@ -163,8 +171,8 @@ static uint64_t look_at_startup(wkr_watch_t *watch, uint64_t now) {
     uint64_t begun = atomic_load(&watch->pool->begun);
 
     if (watch->is_too_late) {
-        if (watch->dump_by != 0)
-            return watch->dump_by;
+        if (wkr_hands_owe_dump(watch->hands))
+            return now + TURN;
         pyglue_record_end(watch->pool->record, PYGLUE_ENDING_STARTUP);
         _exit(1);
     }
@@ -177,7 +185,7 @@ static uint64_t look_at_startup(wkr_watch_t *watch, uint64_t now) {
             seconds(patience));
     watch->is_too_late = 1;
     ask_for_dump(watch, now);
-    return watch->dump_by;
+    return now + TURN;
 }
 
 /* A dump shows all threads: one serves the requests that are late within the same moment. */
@@ -190,10 +198,10 @@ static void tell_late(wkr_watch_t *watch, unsigned slot, uint64_t since, uint64_
         seconds(watch->settings->request_timeout),
         name_of(name, watch, slot, watch->seen[slot].number),
         (unsigned long)watch->pool->threads[slot].id);
-    if (watch->dumped_at <= since || now >= watch->dumped_at + MOMENT)
+    if (watch->dumped_at <= since || now >= watch->dumped_at + RECENT)
         ask_for_dump(watch, now);
     if (watch->settings->interrupt_timeout > 0)
-        wkr_hands_interrupt(watch->hands, watch->seen[slot].number);
+        wkr_hands_interrupt(watch->hands, slot, watch->seen[slot].number);
     watch->seen[slot].stage = STAGE_TOLD;
 }
 
@@ -293,7 +301,8 @@ static void die_of_deadlock(wkr_watch_t *watch, uint64_t now) {
             "extension most likely, does not let go of its Python interpreter. This worker ends, "
             "and another is started",
             seconds(watch->settings->deadlock_timeout));
-    dump_stuck(watch, now);
+    ask_for_dump(watch, now);
+    dump_stuck(watch, now, watch->settings->deadlock_timeout);
     pyglue_record_end(watch->pool->record, PYGLUE_ENDING_DEADLOCK);
     recycle(watch, WKR_RECYCLE_DEADLOCK);
     tell_supervisor(watch, now);
@@ -303,14 +312,14 @@ static void die_of_deadlock(wkr_watch_t *watch, uint64_t now) {
 }
 
 /* A process that was stopped meanwhile has not had its chance: it is looked at twice. */
-static uint64_t look_at_hand(wkr_watch_t *watch, uint64_t now) {
+static uint64_t look_at_hands(wkr_watch_t *watch, uint64_t now) {
     const uint32_t patience = watch->settings->deadlock_timeout;
     uint64_t since;
 
     if (patience == 0)
         return WKR_NEVER;
     if (watch->is_deadlocked) {
-        if (wkr_pool_connections(watch->pool) == 0)
+        if (wkr_pool_connections(watch->pool) == 0 && !wkr_hands_owe_dump(watch->hands))
             _exit(1);
         return now + TURN;
     }
@@ -325,8 +334,8 @@ static uint64_t look_at_hand(wkr_watch_t *watch, uint64_t now) {
 
 /* What awaits a dump comes after it; tell_supervisor is the last, for what the others want told. */
 static uint64_t (*const looks[])(wkr_watch_t *, uint64_t) = {
-    look_at_requests, look_at_dump, look_at_startup, look_at_age,
-    look_at_memory,   look_at_hand, tell_supervisor,
+    look_at_requests, look_at_dump,  look_at_startup, look_at_age,
+    look_at_memory,   look_at_hands, tell_supervisor,
 };
 
 /* The thread. */
@@ -369,7 +378,7 @@ static int init(wkr_watch_t *watch, wkr_pool_t *pool) {
 static int start_threads(wkr_watch_t *watch) {
     const wkr_settings_t *settings = watch->settings;
     const wkr_hands_task_t task = {watch->pool->ops, watch->pool->engine, slots(watch),
-                                  settings->deadlock_timeout > 0};
+                                   settings->deadlock_timeout > 0};
     int rv = 0;
 
     if (settings->startup_timeout > 0 || settings->request_timeout > 0 ||
@@ -422,7 +431,7 @@ static void end_watcher(wkr_watch_t *watch) {
         pthread_join(watch->watcher, NULL);
 }
 
-/* The hand first: a GIL that it cannot have is the watcher's to see, to the end. */
+/* The hands first: a GIL that one cannot have is the watcher's to see, to the end. */
 void wkr_watch_stop(wkr_watch_t *watch) {
     if (watch->hands != NULL)
         wkr_hands_stop(watch->hands);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a worker watches in itself, so that it can be told, interrupted or replaced: requests that
  * run for too long, scripts that do not come to be loaded, an interpreter that nobody can have, its
- * memory and its age. Two threads of its own, started only if a setting asks for one of these.
+ * memory and its age. Threads of its own: one that watches, and a hand for each GIL (hands.h),
+ * started only if a setting asks for what they do.
  *
  * Up: pool.c. Down: the engine's table, the worker's record, process.c. */
 #ifndef PYGLUE_WATCH_H
@@ -26,7 +27,7 @@ int wkr_watch_start(wkr_watch_t **watch, wkr_pool_t *pool);
 /* From now on. Once. */
 void wkr_watch_let(wkr_watch_t *watch);
 
-/* Ends both threads and waits for them; the one that may hold the GIL says thread_end. */
+/* Ends its threads and waits for them; those that may hold a GIL say thread_end. */
 void wkr_watch_stop(wkr_watch_t *watch);
 
 #endif

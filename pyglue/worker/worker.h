@@ -16,7 +16,7 @@
  *   accept.c   the listener, and who may connect
  *   owner.c    connections: in the epoll set, or a thread's
  *   pool.c     threads, drain
- *   hands.c    the thread that wants the GIL for watch.c
+ *   hands.c    the threads that want a GIL for watch.c, one for each
  *   clock.c    time, and waiting by it
  *   watch.c    what runs for too long, hangs or grows, and is told, interrupted or replaced
  *   process.c  what the worker does to its own process: signals, forks, watchdog, name */

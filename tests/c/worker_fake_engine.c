@@ -5,8 +5,8 @@
  * settings as NAME=NUMBER. Standard input: the listener; output: the events, one number a line.
  * SIGTERM drains; after EVENT_LEFT the pool is stopped and the program ends with 0.
  *
- * The GIL is a mutex that "holds" has until its file exists. What the watcher asks of the engine is
- * a line on descriptor 2. */
+ * A GIL is a mutex, the first of which "hold" has until its file exists, and "hold_own" one that
+ * comes into being with it. What the watcher asks of the engine is a line on descriptor 2. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -142,11 +142,14 @@ static int wait_for_file(pyglue_host_t *h, const char *script) {
     return 0;
 }
 
-static pthread_mutex_t gil = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t gils[] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+static atomic_uint gil_count = 1;
+static atomic_ullong owning;      /* the request that runs under the second one */
 static atomic_ullong interrupted; /* the request that is to end */
 static atomic_int has_loaded;
 
-/* Runs until it is interrupted; then as an application that does not catch it. */
+/* Runs until it is interrupted, under the first GIL; then as an application that does not catch it.
+ */
 static int spin(pyglue_host_t *h, const char *script) {
     (void)h, (void)script;
     while (atomic_load(&interrupted) == 0)
@@ -155,18 +158,33 @@ static int spin(pyglue_host_t *h, const char *script) {
     return 504;
 }
 
-/* Holds the GIL until the file exists. */
-static int hold(pyglue_host_t *h, const char *script) {
-    pthread_mutex_lock(&gil);
+/* Holds a GIL until the file exists. */
+static int hold_gil(unsigned gil, pyglue_host_t *h, const char *script) {
+    pthread_mutex_lock(&gils[gil]);
     while (access(script, F_OK))
         usleep(1000);
-    pthread_mutex_unlock(&gil);
+    pthread_mutex_unlock(&gils[gil]);
     return hello(h, script);
+}
+
+static int hold(pyglue_host_t *h, const char *script) {
+    return hold_gil(0, h, script);
+}
+
+static int hold_own(pyglue_host_t *h, const char *script) {
+    atomic_store(&gil_count, 2);
+    return hold_gil(1, h, script);
 }
 
 /* Whoever has the GIL here never gives it back, and the request ends. */
 static int keep(pyglue_host_t *h, const char *script) {
-    pthread_mutex_lock(&gil);
+    pthread_mutex_lock(&gils[0]);
+    return hello(h, script);
+}
+
+static int keep_own(pyglue_host_t *h, const char *script) {
+    atomic_store(&gil_count, 2);
+    pthread_mutex_lock(&gils[1]);
     return hello(h, script);
 }
 
@@ -236,7 +254,9 @@ static const struct {
     {"large_head", large_head},
     {"spin", spin},
     {"hold", hold},
+    {"hold_own", hold_own},
     {"keep", keep},
+    {"keep_own", keep_own},
     {"load", load},
     {"hints", hints},
     {"hint_and_wait", hint_and_wait},
@@ -248,6 +268,8 @@ static int call(pyglue_engine_t *engine, const pyglue_snapshot_t *snapshot, pygl
     const char *script = pyglue_snapshot_text(snapshot, snapshot->script).ptr;
 
     (void)engine;
+    if (strcmp(name, "hold_own") == 0)
+        atomic_store(&owning, snapshot->number);
     *outcome = (pyglue_outcome_t){PYGLUE_FAILED, 404};
     for (size_t i = 0; i < sizeof behaviours / sizeof behaviours[0]; i++) {
         int rv = strcmp(behaviours[i].name, name) == 0 ? behaviours[i].run(host, script) : 404;
@@ -267,27 +289,34 @@ static int engine_has_loaded(pyglue_engine_t *engine) {
     return atomic_load(&has_loaded);
 }
 
-static void touch(pyglue_engine_t *engine) {
+static unsigned count_gils(pyglue_engine_t *engine) {
     (void)engine;
-    pthread_mutex_lock(&gil);
-    pthread_mutex_unlock(&gil);
+    return atomic_load(&gil_count);
 }
 
-static int interrupt(pyglue_engine_t *engine, uint64_t number) {
-    touch(engine);
+static void touch(pyglue_engine_t *engine, unsigned gil) {
+    (void)engine;
+    pthread_mutex_lock(&gils[gil]);
+    pthread_mutex_unlock(&gils[gil]);
+}
+
+static int interrupt(pyglue_engine_t *engine, unsigned gil, uint64_t number) {
+    if (gil != (atomic_load(&owning) == number))
+        return 0;
+    touch(engine, gil);
     wkr_say("interrupt %llu", (unsigned long long)number);
     atomic_store(&interrupted, number);
     return 1;
 }
 
-static void dump(pyglue_engine_t *engine) {
-    touch(engine);
-    wkr_say("dump");
+static void dump(pyglue_engine_t *engine, unsigned gil) {
+    touch(engine, gil);
+    wkr_say("dump under GIL %u", gil);
 }
 
-static void dump_stuck(pyglue_engine_t *engine, int number) {
+static void dump_stuck(pyglue_engine_t *engine, unsigned gil, int number) {
     (void)engine;
-    wkr_say("dump without the GIL, by signal %d", number);
+    wkr_say("dump without the GIL %u, by signal %d", gil, number);
 }
 
 static void thread_end(pyglue_engine_t *engine) {
@@ -304,6 +333,7 @@ static const pyglue_engine_ops_t engine_ops = {
     .dump = dump,
     .dump_stuck = dump_stuck,
     .touch = touch,
+    .gils = count_gils,
 };
 
 static void serve(wkr_pool_t *pool, int events) {

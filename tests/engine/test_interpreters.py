@@ -2,6 +2,7 @@
 """Sub-interpreters with a GIL of their own, and application groups spread over several."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -150,6 +151,20 @@ def test_a_request_is_interrupted_in_the_interpreter_that_runs_it(
     owning.ask("touch")
     assert owning.ask("interrupt", 2)
     assert owning.finish(2).status == 504
+
+
+def test_each_gil_has_a_number_and_stacks_of_its_own(open_machine: Open, tmp_path: Path) -> None:
+    """The main interpreter's is the first, and others come into being with their interpreters."""
+    script = write(tmp_path / "a.wsgi", HELLO.format(body="b'1'"))
+    machine = open_machine(own_gil=True)
+    assert machine.ask("gils") == 1
+    for group in ("one", "", "two", "one"):
+        assert machine.call(script, group=group).body == b"1"
+    assert machine.ask("gils") == 3
+    for gil, group in enumerate(("", "one", "two")):
+        machine.ask("touch", gil)
+        machine.ask("dump", gil)
+        assert re.findall("group '(.*)'", machine.outside()) == [group]
 
 
 def test_exit_callbacks_run_in_each_interpreter(open_machine: Open, tmp_path: Path) -> None:

@@ -311,7 +311,9 @@ def test_stacks_show_each_thread_and_what_it_runs(site: Site, group: str) -> Non
 
 
 def test_stacks_are_shown_while_the_gil_is_held(built: Path, tmp_path: Path) -> None:
-    """Of each interpreter, by faulthandler."""
+    """Of each interpreter, by faulthandler; without a GIL nobody can hold it."""
+    if is_free_threaded():
+        return
     with Machine(built) as machine:
         site = Site(machine, tmp_path)
         stacks = tmp_path / "stacks"
@@ -321,9 +323,6 @@ def test_stacks_are_shown_while_the_gil_is_held(built: Path, tmp_path: Path) -> 
         site.interrupt()
         site.finish()
     shown = stacks.read_text()
-    if is_free_threaded():
-        assert shown == "", "nobody can hold it: stacks are shown as always"
-        return
     assert f'File "{site.script}", line ' in shown and "in application" in shown
     assert "player.py" in shown
 

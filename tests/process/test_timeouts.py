@@ -254,6 +254,10 @@ def begin_with_gil(shop: Shop) -> Connection:
 
 def let_go(shop: Shop) -> None:
     shop.end()
+    open_fifo(shop)
+
+
+def open_fifo(shop: Shop) -> None:
     os.close(os.open(shop.folder / "first.fifo", os.O_WRONLY | os.O_NONBLOCK))
 
 
@@ -311,6 +315,43 @@ def test_a_worker_one_of_whose_gils_is_kept_for_ever_is_replaced(open_owning: Op
     hung.close()
 
 
+def load_in_each(shop: Shop, *names: str) -> None:
+    """Have the application in each interpreter, for which requests so many at once are needed."""
+    begun = [shop.begin("sleep", name) for name in names]
+    for name, connection in zip(names, begun, strict=True):
+        shop.end(name)
+        connection.read_response()
+        connection.close()
+
+
+@pytest.mark.slow
+def test_a_busy_request_is_interrupted_while_another_interpreter_keeps_its_gil(
+    open_shop: Open, python: Path, folder: Path
+) -> None:
+    """With its stack; the other one when it lets its GIL go. No deadlock-timeout has passed."""
+    extension.build("keeps_gil", python, folder)
+    options = f"interpreters=2 threads=3 request-timeout=2s interrupt-timeout={LONG}"
+    options += f" response-timeout={LONG}"
+    shop = open_shop(f"python={python} python-path={folder} {options}")
+    shop.expect_stacks()
+    shop.log.expect("PG3021: script '.*app.py': the request failed: it ran for longer than req")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+, in spin$")
+    shop.log.expect("PG2023|PG2022")
+    shop.log.expect(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil")
+    load_in_each(shop, "third", "fourth")
+    before = shop.pid()
+    hung = begin_with_gil(shop)
+    shop.log.wait_for("PG2023", 30)
+    busy = shop.begin("spin", "second")
+    assert busy.read_response().status == 504
+    shop.log.wait_for("PG3021")
+    open_fifo(shop)
+    assert hung.read_response().status == 504
+    assert shop.pid() == before
+    hung.close()
+    busy.close()
+
+
 @pytest.mark.slow
 def test_what_other_interpreters_run_in_a_deadlock_is_answered(
     open_shop: Open, python: Path, folder: Path
@@ -328,6 +369,7 @@ def test_what_other_interpreters_run_in_a_deadlock_is_answered(
     shop.log.expect("GL0504")
     shop.log.expect("PG1140: .* deadlock-timeout had passed, .* It ran: GET / ")
     shop.log.allow(f"PG2005|{STACKS}")
+    load_in_each(shop, "fourth", "fifth", "sixth")
     hung = begin_with_gil(shop)
     others = [shop.begin("deep", name) for name in ("second", "third")]
     shop.log.wait_for("PG1119: .* deadlock-timeout", 30)

@@ -125,6 +125,39 @@ def test_stacks_are_shown_without_the_gil_when_it_cannot_be_had(
     order(worker.close(), "PG2020", "PG2023", "PG2022: thread 0x", "runs GET  (request 7), for")
 
 
+def test_a_gil_that_is_kept_holds_up_nothing_under_another(
+    start_worker: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = start_worker(
+        request_timeout_ms=50, interrupt_timeout_ms=LONG, deadlock_timeout_ms=LONG
+    )
+    with worker.connect() as holder, worker.connect() as peer:
+        holder.send(request(7, "hold_own", script=str(gate)))
+        worker.wait_for_words("dump without the GIL 1")
+        answer = peer.ask(request(8, "spin"))
+        assert (answer.outcome, answer.status) == (Outcome.FAILED, 504)
+        gate.touch()
+        assert holder.answer().outcome == Outcome.COMPLETE
+    said = worker.close()
+    order(said, "PG2020", "dump under GIL 0", "PG2023", "dump without the GIL 1",
+          "PG2020", "dump under GIL 0", "interrupt 8")  # fmt: skip
+    assert "PG2025" not in said and "without the GIL 0" not in said
+
+
+def test_stacks_that_were_shown_without_a_gil_are_not_shown_again_with_it(
+    start_worker: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = start_worker(request_timeout_ms=50, deadlock_timeout_ms=LONG)
+    with worker.connect() as peer:
+        peer.send(request(7, "hold_own", script=str(gate)))
+        worker.wait_for_words("dump without the GIL 1")
+        gate.touch()
+        assert peer.answer().outcome == Outcome.COMPLETE
+    assert worker.close().count("dump without") == 1
+
+
 # Scripts.
 
 
@@ -209,6 +242,18 @@ def test_a_worker_whose_gil_cannot_be_had_tells_why_and_ends(
     said = worker.close(code=0)
     order(said, "PG2025: deadlock-timeout (0.05 s) has passed", "runs GET  (request 7)",
           "dump without the GIL", "PG2005")  # fmt: skip
+
+
+def test_one_of_several_gils_that_cannot_be_had_is_a_deadlock(start_worker: Start) -> None:
+    """What the others guard is shown by their hands, before the worker ends."""
+    worker = start_worker(deadlock_timeout_ms=50, shutdown_timeout_ms=LONG)
+    with worker.connect() as peer:
+        assert peer.ask(request(7, "keep_own")).outcome == Outcome.COMPLETE
+        assert worker.wait_for_message() == (RECYCLE, DEADLOCK)
+    said = worker.close(code=1)
+    order(said, "PG2025", "PG2023", "dump without the GIL 1")
+    order(said, "PG2025", "dump under GIL 0")
+    assert "without the GIL 0" not in said
 
 
 def test_a_deadlocked_worker_ends_with_its_last_connection(start_worker: Start) -> None:

@@ -378,12 +378,13 @@ static PyObject *memhost_shortage(PyObject *module, PyObject *args) {
 static PyObject *memhost_interrupt(PyObject *module, PyObject *args) {
     state_t *state = PyModule_GetState(module);
     unsigned long long number;
-    int rv;
+    int rv = 0;
 
     if (!PyArg_ParseTuple(args, "K:interrupt", &number))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-        rv = state->ops->interrupt(state->engine, number);
+        for (unsigned gil = 0; gil < state->ops->gils(state->engine); gil++)
+            rv += state->ops->interrupt(state->engine, gil, number);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(rv);
 }
@@ -396,10 +397,27 @@ static PyObject *run_nogil(void (*operation)(pyglue_engine_t *), pyglue_engine_t
     Py_RETURN_NONE;
 }
 
-static PyObject *memhost_dump(PyObject *module, PyObject *Py_UNUSED(none)) {
+/* One for each GIL, or for the one that is named. */
+static PyObject *reach_nogil(void (*operation)(pyglue_engine_t *, unsigned), const state_t *state,
+                             PyObject *args) {
+    unsigned gil = 0, end = state->ops->gils(state->engine);
+
+    if (PyTuple_GET_SIZE(args) > 0) {
+        if (!PyArg_ParseTuple(args, "I", &gil))
+            return NULL;
+        end = gil + 1;
+    }
+    Py_BEGIN_ALLOW_THREADS
+        for (; gil < end; gil++)
+            operation(state->engine, gil);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *memhost_dump(PyObject *module, PyObject *args) {
     state_t *state = PyModule_GetState(module);
 
-    return run_nogil(state->ops->dump, state->engine);
+    return reach_nogil(state->ops->dump, state, args);
 }
 
 /* With the GIL held, which shows that none is taken. */
@@ -409,14 +427,20 @@ static PyObject *memhost_dump_stuck(PyObject *module, PyObject *args) {
 
     if (!PyArg_ParseTuple(args, "i:dump_stuck", &number))
         return NULL;
-    state->ops->dump_stuck(state->engine, number);
+    state->ops->dump_stuck(state->engine, 0, number);
     Py_RETURN_NONE;
 }
 
-static PyObject *memhost_touch(PyObject *module, PyObject *Py_UNUSED(none)) {
+static PyObject *memhost_touch(PyObject *module, PyObject *args) {
     state_t *state = PyModule_GetState(module);
 
-    return run_nogil(state->ops->touch, state->engine);
+    return reach_nogil(state->ops->touch, state, args);
+}
+
+static PyObject *memhost_gils(PyObject *module, PyObject *Py_UNUSED(none)) {
+    state_t *state = PyModule_GetState(module);
+
+    return PyLong_FromUnsignedLong(state->ops->gils(state->engine));
 }
 
 static PyObject *memhost_load(PyObject *module, PyObject *args) {
@@ -471,9 +495,10 @@ static PyMethodDef methods[] = {
      "allocations succeed, then so many fail; -1: none does."},
     {"load", memhost_load, METH_VARARGS, "load(script, group, callable) -> bool"},
     {"interrupt", memhost_interrupt, METH_VARARGS, "interrupt(number) -> bool"},
-    {"dump", memhost_dump, METH_NOARGS, "Logs the stacks of all threads."},
-    {"dump_stuck", memhost_dump_stuck, METH_VARARGS, "dump_stuck(signal): without the GIL."},
-    {"touch", memhost_touch, METH_NOARGS, "Takes the GIL and gives it back."},
+    {"dump", memhost_dump, METH_VARARGS, "dump([gil]): logs the stacks of all threads."},
+    {"dump_stuck", memhost_dump_stuck, METH_VARARGS, "dump_stuck(signal): without the first GIL."},
+    {"touch", memhost_touch, METH_VARARGS, "touch([gil]): takes it and gives it back."},
+    {"gils", memhost_gils, METH_NOARGS, "gils() -> int"},
     {"thread_end", memhost_thread_end, METH_NOARGS, "This thread calls no more."},
     {"close", memhost_close, METH_NOARGS, "Closes the engine."},
     {"outside", memhost_outside, METH_NOARGS, "Takes what was logged outside of requests."},
