@@ -148,6 +148,8 @@ class Httpd:
         """Reload the configuration; returns when the new generation of children has started."""
         wait_until(self._times_resumed, "httpd has taken up its work: it minds signals", START)
         before = self._times_resumed()
+        if how is not signal.SIGUSR1:
+            self.log.children_end()
         self.signal(how)
         wait_until(lambda: self._times_resumed() > before, f"restart by {how.name}", START)
 
@@ -164,6 +166,7 @@ class Httpd:
         if self._process is None:
             return
         family = census.family(self.pid)
+        self.log.children_end()
         self._process.terminate()
         try:
             self._process.wait(START)

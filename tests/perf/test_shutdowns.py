@@ -83,8 +83,8 @@ class Shop:
         return [*mounts, f"{own}</WSGIInterpreterOptions>", *conf.granted(self.folder)]
 
     def check(self, server: Httpd, processes: int) -> None:
-        """All that began has ended, and none of it by a crash. What takes longer than it may is
-        ended without a note."""
+        """No more have ended than began, some have, and none by a crash. What takes longer than it
+        may is ended without a note."""
         last = GROUPS[-1]
         wait_until(lambda: self.begun.count(last) >= processes, "all have begun", LONG)
         server.stop()
