@@ -92,7 +92,7 @@ def choose(machine: Machine, chosen: argparse.Namespace) -> int | None:
         other = next(iter(found.values()))
         raise PyglueError(
             f"process group '{chosen.group}' runs as user {user(other.uid)}: only that user and "
-            "root can reload it"
+            "root can reload it" + hint([w for w in running if may_signal(w)])
         )
     if len(mine) > 1:
         which = ", ".join(f"--httpd {w.httpd} ({command(machine, w.httpd)})" for w in mine.values())
@@ -126,15 +126,20 @@ def missing(running: list[Worker], group: str) -> str:
     named = sorted({w.group for w in running if w.group and may_signal(w)})
     if named:
         told += f"; groups with workers: {', '.join(named)}"
-    hidden = sorted(w.pid for w in running if not w.group)
-    if hidden:
-        told += (
-            f". Of workers {', '.join(map(str, hidden))} the group cannot be seen from here "
-            "(display-name=): as root it can; or send SIGUSR1 to one of them"
-        )
     return (
-        told + ". A group without a worker needs no reload: its next one loads what is there "
-        "(--if-running takes that for success)"
+        f"{told}{hint(running)}. A group without a worker needs no reload: its next one loads what "
+        "is there (--if-running takes that for success)"
+    )
+
+
+def hint(running: list[Worker]) -> str:
+    """The group that is meant may be one of those whose name is hidden."""
+    hidden = sorted(w.pid for w in running if not w.group)
+    if not hidden:
+        return ""
+    return (
+        f". Of workers {', '.join(map(str, hidden))} the group cannot be seen from here "
+        "(display-name=): as root it can; or send SIGUSR1 to one of them"
     )
 
 

@@ -79,6 +79,18 @@ def test_group_of_another_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_group_of_another_user_beside_own_workers_whose_group_is_closed_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group of that name may be his own, in another httpd."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    own, other = replace(OLD, pid=2000003, group="", uid=4242), replace(OLD, uid=999999)
+    said = refused(lambda: choose(Machine([own, other])))
+    assert "runs as user #999999" in said
+    assert "Of workers 2000003 the group cannot be seen" in said
+
+
 def test_of_several_httpds_the_one_that_is_meant_must_be_named() -> None:
     both = [OLD, replace(OLD, pid=2000003, supervisor=20, httpd=2)]
     commands = {
