@@ -296,6 +296,7 @@ def test_what_keeps_its_own_gil_is_a_504_and_costs_its_worker(open_owning: Open)
     before = shop.pid()
     hung = begin_with_gil(shop)
     assert hung.read_response().status == 504
+    shop.log.wait_for(rf"File \"{shop.folder}/app.py\", line \d+ in keep_own_gil", 30)
     # Until then the old one is given requests, and may have no interpreter for them.
     wait_until(lambda: shop.asked_pid() not in (None, before), "another worker serves", 30)
     let_go(shop)
