@@ -3,7 +3,7 @@
 #
 #   make serve [APP=app.wsgi] [HOST=127.0.0.1] [PORT=8000] [MODE=daemon|embedded] [USER_=www-data]
 #   make test [T=tests/http]    every test, or those of one folder or file
-#   make check                  c, unit, engine, house: under a minute
+#   make check                  c, unit, engine, house: some two minutes
 #   make build lint format asan fuzz clients perf-counts free-threaded debug docs clean
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
