@@ -274,7 +274,8 @@ static PyObject *serve_watchdog(PyObject *unused, PyObject *args) {
     (void)unused;
     if (!PyArg_ParseTuple(args, "I:watchdog", &milliseconds))
         return NULL;
-    return none_or_error(wkr_process_watchdog(milliseconds));
+    wkr_process_watchdog(milliseconds);
+    Py_RETURN_NONE;
 }
 
 static PyObject *serve_name(PyObject *unused, PyObject *args) {

@@ -28,8 +28,8 @@ static int obey_leave(wkr_pool_t *pool, wkr_conn_t *conn, const pyglue_hello_t *
     if (!wkr_accept_is_of(atomic_load(&conn->fd), pool->supervisor))
         return PYGLUE_E_PROTOCOL;
     wkr_owner_leave_out(pool, conn);
-    if (hello->threads > 0 && wkr_process_watchdog(hello->threads))
-        _exit(0);
+    if (hello->threads > 0)
+        wkr_process_watchdog(hello->threads);
     wkr_pool_tell(pool, WKR_EVENT_LEAVE);
     return 0;
 }

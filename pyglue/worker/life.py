@@ -187,10 +187,10 @@ class Life:
         if self._is_told:
             tell(LEFT)
         self._pool.stop()
-        self._pool.close()
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # what they print needs the engine
         for stream in (sys.stdout, sys.stderr):
             # The application may have closed or replaced it; nothing of ours is lost then.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
+        self._pool.close()
         os._exit(0)

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "worker.h"
@@ -107,23 +106,41 @@ void wkr_process_forks_end(void) {
     forked.pool = NULL;
 }
 
-static void *watch(void *milliseconds) {
-    uintptr_t ms = (uintptr_t)milliseconds;
-    struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+/* The watchdog: a thread from the start, as a worker that has to end may get no thread any more. */
 
-    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
-        continue;
+static struct {
+    pthread_mutex_t lock; /* of the rest */
+    pthread_cond_t told;
+    uint64_t until;
+} watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER, .until = WKR_NEVER};
+
+static void *watch(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&watchdog.lock);
+    while (wkr_now_ms() < watchdog.until)
+        wkr_clock_wait(&watchdog.told, &watchdog.lock, watchdog.until);
     wkr_say("PG2005: shutdown-timeout has passed: requests that still run end here");
     _exit(0);
 }
 
-int wkr_process_watchdog(uint32_t milliseconds) {
+static int start_watchdog(void) {
     pthread_t thread;
 
-    if (pthread_create(&thread, NULL, watch, (void *)(uintptr_t)milliseconds))
+    wkr_clock_condition(&watchdog.told);
+    if (pthread_create(&thread, NULL, watch, NULL))
         return PYGLUE_E_NOMEM;
     pthread_detach(thread);
     return 0;
+}
+
+void wkr_process_watchdog(uint32_t milliseconds) {
+    uint64_t until = wkr_now_ms() + milliseconds;
+
+    pthread_mutex_lock(&watchdog.lock);
+    if (until < watchdog.until)
+        watchdog.until = until;
+    pthread_cond_signal(&watchdog.told);
+    pthread_mutex_unlock(&watchdog.lock);
 }
 
 /* The supervisor's commands. */
@@ -182,8 +199,8 @@ static void obey(const struct command *command) {
     if (command->type != COMMAND_DRAIN && command->type != COMMAND_STOP)
         return; /* a newer supervisor's: not for us */
     exit_unless_ready();
-    if ((ms > 0 || command->type == COMMAND_STOP) && wkr_process_watchdog((uint32_t)ms))
-        _exit(0);
+    if (ms > 0 || command->type == COMMAND_STOP)
+        wkr_process_watchdog((uint32_t)ms);
     wkr_process_state(WKR_STATE_LEAVING);
     tell(WKR_EVENT_LEAVE);
 }
@@ -214,7 +231,7 @@ int wkr_process_commands(int control, int log, int events) {
     pipes.control = control;
     pipes.log = log;
     pipes.events = events;
-    if (pthread_create(&commander.id, NULL, listen_to_supervisor, NULL))
+    if (start_watchdog() || pthread_create(&commander.id, NULL, listen_to_supervisor, NULL))
         return PYGLUE_E_NOMEM;
     atomic_store(&commander.exists, 1); /* not detached: its id stays good should it end */
     wkr_process_state(WKR_STATE_STARTING);

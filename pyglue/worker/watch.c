@@ -306,8 +306,7 @@ static void die_of_deadlock(wkr_watch_t *watch, uint64_t now) {
     pyglue_record_end(watch->pool->record, PYGLUE_ENDING_DEADLOCK);
     recycle(watch, WKR_RECYCLE_DEADLOCK);
     tell_supervisor(watch, now);
-    if (wkr_process_watchdog(watch->settings->shutdown_timeout))
-        _exit(1);
+    wkr_process_watchdog(watch->settings->shutdown_timeout);
     wkr_pool_drain(watch->pool);
 }
 

@@ -130,6 +130,18 @@ def test_threads_and_exit_handlers_hold_no_worker_beyond_its_shutdown_timeout(
     assert load.failures() == []
 
 
+def test_a_worker_that_can_have_no_thread_more_ends_in_good_order(start_shop: StartShop) -> None:
+    """Its bound of processes is reached. Its exit handlers run, within their time."""
+    server = start_shop("threads=2")
+    (worker,) = server.workers()
+    ask(server, "/leaves_behind?no-more-threads")
+    os.kill(worker, signal.SIGUSR1)
+    server.wait_for_exit(worker)
+    server.log.expect("ended in good order")
+    server.log.wait_for("ended in good order")
+    assert "Traceback" not in server.log.path.read_text()
+
+
 def test_stop_ends_what_was_left_behind(server: Httpd) -> None:
     """The harness counts what is left."""
     for way in PROCESSES:

@@ -3,9 +3,11 @@
 
 import atexit
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -65,6 +67,24 @@ def thread():
     threading.Thread(target=time.sleep, args=(LONG,)).start()
 
 
+def no_more_threads():
+    """The kernel gives this process none from now on, as where a bound of processes is reached."""
+    seccomp, clone = {"x86_64": (317, 56), "aarch64": (277, 220)}[os.uname().machine]
+    all_threads = 1
+    refuse, allow, clone3 = 0x50000 | errno.EAGAIN, 0x7FFF0000, 435
+    steps = [(0x20, 0, 0, 0), (0x15, 1, 0, clone), (0x15, 0, 1, clone3)]
+    code = b"".join(struct.pack("HBBI", *s) for s in [*steps, (6, 0, 0, refuse), (6, 0, 0, allow)])
+    held = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.syscall(seccomp, 1, all_threads, program) == 0
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        atexit.register(print, "ended in good order")
+
+
 def multi():
     multiprocessing.get_context("fork").Process(target=time.sleep, args=(LONG,)).start()
 
@@ -78,6 +98,7 @@ WAYS = {
     "detached": lambda: subprocess.Popen(["sleep", str(LONG)], start_new_session=True),
     "multiprocessing": multi,
     "thread": thread,
+    "no-more-threads": no_more_threads,
     "atexit": lambda: atexit.register(time.sleep, LONG),
 }
 
