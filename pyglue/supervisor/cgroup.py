@@ -29,8 +29,8 @@ REMEDY = (
 HELD = (
     "holds processes, so the kernel bounds nothing below it. Name another by cgroup=, such as "
     "cgroup=/wsgi.slice, or let systemd delegate that of httpd's service and keep httpd in one "
-    "below it: Delegate=yes and DelegateSubgroup=httpd in a drop-in (docs/process-management.md "
-    "says how before systemd 254)"
+    "below it: Delegate=yes, DelegateSubgroup=httpd and PIDFile= in a drop-in "
+    "(docs/process-management.md says how before systemd 254)"
 )
 
 
