@@ -156,6 +156,19 @@ def test_stop_leaves_nothing(mode: str, start_httpd: Start, folder: Path, mpm: s
     assert not census.processes(server.root)
 
 
+@pytest.mark.parametrize("group", ["%{GLOBAL}", "an-interpreter-of-its-own"])
+def test_what_exit_callbacks_print_goes_to_the_error_log(
+    mode: str, start_httpd: Start, folder: Path, group: str
+) -> None:
+    configured = [line.replace("%{GLOBAL}", group) for line in lines(mode, folder)]
+    script = folder / "process/wsgi.py"
+    script.write_text(script.read_text() + "import atexit\natexit.register(print, 'at the end')\n")
+    server = start_httpd(configured)
+    assert ask(server) == 200
+    server.log.expect("at the end")
+    server.stop()
+
+
 def test_stop_does_not_wait_for_a_request_that_waits_for_python(
     start_httpd: Start, folder: Path
 ) -> None:
