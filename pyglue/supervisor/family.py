@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Set
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .loop import READ, Callback, Loop
@@ -202,9 +201,9 @@ def changed_children(most: int) -> Iterator[os.waitid_result]:
 def own_children() -> list[int]:
     """Children of this process, adopted ones too."""
     found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            found += map(int, (task / "children").read_text().split())
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as file:
+            found += map(int, file.read().split())
     return found
 
 

@@ -76,12 +76,14 @@ class Directory:
             raise _remedy(self.path, str(error.strerror)) from error
         return Listener(path, sock)
 
+    # A socket has a new name each time, and what pathlib takes apart CPython 3.12 keeps for ever.
+
     def give(self, listener: Listener, uid: int) -> None:
         """To httpd's children, of this uid, who can connect from now on. Ours is closed."""
         listener.release()
         if uid == os.geteuid():
             return
-        name = Path(listener.path).name
+        name = os.path.basename(listener.path)
         try:
             os.chown(name, uid, -1, dir_fd=self._fd, follow_symlinks=False)
         except OSError as error:
@@ -90,7 +92,7 @@ class Directory:
     def remove_socket(self, listener: Listener) -> None:
         listener.release()
         with contextlib.suppress(OSError):
-            os.unlink(Path(listener.path).name, dir_fd=self._fd)
+            os.unlink(os.path.basename(listener.path), dir_fd=self._fd)
 
     def remove(self) -> None:
         """At the end: this directory, and what supervisors of older epochs had to leave behind."""

@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 LOOK = 0.5  # seconds between two looks at a read that should take none
 LOOKS = 4  # in a row that find it asleep
@@ -33,7 +32,8 @@ class UnreadableError(Exception):
 def is_asleep(thread: int) -> bool:
     """In the kernel, and no signal wakes it. Where that cannot be seen it is waited for."""
     try:
-        stat = Path(f"/proc/self/task/{thread}/stat").read_text()
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            stat = file.read()
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] == "D"
