@@ -137,18 +137,23 @@ def oom_kills() -> int:
 
 class Memory:
     """Whether the kernel was short of memory lately: it counts those that it killed, but does not
-    say who they were."""
+    say who they were. `elsewhere` counts those among them of which somebody else knows why."""
 
-    def __init__(self, count: Callable[[], int] = oom_kills) -> None:
-        self._count = count
-        self._last = count()
+    def __init__(
+        self, count: Callable[[], int] = oom_kills, elsewhere: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._count, self._elsewhere = count, elsewhere
+        self._last, self._last_elsewhere = count(), elsewhere()
         self._rose_at = float("-inf")
 
     def look(self, now: float) -> None:
         """Each second."""
         count = self._count()
         if count > self._last:
-            self._rose_at = now
+            elsewhere = self._elsewhere()
+            if count - self._last > elsewhere - self._last_elsewhere:
+                self._rose_at = now
+            self._last_elsewhere = elsewhere
         self._last = count
 
     def was_short(self, now: float) -> bool:

@@ -43,6 +43,7 @@ class Cgroups:
         self._say = say
         self._mounts = mounts
         self._all: dict[Key, Cgroup] = {}
+        self._kills_before = 0  # for want of memory, in those that are gone
         self._places: set[Place] = set()
         self._above: list[Path] = []
         self._untold: set[bytes] = set()  # groups of which it was said that they have none
@@ -94,8 +95,10 @@ class Cgroups:
                 self._say(messages.OTHERS_KILLED, values, key[0])
             if key not in kept:
                 cgroup.kill()
+                kills = cgroup.oom_kills()
                 if cgroup.remove():
                     del self._all[key]
+                    self._kills_before += kills
 
     def was_short(self, definition: GroupPlan, now: float) -> bool:
         """Has the kernel lately killed one in it for want of memory? Asked of each worker that died
@@ -105,6 +108,10 @@ class Cgroups:
             return False
         cgroup.explained = min(cgroup.explained + 1, cgroup.oom_kills())
         return True
+
+    def oom_kills(self) -> int:
+        """How many in cgroups of ours the kernel has killed for want of memory."""
+        return self._kills_before + sum(cgroup.oom_kills() for cgroup in self._all.values())
 
     def kill(self) -> None:
         """At the end: all that is in them, and in those of supervisors before this one."""

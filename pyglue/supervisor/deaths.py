@@ -53,7 +53,7 @@ class Deaths:
         self._read_record = read_record
         self._describe = describe  # what the privileged step said; None for nothing
         self._calls = calls
-        self._memory = causes.Memory()
+        self._memory = causes.Memory(elsewhere=cgroups.oom_kills)
         self._traced = traced.Traced()
 
     def look(self, at: float, running: Iterable[Process]) -> None:

@@ -144,6 +144,12 @@ def test_a_worker_that_its_cgroup_has_no_memory_for_is_told(
         assert ask(server.address, f"/bound?memory={400 << 20}").status == 502
         assert told(server, f"/bound?memory={1 << 20}") is True
     assert load.failures() == []
+    # What else is killed just then had memory.
+    neighbour = told(server, "/neighbour?cpu=1")
+    assert isinstance(neighbour, int)
+    os.kill(neighbour, signal.SIGKILL)
+    server.log.expect(r"PG1103.*'neighbour'.*was killed by SIGKILL; ")
+    server.log.wait_for(r"PG1103.*'neighbour'.*was killed by SIGKILL; ")
 
 
 def test_a_child_of_the_application_for_which_there_is_no_memory_is_told(

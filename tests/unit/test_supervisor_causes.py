@@ -67,6 +67,15 @@ def test_memory_was_short_for_some_seconds_after_the_kernels_count_rose() -> Non
     assert not memory.was_short(101.1 + causes.OOM_SECONDS)
 
 
+def test_a_kill_in_a_groups_own_cgroup_is_no_shortage_of_the_machine() -> None:
+    kills, in_cgroups = [5], [2]
+    memory = Memory(lambda: kills[0], lambda: in_cgroups[0])
+    kills[0], in_cgroups[0] = 7, 4
+    assert not memory.was_short(100.0)
+    kills[0], in_cgroups[0] = 9, 5
+    assert memory.was_short(101.0)
+
+
 def test_the_count_of_this_machine_can_be_read() -> None:
     assert causes.oom_kills() >= 0
 

@@ -153,7 +153,7 @@ def test_nothing_is_enabled_in_a_folder_that_holds_processes(
     (two.top / "w").mkdir()
     (two.top / "w/cgroup.type").write_text("domain\n")
     (two.top / "w/cgroup.procs").write_text("77\n")
-    with pytest.raises(CgroupError, match=r"/w holds processes.*Delegate=yes and DelegateSubgroup"):
+    with pytest.raises(CgroupError, match=r"/w holds processes.*Delegate=yes, DelegateSubgroup"):
         make(bounds, "shop", [two])
     assert (two.top / "w/cgroup.subtree_control").read_text() == ""
     assert not (two.top / "w/shop").exists()

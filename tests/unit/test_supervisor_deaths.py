@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from harness.world import ENDED, KILLED, World, group_plan
@@ -18,6 +19,8 @@ from pyglue.supervisor.causes import Running
 from pyglue.supervisor.deaths import Calls, Deaths
 from pyglue.supervisor.loop import LONGEST
 from pyglue.supervisor.worker import Message, Recycle
+
+NO_CGROUPS: Any = SimpleNamespace(oom_kills=lambda: 0)
 
 
 def test_a_death_names_what_ran() -> None:
@@ -109,7 +112,7 @@ def test_deaths_that_take_long_leave_the_rest_to_the_next_turn(
     monkeypatch.setattr(os, "waitpid", lambda pid, _: waited.append(pid))
     calls = Calls(process_of=lambda _: None, stopped=lambda _: None, gone=lambda *_: None)
     loop = SimpleNamespace(again=again.append)
-    Deaths(loop, None, None, None, None, calls).reap()  # type: ignore[arg-type]
+    Deaths(loop, None, NO_CGROUPS, None, None, calls).reap()  # type: ignore[arg-type]
     assert (waited, again) == ([7], [signal.SIGCHLD])
 
 
@@ -129,6 +132,6 @@ def test_a_process_that_is_killed_while_it_is_found_stopped_is_reaped_like_other
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 
     calls = Calls(process_of=process_of, stopped=lambda _: None, gone=lambda *_: None)
-    Deaths(None, None, None, None, None, calls).reap()  # type: ignore[arg-type]
+    Deaths(None, None, NO_CGROUPS, None, None, calls).reap()  # type: ignore[arg-type]
     with pytest.raises(ChildProcessError):
         os.waitpid(child, os.WNOHANG)

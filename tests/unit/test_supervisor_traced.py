@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,7 +227,7 @@ def test_what_it_ran_is_told_without_waiting_for_it_and_it_is_reaped_as_a_strang
     deaths = Deaths(
         None,  # type: ignore[arg-type]
         heard,
-        None,  # type: ignore[arg-type]
+        SimpleNamespace(oom_kills=lambda: 0),  # type: ignore[arg-type]
         lambda _: (0, 5, 0, 2, [(9, 0, b"aBc", b"GET /a")]),
         lambda *_: None,
         calls,
