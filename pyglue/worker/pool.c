@@ -197,6 +197,7 @@ int wkr_pool_start(wkr_pool_t **result, const wkr_settings_t *settings,
     rv = wkr_accept_peer(&pool->supervisor, settings->listener);
     rv = rv != 0 ? rv : map_record(pool);
     rv = rv != 0 ? rv : open_set(pool);
+    rv = rv != 0 ? rv : wkr_process_watchdog_start();
     rv = rv != 0 ? rv : start_threads(pool);
     rv = rv != 0 ? rv : wkr_watch_start(&pool->watch, pool);
     if (rv != 0) {

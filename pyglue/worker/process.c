@@ -106,7 +106,7 @@ void wkr_process_forks_end(void) {
     forked.pool = NULL;
 }
 
-/* The watchdog: a thread from the start, as a worker that has to end may get no thread any more. */
+/* The watchdog. */
 
 static struct {
     pthread_mutex_t lock; /* of the rest */
@@ -123,7 +123,7 @@ static void *watch(void *unused) {
     _exit(0);
 }
 
-static int start_watchdog(void) {
+int wkr_process_watchdog_start(void) {
     pthread_t thread;
 
     wkr_clock_condition(&watchdog.told);
@@ -231,7 +231,7 @@ int wkr_process_commands(int control, int log, int events) {
     pipes.control = control;
     pipes.log = log;
     pipes.events = events;
-    if (start_watchdog() || pthread_create(&commander.id, NULL, listen_to_supervisor, NULL))
+    if (pthread_create(&commander.id, NULL, listen_to_supervisor, NULL))
         return PYGLUE_E_NOMEM;
     atomic_store(&commander.exists, 1); /* not detached: its id stays good should it end */
     wkr_process_state(WKR_STATE_STARTING);

@@ -130,9 +130,9 @@ int wkr_process_forks(wkr_pool_t *pool, const int *fds, unsigned count);
 /* The pool is about to be stopped: forks need not care for it any more. */
 void wkr_process_forks_end(void);
 
-/* A thread that reads the supervisor's commands (docs/plan.md 4) from `control`, and the watchdog,
- * which keeps the time that a command allows. After end-of-file it reads `log`, the other end of
- * descriptors 1 and 2, into nothing. Before wkr_process_ready either ends the process.
+/* A thread that reads the supervisor's commands (docs/plan.md 4) from `control`. The time that a
+ * command allows is kept by the watchdog, not by Python. After end-of-file it reads `log`, the
+ * other end of descriptors 1 and 2, into nothing. Before wkr_process_ready either ends the process.
  * 0 or PYGLUE_E_NOMEM. */
 int wkr_process_commands(int control, int log, int events);
 void wkr_process_ready(int is_loaded);
@@ -145,8 +145,12 @@ void wkr_process_state(enum wkr_state state);
 /* When the last SIGUSR1 came, ms of CLOCK_MONOTONIC; 0: none did. */
 uint64_t wkr_process_reload_ms(void);
 
-/* Exits after so many ms, whatever Python does then, and though no thread may be had any more. Said
- * again, the earlier time holds. After wkr_process_commands; any thread. */
+/* The watchdog: a thread from the start, as a worker that has to end may get none any more. By
+ * wkr_pool_start. 0 or PYGLUE_E_NOMEM. */
+int wkr_process_watchdog_start(void);
+
+/* Exits after so many ms, whatever Python does then. Said again, the earlier time holds. Any
+ * thread, after wkr_pool_start. */
 void wkr_process_watchdog(uint32_t milliseconds);
 
 /* What ps shows instead of the command line; cut to the room that this leaves. */
