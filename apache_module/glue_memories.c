@@ -50,24 +50,40 @@ static unsigned rows_wanted(void) {
     return children > ROWS_MAX ? ROWS_MAX : (unsigned)children;
 }
 
+static void drop_memory(int fd, void *memory, size_t size) {
+    if (memory != MAP_FAILED)
+        munmap(memory, size);
+    if (fd >= 0)
+        close(fd);
+}
+
 int glue_memories_make(glue_memories_t *memories) {
     unsigned count = rows_wanted();
-    void *pages, *rows;
-    int pages_fd = make_memory(&pages, "pyglue-pages", pyglue_pages_size());
-    int rows_fd = make_memory(&rows, "pyglue-rows", pyglue_rows_size(count));
+    size_t pages_size = pyglue_pages_size(), rows_size = pyglue_rows_size(count);
+    void *pages, *rows, *read_only = MAP_FAILED;
+    int pages_fd = make_memory(&pages, "pyglue-pages", pages_size);
+    int rows_fd = make_memory(&rows, "pyglue-rows", rows_size);
 
-    if (pages_fd < 0 || rows_fd < 0)
+    if (pages_fd >= 0 && rows_fd >= 0) {
+        pyglue_pages_init(pages);
+        pyglue_rows_init(rows, count);
+        pages_fd = reopen_read_only(pages_fd);
+        rows_fd = reopen_read_only(rows_fd);
+    }
+    if (pages_fd >= 0 && rows_fd >= 0)
+        read_only = mmap(NULL, pages_size, PROT_READ, MAP_SHARED, pages_fd, 0);
+    if (read_only == MAP_FAILED) {
+        int saved = errno;
+
+        drop_memory(pages_fd, pages, pages_size);
+        drop_memory(rows_fd, rows, rows_size);
+        drop_memory(-1, read_only, pages_size);
+        errno = saved;
         return PYGLUE_E_IO;
-    pyglue_pages_init(pages);
-    pyglue_rows_init(rows, count);
-    munmap(pages, pyglue_pages_size());
-    memories->rows = rows;
-    memories->rows_fd = reopen_read_only(rows_fd);
-    memories->pages_fd = reopen_read_only(pages_fd);
-    pages = mmap(NULL, pyglue_pages_size(), PROT_READ, MAP_SHARED, memories->pages_fd, 0);
-    if (memories->rows_fd < 0 || memories->pages_fd < 0 || pages == MAP_FAILED)
-        return PYGLUE_E_IO;
-    memories->pages = pages;
+    }
+    munmap(pages, pages_size);
+    *memories = (glue_memories_t){
+        .pages = read_only, .rows = rows, .pages_fd = pages_fd, .rows_fd = rows_fd};
     return 0;
 }
 

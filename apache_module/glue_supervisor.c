@@ -414,7 +414,8 @@ int glue_supervisor_post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t 
         return OK;
     if (here->memories.pages == NULL && glue_memories_make(&here->memories) != 0) {
         complain(errno,
-                 "the memories of placement could not be made: no process group can be reached");
+                 "the memories of placement could not be made: no process group can be reached. "
+                 "Give httpd what it lacks (open files: LimitNOFILE=, ulimit -n) and restart it");
         return OK;
     }
     if (pyglue_rows_parent(here->memories.rows) == PYGLUE_PARENT_ENDING)
