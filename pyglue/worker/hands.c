@@ -104,7 +104,7 @@ static void *run(void *argument) {
     while (!hands->is_let && !hands->ends)
         wkr_clock_wait(&hands->changed, &hands->lock, WKR_NEVER);
     touch_at = task->touches ? wkr_now_ms() : WKR_NEVER;
-    while (!hands->ends) {
+    while (!hands->ends || hand->dump == DUMP_WANTED) { /* stacks are owed to the end */
         if (obey_locked(hand))
             continue;
         if (wkr_now_ms() < touch_at) {
@@ -211,11 +211,13 @@ void wkr_hands_interrupt(wkr_hands_t *hands, unsigned slot, uint64_t number) {
     pthread_mutex_unlock(&hands->lock);
 }
 
+/* A hand that has ended comes by no more: it would owe for ever. */
 void wkr_hands_dump(wkr_hands_t *hands) {
     pthread_mutex_lock(&hands->lock);
     grow_locked(hands);
     for (hand_t *hand = hands->list; hand != NULL; hand = hand->next)
-        hand->dump = DUMP_WANTED;
+        if (!hands->ends || hand->busy_since != 0)
+            hand->dump = DUMP_WANTED;
     pthread_cond_broadcast(&hands->changed);
     pthread_mutex_unlock(&hands->lock);
 }
