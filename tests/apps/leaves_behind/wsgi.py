@@ -72,8 +72,10 @@ def no_more_threads():
     seccomp, clone = {"x86_64": (317, 56), "aarch64": (277, 220)}[os.uname().machine]
     all_threads = 1
     refuse, allow, clone3 = 0x50000 | errno.EAGAIN, 0x7FFF0000, 435
-    steps = [(0x20, 0, 0, 0), (0x15, 1, 0, clone), (0x15, 0, 1, clone3)]
-    code = b"".join(struct.pack("HBBI", *s) for s in [*steps, (6, 0, 0, refuse), (6, 0, 0, allow)])
+    load, equal, end = 0x20, 0x15, 0x06  # of classic BPF: ld [k], jeq k, ret k
+    steps = [(load, 0, 0, 0), (equal, 1, 0, clone), (equal, 0, 1, clone3)]
+    steps += [(end, 0, 0, refuse), (end, 0, 0, allow)]
+    code = b"".join(struct.pack("HBBI", *step) for step in steps)
     held = ctypes.create_string_buffer(code)
     program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
     libc = ctypes.CDLL(None)
