@@ -10,17 +10,22 @@
 #include "glue_clock.h"
 #include "glue_placement.h"
 
-/* Percent of a child's threads that may wait for workers of all groups, and as many for what their
- * clients send, however many child-threads gives to one of them (SUCCESSION 11). */
+/* Percent of a child's threads that may wait, for workers of all groups and for what their clients
+ * send, however many child-threads gives to one of them (SUCCESSION 11). */
 #define WAITING_SHARE 75
 #define CLIENT_CHECK 64u               /* looks for a place between two looks for the client */
 #define LATE_FOR apr_time_from_sec(30) /* a worker whose hello was late is the last to be asked */
 #define REST_MOST 7u                   /* the longest sleep is of 2 to the power of this pauses */
 
+/* Of a group: threads of this child. */
+struct usage {
+    _Atomic int held, uploading;
+};
+
 static int threads_here;       /* of this child; frozen after child_init */
-static _Atomic int waiting;    /* threads */
+static _Atomic int waiting;    /* threads, those that upload included */
 static _Atomic int uploading;  /* threads */
-static _Atomic int *held;      /* threads, by the group's position; frozen but for its atomics */
+static struct usage *usages;   /* by the group's position; frozen but for its atomics */
 static _Atomic uint64_t draws; /* of random numbers */
 static _Atomic uint64_t absent[PYGLUE_WORKER_SLOTS]; /* number of the worker that was not there */
 static struct {
@@ -30,7 +35,7 @@ static struct {
 
 void glue_place_child_init(apr_pool_t *pchild, int threads, int groups) {
     threads_here = threads;
-    held = apr_pcalloc(pchild, (apr_size_t)groups * sizeof *held);
+    usages = apr_pcalloc(pchild, (apr_size_t)groups * sizeof *usages);
     draws = (uint64_t)apr_time_now() ^ (uint64_t)getpid() << 40;
 }
 
@@ -39,6 +44,16 @@ static int share_of(int percent) {
     int share = threads_here * percent / 100;
 
     return share > 1 ? share : 1;
+}
+
+/* One more, if there are fewer than that. */
+static int count_in(_Atomic int *count, int most) {
+    int now = atomic_load(count);
+
+    while (now < most)
+        if (atomic_compare_exchange_weak(count, &now, now + 1))
+            return 1;
+    return 0;
 }
 
 /* splitmix64: no state a thread, and good enough to spread requests. */
@@ -276,10 +291,9 @@ int glue_place_take(glue_place_t *place, glue_search_t *search) {
 
     if (look(place, search) == SIGHT_TAKEN)
         return 0;
-    if (atomic_fetch_add(&waiting, 1) < share_of(WAITING_SHARE))
-        error = wait_among_all(place, search);
-    else
-        error = fail(search, GLUE_REFUSAL_ALL_WAIT);
+    if (!count_in(&waiting, share_of(WAITING_SHARE)))
+        return fail(search, GLUE_REFUSAL_ALL_WAIT);
+    error = wait_among_all(place, search);
     atomic_fetch_sub(&waiting, 1);
     return error;
 }
@@ -303,28 +317,49 @@ void glue_place_note_late(const glue_place_t *place) {
 
 /* A group's share of this child. */
 
+static struct usage *usage_of(const glue_group_t *group) {
+    return &usages[group->position];
+}
+
 int glue_place_enter(glue_search_t *search) {
     if (glue_placement()->pages == NULL)
         return fail(search, GLUE_REFUSAL_NO_PLACEMENT);
-    if (atomic_fetch_add(&held[search->group->position], 1) <
-        share_of(search->group->child_threads))
-        return 0;
-    glue_place_leave(search->group);
-    return fail(search, GLUE_REFUSAL_CHILD_THREADS);
+    return count_in(&usage_of(search->group)->held, share_of(search->group->child_threads))
+               ? 0
+               : fail(search, GLUE_REFUSAL_CHILD_THREADS);
 }
 
 void glue_place_leave(const glue_group_t *group) {
-    atomic_fetch_sub(&held[group->position], 1);
+    atomic_fetch_sub(&usage_of(group)->held, 1);
 }
 
-/* Counted by itself: a group whose workers are free is to be served whatever others' clients do. */
-int glue_place_begin_upload(glue_search_t *search) {
-    if (atomic_fetch_add(&uploading, 1) < share_of(WAITING_SHARE))
+/* Of the share of a group, or of all: a third is left to requests that need nothing of a client. */
+static int uploads_of(int share) {
+    return share > 2 ? share * 2 / 3 : 1;
+}
+
+static int count_upload_of_all(void) {
+    if (!count_in(&uploading, uploads_of(share_of(WAITING_SHARE))))
         return 0;
-    glue_place_end_upload();
+    if (count_in(&waiting, share_of(WAITING_SHARE)))
+        return 1;
+    atomic_fetch_sub(&uploading, 1);
+    return 0;
+}
+
+int glue_place_begin_upload(glue_search_t *search) {
+    struct usage *usage = usage_of(search->group);
+
+    if (!count_in(&usage->uploading, uploads_of(share_of(search->group->child_threads))))
+        return fail(search, GLUE_REFUSAL_UPLOADS);
+    if (count_upload_of_all())
+        return 0;
+    atomic_fetch_sub(&usage->uploading, 1);
     return fail(search, GLUE_REFUSAL_ALL_UPLOAD);
 }
 
-void glue_place_end_upload(void) {
+void glue_place_end_upload(const glue_group_t *group) {
+    atomic_fetch_sub(&waiting, 1);
     atomic_fetch_sub(&uploading, 1);
+    atomic_fetch_sub(&usage_of(group)->uploading, 1);
 }

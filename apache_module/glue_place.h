@@ -35,9 +35,10 @@ int glue_place_enter(glue_search_t *search);
 void glue_place_leave(const glue_group_t *group);
 
 /* The calling thread waits for the body that its client sends, until it ends that.
- * 0; PYGLUE_E_REFUSED: too many do so, of all groups together; there is nothing to end then. */
+ * 0; PYGLUE_E_REFUSED: too many do so, of this group or of all together; there is nothing to end
+ * then. */
 int glue_place_begin_upload(glue_search_t *search);
-void glue_place_end_upload(void);
+void glue_place_end_upload(const glue_group_t *group);
 
 /* 0: *place is taken. PYGLUE_E_REFUSED: the time is over, too many wait already, or httpd ends;
  * PYGLUE_E_STATE: the group is disabled, its plan was refused, or nothing can start it;

@@ -75,7 +75,7 @@ int glue_upload_gather(glue_exchange_t *x) {
     if (error != 0)
         return error;
     fill(x, limit);
-    glue_place_end_upload();
+    glue_place_end_upload(x->group);
     return 0;
 }
 

@@ -157,6 +157,32 @@ def test_static_files_are_answered_while_groups_are_saturated(
     assert answers == [200] * 11 + [503] * 5
 
 
+def test_static_files_are_answered_while_one_group_uploads_and_another_waits(
+    start_httpd: Start, folder: Path
+) -> None:
+    """Of 12 threads 9 wait at most: 6 for the clients of one group, which send slowly, so that 3
+    wait for the other's worker, beside the one that runs."""
+    server = start_httpd(lines(folder, "threads=1 child-threads=100"))
+    server.log.expect("GL0506.*too many requests of this httpd process wait")
+    server.log.expect("GL0506.*clients send, those of all groups")
+    with ExitStack() as stack:
+        uploads = [stack.enter_context(connected(server.address)) for _ in range(8)]
+        for upload in uploads:
+            upload.send(request("POST", "/waits?u", {"Content-Length": "10"}) + b"12345")
+        wait_until(lambda: len(answered(uploads)) == 2, "two of them are refused")
+        with held(server, folder, 6, "/third", "t") as waiting:
+            wait_until(lambda: len(answered(waiting)) == 2, "some are refused")
+            assert get(server, "/static/page.txt").body == b"static"
+            release(folder, 6, "t")
+            answers = sorted(one.read_response().status for one in waiting)
+        (folder / "u.end").touch()
+        for upload in uploads:
+            if upload not in answered(uploads):
+                upload.send(b"67890")
+        statuses = sorted(one.read_response().status for one in uploads)
+    assert (answers, statuses) == ([200] * 4 + [503] * 2, [200] * 6 + [503] * 2)
+
+
 @pytest.mark.parametrize("is_reset", [True, False], ids=["reset", "closed"])
 def test_requests_whose_clients_left_while_they_waited_never_reach_python(
     start_httpd: Start, folder: Path, is_reset: bool

@@ -242,7 +242,7 @@ def test_supervisor_and_workers_have_no_listening_port_of_httpd(
         if line.split()[3] == "0A"
     }
     for pid in (worker, server.supervisor()):
-        held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(fd)}
+        held = set(census.descriptors(pid))
         assert not held & {f"socket:[{inode}]" for inode in listening}
 
 

@@ -38,7 +38,7 @@ def started(start_httpd: Start, folder: Path, options: str) -> Httpd:
     names = ("ThreadLimit", "ThreadsPerChild", "MaxRequestWorkers")
     return start_httpd(
         [
-            *(f"{name} 300" for name in names),
+            *(f"{name} 400" for name in names),
             f"WSGIDaemonProcess own threads=4 listen-backlog=300 {options}",
             "WSGIProcessGroup own",
             *(f'WSGIScriptAlias /{name} "{folder}/{name}/wsgi.py"' for name in NAMES),
