@@ -68,7 +68,10 @@ DESCRIPTORS = Message(
     "httpd's own (LimitNOFILE= of its service, or ulimit -n)",
 )
 PARENT_GONE = Message(
-    "PG1007", Level.WARNING, "httpd's parent is gone; serving until its {children} children are"
+    "PG1007",
+    Level.WARNING,
+    "httpd's parent is gone; serving until its {children} children are. They hold its ports: to "
+    "start httpd again end them first, by SIGKILL",
 )
 
 UNWRITTEN = Message(
@@ -241,5 +244,5 @@ PRELOADER_GONE = Message(
     "PG1171",
     Level.WARNING,
     "the process that had preloaded the application (pid {pid}) {cause}; workers serve on, and the "
-    "next one to start needs another",
+    "next one to start needs another. If this comes again and again: preload=off",
 )
