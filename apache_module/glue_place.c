@@ -338,24 +338,25 @@ static int uploads_of(int share) {
     return share > 2 ? share * 2 / 3 : 1;
 }
 
-static int count_upload_of_all(void) {
+static int count_upload_of_all(glue_search_t *search) {
     if (!count_in(&uploading, uploads_of(share_of(WAITING_SHARE))))
-        return 0;
+        return fail(search, GLUE_REFUSAL_ALL_UPLOAD);
     if (count_in(&waiting, share_of(WAITING_SHARE)))
-        return 1;
+        return 0;
     atomic_fetch_sub(&uploading, 1);
-    return 0;
+    return fail(search, GLUE_REFUSAL_ALL_WAIT);
 }
 
 int glue_place_begin_upload(glue_search_t *search) {
     struct usage *usage = usage_of(search->group);
+    int error;
 
     if (!count_in(&usage->uploading, uploads_of(share_of(search->group->child_threads))))
         return fail(search, GLUE_REFUSAL_UPLOADS);
-    if (count_upload_of_all())
-        return 0;
-    atomic_fetch_sub(&usage->uploading, 1);
-    return fail(search, GLUE_REFUSAL_ALL_UPLOAD);
+    error = count_upload_of_all(search);
+    if (error != 0)
+        atomic_fetch_sub(&usage->uploading, 1);
+    return error;
 }
 
 void glue_place_end_upload(const glue_group_t *group) {

@@ -35,8 +35,8 @@ int glue_place_enter(glue_search_t *search);
 void glue_place_leave(const glue_group_t *group);
 
 /* The calling thread waits for the body that its client sends, until it ends that.
- * 0; PYGLUE_E_REFUSED: too many do so, of this group or of all together; there is nothing to end
- * then. */
+ * 0; PYGLUE_E_REFUSED: too many do so, of this group or of all together, or too many wait already;
+ * there is nothing to end then. */
 int glue_place_begin_upload(glue_search_t *search);
 void glue_place_end_upload(const glue_group_t *group);
 

@@ -22,9 +22,9 @@ static const struct reason {
                            "the slow ones, or a shorter queue-timeout="},
     [GLUE_REFUSAL_UPLOADS] =
         {PYGLUE_E_REFUSED,
-         "requests whose clients send their bodies slowly hold two thirds of its "
-         "share of this httpd process's threads (child-threads=): more threads of "
-         "httpd (MaxRequestWorkers), or mod_reqtimeout against the slowest"},
+         "requests whose clients send their bodies slowly hold two thirds of its share of this "
+         "httpd process's threads (child-threads=): more threads of httpd (MaxRequestWorkers), or "
+         "mod_reqtimeout against the slowest"},
     [GLUE_REFUSAL_ALL_UPLOAD] =
         {PYGLUE_E_REFUSED, "too many requests of this httpd process wait for the bodies that their "
                            "clients send, those of all groups together: more threads of httpd "

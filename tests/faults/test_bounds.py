@@ -183,6 +183,23 @@ def test_static_files_are_answered_while_one_group_uploads_and_another_waits(
     assert (answers, statuses) == ([200] * 4 + [503] * 2, [200] * 6 + [503] * 2)
 
 
+def test_no_upload_is_awaited_where_as_many_wait_as_may(start_httpd: Start, folder: Path) -> None:
+    """The group that is uploaded to has nothing to do: what waits for another's worker is told."""
+    server = start_httpd(lines(folder, "threads=1 child-threads=100"))
+    words = "too many requests of this httpd process wait for workers"
+    with (
+        held(server, folder, 10, "/third", "t") as waiting,
+        connected(server.address) as upload,
+        Memories(server) as memories,
+    ):
+        wait_until(lambda: memories.waiting() == 9, "9 wait behind the one that runs")
+        upload.send(request("POST", "/waits?u", {"Content-Length": "10"}) + b"12345")
+        assert upload.read_response().status == 503
+        server.log.expect(f"GL0506.*'own': {words}")
+        release(folder, 10, "t")
+        assert {one.read_response().status for one in waiting} == {200}
+
+
 @pytest.mark.parametrize("is_reset", [True, False], ids=["reset", "closed"])
 def test_requests_whose_clients_left_while_they_waited_never_reach_python(
     start_httpd: Start, folder: Path, is_reset: bool
