@@ -19,7 +19,7 @@ NOISE = re.compile(
 QUIET = {"notice", "info", "debug"}
 # httpd tells of a child's crash by a notice: AH00051, AH00052. Where children end by SIGTERM the
 # event MPM closes sockets of connections whose memory its other threads may have given back
-# meanwhile (close_worker_sockets), and crashes twice in some three thousand times on a busy
+# meanwhile (close_worker_sockets), and crashes: twice in some three thousand stops on a busy
 # machine: its main thread in apr_os_sock_get, another one in apr_allocator_destroy.
 CRASH = re.compile(r"exit signal (Segmentation|Abort|Bus|Illegal|Floating|Bad system)")
 # What a declared traceback brings along: its own lines, and the product's line that announces it.
